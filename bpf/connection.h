@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* A packet of a connection, start to end: find its flow, or have it decided; count it; send it on. */
+#pragma once
+#include "decide.h"
+#include "icmp.h"
+
+/* Whether what the table says of this packet still holds, and holds for where it came from. */
+static __always_inline int settled(const struct flow *flow, const struct packet *p, __u32 hook, __u32 now)
+{
+	__u32 leg = leg_of(flow, p);
+
+	if (flow->leg[leg].hook != hook || flow->epoch != epoch_of(flow->epoch_slots))
+		return 0;
+	if (expired(flow, now) || begins_anew(flow, p))
+		return 0;
+	if (p->seen == FROM_OVERLAY &&
+	    (p->tunnel_identity != (leg ? flow->destination_identity : flow->source_identity) ||
+	     !same_address(p->tunnel_source, flow->leg[!leg].tunnel)))
+		return 0;
+	return 1;
+}
+
+static __noinline int drop(struct __sk_buff *skb, struct packet *p, __u32 hook, int reason)
+{
+	struct circumstances c = {};
+
+	report_drop(skb, p, hook, reason, &c);
+	return TC_ACT_SHOT;
+}
+
+static __always_inline int handle(struct __sk_buff *skb, struct packet *p, __u32 hook)
+{
+	__u32 now = ticks(), leg;
+	struct flow *flow;
+	int result;
+
+	if (p->flags & PACKET_ICMP_ERROR) {
+		result = related(skb, p, hook);
+		if (result != UNRELATED)
+			return result;
+	}
+	flow = bpf_map_lookup_elem(&flows, &p->key);
+	if (!flow || !settled(flow, p, hook, now)) {
+		result = decide(skb, p, hook);
+		if (result == NOT_OURS)
+			return TC_ACT_OK;
+		if (result < 0)
+			return TC_ACT_SHOT;
+		flow = bpf_map_lookup_elem(&flows, &p->key);
+		if (!flow)
+			return drop(skb, p, hook, DROP_FLOW_TABLE_FULL);
+	}
+	leg = leg_of(flow, p);
+	account(skb, p, flow, leg, now);
+	result = forward(skb, p, flow, leg);
+	return result < 0 ? drop(skb, p, hook, -result) : result;
+}
+
+/* Headers may lie outside of the linear part; programs read only there. */
+#define HEADERS 128
+
+static __always_inline void linearise(struct __sk_buff *skb)
+{
+	if ((void *)(long)skb->data + 94 > (void *)(long)skb->data_end)
+		bpf_skb_pull_data(skb, skb->len < HEADERS ? skb->len : HEADERS);
+}

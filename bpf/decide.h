@@ -1,0 +1,386 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* The slow path: who talks to whom, may they, and which way. Runs for the first packet of a connection,
+ * and again when something that it looked at has changed.
+ *
+ * A decision is always made for the connection as its initiator began it, whichever direction the packet
+ * at hand goes: so a reply can never be judged as if it were a request. */
+#pragma once
+#include <linux/pkt_cls.h>
+#include "config.h"
+#include "flow.h"
+#include "nat.h"
+#include "policy.h"
+
+enum place {
+	PLACE_OUTSIDE = 0, /* not of this cluster */
+	PLACE_POD = 1,	   /* here */
+	PLACE_HOST = 2,	   /* this node itself */
+	PLACE_NODE = 3,	   /* another node itself */
+	PLACE_REMOTE = 4,  /* a pod of another node */
+};
+
+/* One end of a connection. */
+struct party {
+	__u32 identity;
+	__u32 ifindex;
+	__u16 endpoint;
+	__u8 place; /* enum place */
+	__u8 flags; /* enum address_flag */
+	__u8 mac[6];
+	__u8 unused[2];
+	__u8 node[16];
+};
+
+/* What the slow path works on: too large for the stack. Programs on one CPU do not nest. */
+struct workspace {
+	struct flow flow;
+	struct party a, b; /* the initiator, and whom it calls */
+	struct circumstances c;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct workspace);
+} workspaces SEC(".maps");
+
+static __noinline int resolve(const __u8 *address, struct party *who)
+{
+	struct prefix_key key = { .prefix_length = 128 };
+	const struct endpoint *pod;
+	const struct address *known;
+
+	copy_address(key.address, address);
+	pod = bpf_map_lookup_elem(&endpoints, key.address);
+	if (pod) {
+		who->place = PLACE_POD;
+		who->identity = pod->identity;
+		who->ifindex = pod->ifindex;
+		who->endpoint = pod->id;
+		__builtin_memcpy(who->mac, pod->mac, sizeof(who->mac));
+		return 0;
+	}
+	known = bpf_map_lookup_elem(&addresses, &key);
+	if (!known) {
+		__u32 *w = (__u32 *)key.address;
+
+		who->identity = !w[0] && !w[1] && w[2] == bpf_htonl(0xffff) ? world_ipv4 : world_ipv6;
+		return 0;
+	}
+	who->identity = known->identity;
+	who->flags = known->flags;
+	copy_address(who->node, known->node);
+	if (known->flags & ADDRESS_NODE)
+		who->place = known->identity == IDENTITY_HOST ? PLACE_HOST : PLACE_NODE;
+	else if (who->node[0] | who->node[10] | who->node[15])
+		who->place = PLACE_REMOTE;
+	return 0;
+}
+
+/* Whether the sender may send this from where the packet was seen. 0 or a drop reason. */
+static __always_inline int validate(const struct packet *p, __u32 hook, struct party *sender,
+				    const struct party *receiver)
+{
+	switch (p->seen) {
+	case FROM_POD:
+		if (sender->place != PLACE_POD || sender->ifindex != hook)
+			return DROP_INVALID_SOURCE;
+		/* Else a pod could send a frame to another node that says it is from anybody. */
+		if (overlay_ifindex && p->key.protocol == IPPROTO_UDP &&
+		    destination_port_of(p) == overlay_port &&
+		    (receiver->place == PLACE_HOST || receiver->place == PLACE_NODE))
+			return DROP_ENCAPSULATION_PROHIBITED;
+		return 0;
+	case TO_POD:
+		if (receiver->place != PLACE_POD || receiver->ifindex != (hook & ~HOOK_EGRESS))
+			return DROP_UNKNOWN_ENDPOINT;
+		return 0;
+	case FROM_UPLINK:
+		if (sender->place == PLACE_POD || sender->place == PLACE_HOST)
+			return DROP_INVALID_SOURCE;
+		/* Pods of other nodes come through the overlay, or not at all. */
+		if (overlay_ifindex && sender->place == PLACE_REMOTE)
+			return DROP_INVALID_SOURCE;
+		return 0;
+	default: /* FROM_OVERLAY: a node vouches for its own pods and for itself, and for nobody else */
+		if ((sender->place != PLACE_REMOTE && sender->place != PLACE_NODE) ||
+		    !same_address(sender->node, p->tunnel_source))
+			return DROP_INVALID_SOURCE;
+		if (sender->place == PLACE_NODE) {
+			if (p->tunnel_identity != sender->identity)
+				return DROP_INVALID_IDENTITY;
+			return 0;
+		}
+		if (p->tunnel_identity < IDENTITY_FIRST_CLUSTER && p->tunnel_identity != IDENTITY_INIT &&
+		    p->tunnel_identity != IDENTITY_HEALTH)
+			return DROP_INVALID_IDENTITY;
+		sender->identity = p->tunnel_identity;
+		return 0;
+	}
+}
+
+/* What a policy calls the port of the connection that `p` belongs to. */
+static __always_inline __be16 policy_port(const struct packet *p, int reply)
+{
+	__u8 type = p->icmp_type;
+
+	if (p->key.protocol == IPPROTO_ICMP || p->key.protocol == IPPROTO_ICMPV6) {
+		if (reply && p->key.protocol == IPPROTO_ICMP)
+			type = type == ICMP_ECHO_REPLY ? ICMP_ECHO_REQUEST : (type - 1) | 1;
+		else if (reply && type == ICMP6_ECHO_REPLY)
+			type = ICMP6_ECHO_REQUEST;
+		return bpf_htons(type);
+	}
+	return reply ? source_port_of(p) : destination_port_of(p);
+}
+
+/* Both halves of policy: the sender's egress and the receiver's ingress, each where it lives. */
+static __noinline int permit(const struct packet *p, int reply, const struct party *from,
+			     const struct party *to, struct circumstances *c)
+{
+	struct policy_key key = {
+		.prefix_length = POLICY_PREFIX_PORT,
+		.protocol = p->key.protocol,
+		.port = policy_port(p, reply),
+	};
+	int reason;
+
+	/* A pod may always reach itself. */
+	if (from->place == PLACE_POD && to->place == PLACE_POD && from->ifindex == to->ifindex)
+		return 0;
+	if (from->place == PLACE_POD) {
+		key.subject = from->identity;
+		key.direction = EGRESS;
+		reason = evaluate(&key, to->identity, &c->egress_rule);
+		if (reason)
+			return reason;
+	}
+	if (to->place == PLACE_POD) {
+		key.subject = to->identity;
+		key.direction = INGRESS;
+		reason = evaluate(&key, from->identity, &c->ingress_rule);
+		if (reason) {
+			c->flags |= EVENT_INGRESS;
+			return reason;
+		}
+	}
+	return 0;
+}
+
+/* The device by which the node's routes lead to the packet's destination; 0 where they do not. */
+static __noinline __u32 route(struct __sk_buff *skb, const struct packet *p)
+{
+	struct bpf_fib_lookup fib = { .ifindex = skb->ifindex, .l4_protocol = p->key.protocol };
+	long result;
+
+	if (p->flags & PACKET_IPV6) {
+		fib.family = 10; /* AF_INET6 */
+		copy_address(fib.ipv6_src, source_of(p));
+		copy_address(fib.ipv6_dst, destination_of(p));
+	} else {
+		fib.family = 2; /* AF_INET */
+		fib.ipv4_src = ipv4_of(source_of(p));
+		fib.ipv4_dst = ipv4_of(destination_of(p));
+	}
+	result = bpf_fib_lookup(skb, &fib, sizeof(fib), 0);
+	if (result == BPF_FIB_LKUP_RET_SUCCESS || result == BPF_FIB_LKUP_RET_NO_NEIGH)
+		return fib.ifindex;
+	return 0;
+}
+
+/* How packets of one direction go from here. */
+static __always_inline void lead(struct flow *flow, __u32 direction, const struct party *sender,
+				 const struct party *receiver)
+{
+	struct flow_leg *leg = &flow->leg[direction];
+	const struct flow_leg *back = &flow->leg[!direction];
+
+	leg->action = ACTION_ROUTE;
+	if (receiver->place == PLACE_POD) {
+		leg->action = leg->hook & HOOK_EGRESS ? ACTION_PASS : ACTION_LOCAL;
+		leg->ifindex = receiver->ifindex;
+		__builtin_memcpy(leg->mac, receiver->mac, sizeof(leg->mac));
+	} else if (receiver->place == PLACE_HOST || back->hook & HOOK_EGRESS) {
+		leg->action = ACTION_PASS;
+	} else if (overlay_ifindex &&
+		   (receiver->place == PLACE_REMOTE || back->hook == overlay_ifindex)) {
+		leg->action = ACTION_TUNNEL;
+		leg->tunnel_identity = sender->identity;
+		copy_address(leg->tunnel, receiver->node);
+	}
+}
+
+/* Gives an outgoing connection the node's address, if it needs one. 0 or a drop reason. */
+static __noinline int masquerade_flow(struct packet *p, struct flow *flow, const struct party *to, __u32 now)
+{
+	__u32 ifindex = flow->leg[0].ifindex;
+	const struct uplink *link;
+	const __u8 *address;
+
+	if (to->flags & ADDRESS_ROUTED)
+		return 0;
+	if (to->place != PLACE_OUTSIDE && !(to->place == PLACE_NODE && overlay_ifindex))
+		return 0;
+	link = bpf_map_lookup_elem(&uplinks, &ifindex);
+	if (!link)
+		return 0;
+	address = p->flags & PACKET_IPV6 ? link->ipv6 : link->ipv4;
+	if (!(address[0] | address[10] | address[15]))
+		return 0;
+	copy_address(flow->nat_address, address);
+	flow->flags |= FLOW_MASQUERADED;
+	return take_port(p, flow, now);
+}
+
+enum decision { DECIDED = 0, NOT_OURS = 1 }; /* else a negative drop reason, reported already */
+
+static __always_inline void prepare(struct flow *flow, const struct flow *old, const struct packet *p)
+{
+	if (old) {
+		*flow = *old;
+		return;
+	}
+	__builtin_memset(flow, 0, sizeof(*flow));
+	flow->flags = p->from_low ? FLOW_FROM_LOW : 0;
+	flow->state = first_state(p);
+	flow->created = bpf_ktime_get_ns();
+}
+
+static __always_inline void forget(const struct packet *p, const struct flow *flow)
+{
+	struct flow_key key;
+	const struct packet *at = p;
+
+	if (flow->flags & FLOW_MASQUERADED) {
+		const __u8 *peer = leg_of(flow, at) ? source_of(at) : destination_of(at);
+		__be16 port = leg_of(flow, at) ? source_port_of(at) : destination_port_of(at);
+
+		outside_key(&key, at, flow->nat_address, flow->nat_port, peer, port);
+		bpf_map_delete_elem(&translations, &key);
+	}
+	bpf_map_delete_elem(&flows, &p->key);
+}
+
+/* Decides the connection that `p` belongs to and writes it into the flow table. Verified on its own. */
+__noinline int decide(struct __sk_buff *skb, struct packet *p, __u32 hook)
+{
+	__u32 zero = 0, now = ticks(), epoch;
+	struct workspace *w = bpf_map_lookup_elem(&workspaces, &zero);
+	struct circumstances *c;
+	struct flow *flow, *old;
+	struct party *a, *b;
+	int reply = 0, reason;
+
+	if (!p || !w)
+		return -DROP_INVALID_PACKET;
+	flow = &w->flow;
+	a = &w->a;
+	b = &w->b;
+	c = &w->c;
+	__builtin_memset(a, 0, sizeof(*w) - offsetof(struct workspace, a));
+	old = bpf_map_lookup_elem(&flows, &p->key);
+	if (old && (expired(old, now) || begins_anew(old, p)))
+		old = NULL;
+	prepare(flow, old, p);
+	if (old)
+		reply = leg_of(old, p);
+
+	/* Epochs are read before what they stand for: a change in between makes the flow stale at once,
+	 * never silently outdated. */
+	flow->epoch_slots[0] = address_slot(reply ? destination_of(p) : source_of(p));
+	flow->epoch_slots[1] = address_slot(reply ? source_of(p) : destination_of(p));
+	flow->epoch_slots[2] = flow->epoch_slots[0];
+	flow->epoch_slots[3] = flow->epoch_slots[1];
+	epoch = epoch_of(flow->epoch_slots);
+	resolve(reply ? destination_of(p) : source_of(p), a);
+	resolve(reply ? source_of(p) : destination_of(p), b);
+	if (old && a->flags & ADDRESS_RANGE)
+		a->identity = old->source_identity;
+	if (old && b->flags & ADDRESS_RANGE)
+		b->identity = old->destination_identity;
+
+	reason = reply ? validate(p, hook, b, a) : validate(p, hook, a, b);
+	if (!reason && a->place != PLACE_POD && b->place != PLACE_POD)
+		return NOT_OURS;
+	/* From outside to what is no pod: for the node's own stack to judge. */
+	if (p->seen == FROM_UPLINK && (reply ? a->place : b->place) != PLACE_POD)
+		return NOT_OURS;
+	c->source_endpoint = a->endpoint;
+	c->destination_endpoint = b->endpoint;
+	c->source_identity = a->identity;
+	c->destination_identity = b->identity;
+	if (!reason) {
+		/* The epochs of what was resolved stand in the sum twice already; swap one of each pair
+		 * for the subject's, read before its policy. */
+		__u16 addresses_only[4] = { flow->epoch_slots[0], flow->epoch_slots[1],
+					    flow->epoch_slots[2], flow->epoch_slots[3] };
+
+		if (a->place == PLACE_POD)
+			flow->epoch_slots[2] = subject_slot(a->identity);
+		if (b->place == PLACE_POD)
+			flow->epoch_slots[3] = subject_slot(b->identity);
+		epoch += epoch_of(flow->epoch_slots) - epoch_of(addresses_only);
+		reason = permit(p, reply, a, b, c);
+	}
+	if (reason)
+		goto drop;
+
+	flow->source_identity = a->identity;
+	flow->destination_identity = b->identity;
+	flow->source_endpoint = a->endpoint;
+	flow->destination_endpoint = b->endpoint;
+	flow->egress_rule = c->egress_rule;
+	flow->ingress_rule = c->ingress_rule;
+	flow->epoch = epoch;
+	flow->seen = now;
+
+	struct flow_leg *onward = &flow->leg[reply & 1], *back = &flow->leg[!reply];
+	const struct party *sender = reply ? b : a, *receiver = reply ? a : b;
+
+	onward->hook = hook;
+	if (receiver->place == PLACE_POD)
+		back->hook = receiver->ifindex;
+	else if (receiver->place == PLACE_HOST)
+		back->hook = sender->ifindex | HOOK_EGRESS;
+	else if (overlay_ifindex && receiver->place == PLACE_REMOTE)
+		back->hook = overlay_ifindex;
+	lead(flow, reply & 1, sender, receiver);
+	if (onward->action == ACTION_ROUTE) {
+		onward->ifindex = route(skb, p);
+		if (!onward->ifindex)
+			onward->action = ACTION_PASS; /* the stack knows how to refuse it */
+		else if (!old)
+			back->hook = onward->ifindex;
+	}
+	lead(flow, !reply, receiver, sender);
+	if (back->action == ACTION_ROUTE)
+		back->ifindex = hook;
+	if (masquerade && !old && onward->action == ACTION_ROUTE && a->place == PLACE_POD) {
+		reason = masquerade_flow(p, flow, b, now);
+		if (reason)
+			goto drop;
+	}
+	if (bpf_map_update_elem(&flows, &p->key, flow, BPF_ANY)) {
+		reason = DROP_FLOW_TABLE_FULL;
+		goto drop;
+	}
+	if (!old)
+		report_flow(&p->key, flow, EVENT_NEW);
+	return DECIDED;
+drop:
+	if (reply) {
+		__u32 identity = c->source_identity;
+		__u16 endpoint = c->source_endpoint;
+
+		c->flags |= EVENT_REPLY;
+		c->source_identity = c->destination_identity;
+		c->source_endpoint = c->destination_endpoint;
+		c->destination_identity = identity;
+		c->destination_endpoint = endpoint;
+	}
+	if (old)
+		forget(p, flow);
+	report_drop(skb, p, hook, reason, c);
+	return -reason;
+}

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* The host side of a pod's veth pair: what the pod sends, and what the node's own stack sends to it.
+ * (What comes to it from other pods and nodes is put into the pod where it was decided.) */
+#include "connection.h"
+#include "neighbour.h"
+
+static __always_inline int is_multicast(const struct packet *p)
+{
+	const __u8 *to = destination_of(p);
+
+	if (p->flags & PACKET_IPV6)
+		return to[0] == 0xff;
+	return to[12] >= 224; /* and the broadcast address */
+}
+
+static __always_inline int is_neighbour_discovery(const struct packet *p)
+{
+	return p->key.protocol == IPPROTO_ICMPV6 && p->icmp_type >= ND_ROUTER_SOLICITATION &&
+	       p->icmp_type <= ND_REDIRECT;
+}
+
+SEC("tc")
+int from_pod(struct __sk_buff *skb)
+{
+	struct packet p = { .seen = FROM_POD };
+	int result;
+
+	linearise(skb);
+	result = parse(skb, &p);
+	if (result == NOT_IP)
+		return answer_arp(skb);
+	if (result < 0)
+		return drop(skb, &p, skb->ifindex, -result);
+	if (p.key.protocol == IPPROTO_ICMPV6 && is_neighbour_discovery(&p))
+		return p.icmp_type == ND_NEIGHBOUR_SOLICITATION ? answer_solicitation(skb, &p) : TC_ACT_SHOT;
+	if (is_multicast(&p))
+		return drop(skb, &p, skb->ifindex, DROP_LINK_LOCAL);
+	return handle(skb, &p, skb->ifindex);
+}
+
+SEC("tc")
+int to_pod(struct __sk_buff *skb)
+{
+	struct packet p = { .seen = TO_POD };
+	int result;
+
+	linearise(skb);
+	result = parse(skb, &p);
+	if (result == NOT_IP)
+		return TC_ACT_OK;
+	if (result < 0)
+		return drop(skb, &p, skb->ifindex | HOOK_EGRESS, -result);
+	if (is_neighbour_discovery(&p) || is_multicast(&p))
+		return TC_ACT_OK;
+	return handle(skb, &p, skb->ifindex | HOOK_EGRESS);
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* The flow table: is what was decided for this connection still true, and where is the connection
+ * in its life? */
+#pragma once
+#include "config.h"
+#include "packet.h"
+#include "report.h"
+
+static __always_inline __u32 ticks(void)
+{
+	return bpf_ktime_get_coarse_ns() >> TICK_SHIFT;
+}
+
+/* 0: `p` goes the initiator's way, 1: it is a reply. */
+static __always_inline __u32 leg_of(const struct flow *flow, const struct packet *p)
+{
+	return (flow->flags & FLOW_FROM_LOW) != p->from_low;
+}
+
+static __always_inline int expired(const struct flow *flow, __u32 now)
+{
+	__u32 state = flow->state;
+
+	return now - flow->seen > lifetime[state < FLOW_STATES ? state : 0];
+}
+
+static __always_inline __u16 subject_slot(__u32 identity)
+{
+	return identity % EPOCH_SUBJECTS;
+}
+
+static __always_inline __u16 address_slot(const __u8 *address)
+{
+	const __u32 *w = (const __u32 *)address;
+	__u32 h = (w[0] ^ w[1] ^ w[2] ^ w[3]) * 0x9e3779b1u;
+
+	return EPOCH_SUBJECTS + (h >> 16) % EPOCH_ADDRESSES;
+}
+
+/* The sum moves when any of the four moves, for none of them ever goes back. */
+static __always_inline __u32 epoch_of(const __u16 slots[4])
+{
+	__u32 zero = 0, mask = EPOCH_SUBJECTS + EPOCH_ADDRESSES - 1;
+	struct epochs *e = bpf_map_lookup_elem(&epochs, &zero);
+
+	if (!e)
+		return 0;
+	return e->slot[slots[0] & mask] + e->slot[slots[1] & mask] + e->slot[slots[2] & mask] +
+	       e->slot[slots[3] & mask];
+}
+
+/* A SYN after the end of a connection begins another one with the same ports. */
+static __always_inline int begins_anew(const struct flow *flow, const struct packet *p)
+{
+	return (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN &&
+	       (flow->state == FLOW_CLOSING || flow->state == FLOW_CLOSED);
+}
+
+static __always_inline __u8 first_state(const struct packet *p)
+{
+	if (p->key.protocol != IPPROTO_TCP)
+		return FLOW_ONE_WAY;
+	/* Without SYN: a connection older than our table, taken up in the middle. */
+	return (p->tcp_flags & TCP_SYN) ? FLOW_SYN_SENT : FLOW_ESTABLISHED;
+}
+
+/* Follows the connection by the packet's flags. Sequence numbers are not checked: a forged RST
+ * shortens an idle entry's life, and no more, because packets that come keep it alive. */
+static __always_inline void track(const struct packet *p, struct flow *flow, __u32 leg)
+{
+	__u8 state = flow->state;
+
+	if (p->tcp_flags & (TCP_FIN | TCP_RST | TCP_SYN))
+		flow->leg[leg].tcp_flags |= p->tcp_flags;
+	if (state == FLOW_CLOSED)
+		return;
+	if (p->tcp_flags & TCP_RST)
+		state = FLOW_CLOSED;
+	else if (p->tcp_flags & TCP_FIN)
+		state = (flow->leg[!leg].tcp_flags & TCP_FIN) ? FLOW_CLOSED : FLOW_CLOSING;
+	else if (leg && state == FLOW_SYN_SENT)
+		state = FLOW_ESTABLISHED;
+	else if (leg && state == FLOW_ONE_WAY)
+		state = FLOW_TWO_WAY;
+	else
+		return;
+	flow->state = state;
+	if (state == FLOW_CLOSED)
+		report_flow(&p->key, flow, EVENT_END);
+}
+
+static __always_inline void account(struct __sk_buff *skb, const struct packet *p, struct flow *flow,
+				    __u32 leg, __u32 now)
+{
+	flow->leg[leg].packets += skb->gso_segs > 1 ? skb->gso_segs : 1;
+	flow->leg[leg].bytes += skb->len - ETH_HLEN;
+	/* Written once a tick, so that the two directions do not fight over the cache line. */
+	if (flow->seen != now)
+		flow->seen = now;
+	if ((p->tcp_flags & (TCP_FIN | TCP_RST | TCP_SYN)) ||
+	    (leg && (flow->state == FLOW_SYN_SENT || flow->state == FLOW_ONE_WAY)))
+		track(p, flow, leg);
+}

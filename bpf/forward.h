@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* Doing what a leg of a flow says. Only this file sends packets anywhere. */
+#pragma once
+#include <linux/pkt_cls.h>
+#include "config.h"
+#include "flow.h"
+#include "nat.h"
+
+/* Decrements the TTL and writes the link layer addresses. A positive drop reason, or 0. */
+static __always_inline int next_hop(struct __sk_buff *skb, const struct packet *p, const __u8 *destination,
+				    const volatile __u8 *source)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	struct ethhdr *eth = data;
+
+	if (p->flags & PACKET_IPV6) {
+		struct ipv6hdr *ip = data + ETH_HLEN;
+
+		if ((void *)(ip + 1) > end)
+			return DROP_INVALID_PACKET;
+		if (ip->hop_limit <= 1)
+			return DROP_TTL_EXCEEDED;
+		ip->hop_limit--;
+	} else {
+		struct iphdr *ip = data + ETH_HLEN;
+		__u32 sum;
+
+		if ((void *)(ip + 1) > end)
+			return DROP_INVALID_PACKET;
+		if (ip->ttl <= 1)
+			return DROP_TTL_EXCEEDED;
+		ip->ttl--;
+		/* RFC 1141: the TTL is the upper byte of its 16-bit word. */
+		sum = ip->check + bpf_htons(0x0100);
+		ip->check = sum + (sum >= 0xffff);
+	}
+	if (destination) {
+		__builtin_memcpy(eth->h_dest, destination, ETH_ALEN);
+		for (int i = 0; i < ETH_ALEN; i++)
+			eth->h_source[i] = source[i];
+	}
+	return 0;
+}
+
+/* Tells the overlay device where to and from whom. 0 or a negative drop reason. */
+static __noinline int tunnel_to(struct __sk_buff *skb, const struct flow_leg *leg)
+{
+	struct bpf_tunnel_key key = { .tunnel_id = leg->tunnel_identity, .tunnel_ttl = 64 };
+	__u64 flags = BPF_F_ZERO_CSUM_TX;
+
+	if (underlay_ipv6) {
+		copy_address(key.remote_ipv6, leg->tunnel);
+		flags = BPF_F_TUNINFO_IPV6;
+	} else {
+		key.remote_ipv4 = bpf_ntohl(ipv4_of(leg->tunnel));
+	}
+	if (bpf_skb_set_tunnel_key(skb, &key, sizeof(key), flags))
+		return -DROP_NO_TUNNEL_ENDPOINT;
+	return 0;
+}
+
+/* Sends a packet that is translated already along a leg: a TC action, or a negative drop reason. */
+static __always_inline int send(struct __sk_buff *skb, const struct packet *p, const struct flow_leg *leg)
+{
+	__u8 overlay_to[6];
+	int reason;
+
+	switch (leg->action) {
+	case ACTION_LOCAL:
+		reason = next_hop(skb, p, leg->mac, gateway_mac);
+		return reason ? -reason : bpf_redirect_peer(leg->ifindex, 0);
+	case ACTION_TUNNEL:
+		for (int i = 0; i < ETH_ALEN; i++)
+			overlay_to[i] = overlay_mac[i];
+		reason = next_hop(skb, p, overlay_to, gateway_mac);
+		if (reason)
+			return -reason;
+		reason = tunnel_to(skb, leg);
+		return reason ? reason : bpf_redirect(overlay_ifindex, 0);
+	case ACTION_ROUTE:
+		reason = next_hop(skb, p, NULL, NULL);
+		return reason ? -reason : bpf_redirect_neigh(leg->ifindex, NULL, 0, 0);
+	default:
+		return TC_ACT_OK;
+	}
+}
+
+/* Sends the packet the way its direction of the flow goes: a TC action, or a negative drop reason. */
+static __always_inline int forward(struct __sk_buff *skb, const struct packet *p, const struct flow *flow,
+				   __u32 direction)
+{
+	if (flow->flags & FLOW_MASQUERADED && translate(skb, p, flow, direction))
+		return -DROP_INVALID_PACKET;
+	return send(skb, p, &flow->leg[direction]);
+}

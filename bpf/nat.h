@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* Masquerading: a pod's connection to the outside leaves with its node's address and a port of the
+ * node's, from a range in which the node's own sockets never get theirs by chance.
+ *
+ * `translations` has the tuple as the outside sees it, ordered as in the flow table, and the pod's
+ * address and port behind it. A port is taken by inserting that entry; another connection to the same
+ * destination that would get the same tuple fails to insert, and tries the next port. */
+#pragma once
+#include "config.h"
+#include "flow.h"
+#include "packet.h"
+
+#define NAT_ATTEMPTS 16
+#define IPV4_SOURCE (ETH_HLEN + offsetof(struct iphdr, saddr))
+#define IPV4_DESTINATION (ETH_HLEN + offsetof(struct iphdr, daddr))
+#define IPV4_CHECK (ETH_HLEN + offsetof(struct iphdr, check))
+#define IPV6_SOURCE (ETH_HLEN + offsetof(struct ipv6hdr, saddr))
+#define IPV6_DESTINATION (ETH_HLEN + offsetof(struct ipv6hdr, daddr))
+
+static __always_inline __u32 checksum_offset(__u8 protocol)
+{
+	switch (protocol) {
+	case IPPROTO_TCP:
+		return offsetof(struct tcphdr, check);
+	case IPPROTO_UDP:
+		return 6;
+	case IPPROTO_ICMPV6:
+	case IPPROTO_ICMP:
+		return 2;
+	default:
+		return 0; /* SCTP's CRC covers no addresses; others have none that we know */
+	}
+}
+
+/* The CRC32c of SCTP covers the ports, and there is no helper to mend it: its ports stay. */
+static __always_inline int port_is_fixed(__u8 protocol)
+{
+	return protocol != IPPROTO_TCP && protocol != IPPROTO_UDP && protocol != IPPROTO_ICMP &&
+	       protocol != IPPROTO_ICMPV6;
+}
+
+/* Writes the outside's view over the packet's source (leg 0), or the pod's over its destination (leg 1).
+ * 0, or a negative number when the packet is too short for what it says it is. */
+static __noinline int translate(struct __sk_buff *skb, const struct packet *p, const struct flow *flow, __u32 leg)
+{
+	const __u8 *pod = leg ? destination_of(p) : source_of(p);
+	__be16 pod_port = leg ? destination_port_of(p) : source_port_of(p);
+	const __u8 *from = leg ? flow->nat_address : pod, *to = leg ? pod : flow->nat_address;
+	__be16 from_port = leg ? flow->nat_port : pod_port, to_port = leg ? pod_port : flow->nat_port;
+	__u8 protocol = p->key.protocol;
+	__u32 check = p->l4 + checksum_offset(protocol);
+	__u32 flags = protocol == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0;
+	int has_check = checksum_offset(protocol) && !(p->flags & PACKET_LATER_FRAGMENT);
+	int icmp = protocol == IPPROTO_ICMP || protocol == IPPROTO_ICMPV6;
+
+	if (p->flags & PACKET_IPV6) {
+		__be32 f[4], t[4];
+		__s64 difference;
+
+		copy_address(f, from);
+		copy_address(t, to);
+		difference = bpf_csum_diff(f, 16, t, 16, 0);
+		if (has_check && bpf_l4_csum_replace(skb, check, 0, difference, flags | BPF_F_PSEUDO_HDR))
+			return -1;
+		if (bpf_skb_store_bytes(skb, leg ? IPV6_DESTINATION : IPV6_SOURCE, t, 16, 0))
+			return -1;
+	} else {
+		__be32 f = ipv4_of(from), t = ipv4_of(to);
+
+		if (has_check && !icmp &&
+		    bpf_l4_csum_replace(skb, check, f, t, flags | BPF_F_PSEUDO_HDR | sizeof(t)))
+			return -1;
+		if (bpf_l3_csum_replace(skb, IPV4_CHECK, f, t, sizeof(t)))
+			return -1;
+		if (bpf_skb_store_bytes(skb, leg ? IPV4_DESTINATION : IPV4_SOURCE, &t, sizeof(t), 0))
+			return -1;
+	}
+	if (from_port == to_port || !has_check)
+		return 0;
+	if (bpf_l4_csum_replace(skb, check, from_port, to_port, flags | sizeof(to_port)))
+		return -1;
+	return bpf_skb_store_bytes(skb, p->l4 + (icmp ? 4 : leg ? 2 : 0), &to_port, sizeof(to_port), 0);
+}
+
+/* The key in `translations` of a packet between `outside` and the node. */
+static __always_inline void outside_key(struct flow_key *key, const struct packet *p, const __u8 *node,
+					__be16 node_port, const __u8 *outside, __be16 outside_port)
+{
+	__builtin_memset(key, 0, sizeof(*key));
+	key->protocol = p->key.protocol;
+	key->icmp_type = p->key.icmp_type;
+	order(key, node, node_port, outside, outside_port);
+}
+
+/* Takes a port for the connection that `p` begins; `flow` has the address already.
+ * 0, or DROP_NAT_EXHAUSTED when none of those tried was free. */
+static __noinline int take_port(struct packet *p, struct flow *flow, __u32 now)
+{
+	struct translation t = { .seen = now };
+	__u32 range = nat_port_last - nat_port_first + 1;
+	__u16 wanted = bpf_ntohs(source_port_of(p));
+	int fixed = port_is_fixed(p->key.protocol);
+	struct flow_key key;
+
+	copy_address(t.address, source_of(p));
+	t.port = source_port_of(p);
+	/* Pods choose their ports one after the other in ranges about as wide as ours: taking them
+	 * modulo the range keeps the connections of one pod apart without a search. */
+	for (int i = 0; i < NAT_ATTEMPTS; i++) {
+		struct translation *other;
+		__be16 port = fixed ? source_port_of(p) : bpf_htons(nat_port_first + wanted % range);
+
+		flow->nat_port = port;
+		outside_key(&key, p, flow->nat_address, port, destination_of(p), destination_port_of(p));
+		if (!bpf_map_update_elem(&translations, &key, &t, BPF_NOEXIST))
+			return 0;
+		other = bpf_map_lookup_elem(&translations, &key);
+		if (other) {
+			struct flow *owner;
+
+			if (other->port == t.port && same_address(other->address, t.address))
+				return 0;
+			/* Its connection is over: the port is free again. */
+			outside_key(&key, p, other->address, other->port, destination_of(p),
+				    destination_port_of(p));
+			owner = bpf_map_lookup_elem(&flows, &key);
+			outside_key(&key, p, flow->nat_address, port, destination_of(p),
+				    destination_port_of(p));
+			if ((!owner && now - other->seen > 1) ||
+			    (owner && (owner->state == FLOW_CLOSED || expired(owner, now)))) {
+				bpf_map_update_elem(&translations, &key, &t, BPF_ANY);
+				return 0;
+			}
+		}
+		if (fixed)
+			break;
+		wanted = wanted * 5 + 7919 + (bpf_get_prandom_u32() & 0x3ff);
+	}
+	return DROP_NAT_EXHAUSTED;
+}

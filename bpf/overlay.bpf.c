@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* The VXLAN device in metadata mode (RFC 7348): the network identifier is the sender's identity. */
+#include "connection.h"
+
+/* Reads which node the frame came from, and whom it says that the packet is from. */
+static __noinline int read_tunnel(struct __sk_buff *skb, struct packet *p)
+{
+	struct bpf_tunnel_key key = {};
+
+	if (bpf_skb_get_tunnel_key(skb, &key, sizeof(key), underlay_ipv6 ? BPF_F_TUNINFO_IPV6 : 0))
+		return -DROP_NO_TUNNEL_ENDPOINT;
+	p->tunnel_identity = key.tunnel_id;
+	if (underlay_ipv6)
+		copy_address(p->tunnel_source, key.remote_ipv6);
+	else
+		map_ipv4(p->tunnel_source, bpf_htonl(key.remote_ipv4));
+	return 0;
+}
+
+SEC("tc")
+int from_overlay(struct __sk_buff *skb)
+{
+	struct packet p = { .seen = FROM_OVERLAY };
+	int result = read_tunnel(skb, &p);
+
+	if (result)
+		return drop(skb, &p, skb->ifindex, -result);
+	linearise(skb);
+	result = parse(skb, &p);
+	if (result == NOT_IP)
+		return TC_ACT_SHOT;
+	if (result < 0)
+		return drop(skb, &p, skb->ifindex, -result);
+	return handle(skb, &p, skb->ifindex);
+}
+
+/* What this node itself sends to pods of other nodes. */
+SEC("tc")
+int to_overlay(struct __sk_buff *skb)
+{
+	struct prefix_key to = { .prefix_length = 128 };
+	struct packet p = { .seen = FROM_OVERLAY };
+	struct flow_leg leg = { .tunnel_identity = IDENTITY_REMOTE_NODE };
+	const struct address *known;
+	int result;
+
+	/* Packets of pods have been given their key by the program that sent them here. */
+	if (!read_tunnel(skb, &p))
+		return TC_ACT_OK;
+	linearise(skb);
+	result = parse(skb, &p);
+	if (result)
+		return TC_ACT_SHOT;
+	copy_address(to.address, destination_of(&p));
+	known = bpf_map_lookup_elem(&addresses, &to);
+	if (!known || !(known->node[0] | known->node[10] | known->node[15]))
+		return drop(skb, &p, skb->ifindex | HOOK_EGRESS, DROP_NO_TUNNEL_ENDPOINT);
+	copy_address(leg.tunnel, known->node);
+	result = tunnel_to(skb, &leg);
+	return result < 0 ? drop(skb, &p, skb->ifindex | HOOK_EGRESS, -result) : TC_ACT_OK;
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -1,0 +1,299 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* Every struct and number that the kernel side and the control plane share.
+ *
+ * Python reads the layout of these from the compiled objects' BTF; nothing here is written twice.
+ * Addresses are 16 bytes in network order, IPv4 as ::ffff:a.b.c.d, so that one code path and one
+ * table serve both families. Ports and addresses are in network byte order, the rest is native.
+ */
+#pragma once
+#include <linux/types.h>
+
+/* Raised when a map's meaning changes in a way that its size does not show. */
+enum schema { SCHEMA_VERSION = 1 };
+
+/* ---- identities --------------------------------------------------------------------------- */
+
+enum identity {
+	IDENTITY_UNKNOWN = 0, /* in a policy key: every peer */
+	IDENTITY_HOST = 1,
+	IDENTITY_WORLD = 2,
+	IDENTITY_UNMANAGED = 3,
+	IDENTITY_HEALTH = 4,
+	IDENTITY_INIT = 5,
+	IDENTITY_REMOTE_NODE = 6,
+	IDENTITY_KUBE_APISERVER = 7,
+	IDENTITY_INGRESS = 8,
+	IDENTITY_WORLD_IPV4 = 9,
+	IDENTITY_WORLD_IPV6 = 10,
+	IDENTITY_FIRST_CLUSTER = 256,
+	IDENTITY_FIRST_LOCAL = 1 << 24, /* from here on a number means something on this node only */
+};
+
+/* ---- who is where ------------------------------------------------------------------------- */
+
+/* endpoints: address -> the local pod that owns it. Written by the agent. */
+struct address_key {
+	__u8 address[16];
+};
+
+struct endpoint {
+	__u32 ifindex; /* host side of its veth pair */
+	__u32 identity;
+	__u16 id;
+	__u8 mac[6]; /* of the interface inside the pod */
+};
+
+enum address_flag {
+	ADDRESS_NODE = 1 << 0,	/* an address of a node, this one's with IDENTITY_HOST */
+	ADDRESS_RANGE = 1 << 1, /* a node's pod range: this pod is not known yet */
+	ADDRESS_ROUTED = 1 << 2, /* reachable without masquerading */
+};
+
+/* addresses: longest prefix -> identity, and the node behind which it lives. Written by the agent. */
+struct prefix_key {
+	__u32 prefix_length; /* bits of `address`, IPv4 prefixes counted from 96 */
+	__u8 address[16];
+};
+
+struct address {
+	__u32 identity;
+	__u32 flags;   /* enum address_flag */
+	__u8 node[16]; /* underlay address of its node; zero outside the cluster */
+};
+
+/* uplinks: ifindex -> what outgoing connections are masqueraded to. Written by the agent. */
+struct uplink {
+	__u8 ipv4[16]; /* zero: none */
+	__u8 ipv6[16];
+};
+
+/* ---- policy ------------------------------------------------------------------------------- */
+
+enum direction { INGRESS = 0, EGRESS = 1 };
+
+/* policies: the longest match of (subject, peer, direction, protocol, port). Written by the agent.
+ * `port` is the destination port, or the ICMP type. A subject without an entry denies. */
+struct policy_key {
+	__u32 prefix_length;
+	__u32 subject;
+	__u32 peer;
+	__u8 direction;
+	__u8 protocol;
+	__be16 port;
+};
+
+enum policy_prefix {
+	POLICY_PREFIX_PEER = 72, /* any protocol */
+	POLICY_PREFIX_PROTOCOL = 80,
+	POLICY_PREFIX_PORT = 96,
+};
+
+enum verdict { VERDICT_NONE = 0, VERDICT_ALLOW = 1, VERDICT_DENY = 2 };
+
+struct policy_value {
+	__u8 verdict;
+	__u8 flags;
+	__be16 proxy_port;
+	__u32 rule; /* which policies say so; 0: none selects the subject */
+};
+
+/* ---- flow table --------------------------------------------------------------------------- */
+
+/* flows: one entry a connection, found by packets of both directions: the key holds the two ends in
+ * order of their bytes. Written by the datapath; expired entries are removed by the flow server. */
+struct flow_key {
+	__u8 low[16];
+	__u8 high[16];
+	__be16 low_port; /* ICMP queries: the identifier, on both sides */
+	__be16 high_port;
+	__u8 protocol;
+	__u8 icmp_type; /* of ICMP messages that are no query; else 0 */
+	__u8 zone[2];	/* zero */
+};
+
+enum flow_state {
+	FLOW_SYN_SENT = 0,
+	FLOW_ESTABLISHED = 1,
+	FLOW_CLOSING = 2, /* one side has sent FIN */
+	FLOW_CLOSED = 3,  /* both have, or RST: the end is reported */
+	FLOW_ONE_WAY = 4, /* no TCP; no reply yet */
+	FLOW_TWO_WAY = 5,
+	FLOW_STATES = 6,
+};
+
+enum flow_flag {
+	FLOW_FROM_LOW = 1 << 0,	   /* the initiator is the lower end of the key */
+	FLOW_MASQUERADED = 1 << 1, /* leg 0 leaves with nat_address:nat_port */
+};
+
+enum flow_action {
+	ACTION_PASS = 0,   /* on to where the packet was going anyway: host stack, or into the pod */
+	ACTION_LOCAL = 1,  /* into a pod of this node */
+	ACTION_TUNNEL = 2, /* through the overlay */
+	ACTION_ROUTE = 3,  /* out of an uplink by the node's routes and neighbours */
+};
+
+/* The path of one direction of a connection: where its packets must come from, where they go. */
+struct flow_leg {
+	__u64 packets;
+	__u64 bytes;
+	__u32 hook;    /* ifindex, | HOOK_EGRESS where seen on the way out of that device */
+	__u32 ifindex; /* ACTION_LOCAL, ACTION_ROUTE */
+	__u32 tunnel_identity;
+	__u8 action; /* enum flow_action */
+	__u8 tcp_flags;
+	__u8 mac[6]; /* ACTION_LOCAL: of the pod */
+	__u8 unused[4];
+	__u8 tunnel[16]; /* underlay address of the peer's node, for sending and for checking */
+};
+
+enum hook { HOOK_EGRESS = 1U << 31 };
+
+struct flow {
+	__u32 epoch; /* sum of the epochs of its subjects when it was decided */
+	__u16 epoch_slots[4];
+	__u32 seen; /* time of the last packet, in ticks */
+	__u8 state; /* enum flow_state */
+	__u8 flags; /* enum flow_flag */
+	__be16 nat_port;
+	__u32 source_identity;
+	__u32 destination_identity;
+	__u32 egress_rule;
+	__u32 ingress_rule;
+	__u16 source_endpoint;
+	__u16 destination_endpoint;
+	__u64 created; /* CLOCK_MONOTONIC, ns */
+	__u8 nat_address[16];
+	struct flow_leg leg[2]; /* 0: from the initiator, 1: to it */
+};
+
+/* A tick is 2^30 ns: CLOCK_MONOTONIC >> 30 fits in 32 bits and costs no division. */
+enum tick { TICK_SHIFT = 30 };
+
+/* epochs: one element, mapped into the agent. A flow is current while the sum of its four slots has
+ * not moved: its two subjects' policies, and what is known of its two addresses. */
+enum epoch_range {
+	EPOCH_SUBJECTS = 2048,	/* slots 0 ... : identity modulo this */
+	EPOCH_ADDRESSES = 2048, /* then: hash of the address modulo this */
+};
+
+struct epochs {
+	__u32 slot[EPOCH_SUBJECTS + EPOCH_ADDRESSES];
+};
+
+/* translations: the tuple of a masqueraded connection as seen outside -> the pod behind it. */
+struct translation {
+	__u8 address[16];
+	__be16 port;
+	__u8 unused[2];
+	__u32 seen; /* ticks */
+};
+
+/* fragments: what the first fragment says about the later ones, which carry no ports. */
+struct fragment_key {
+	__u8 source[16];
+	__u8 destination[16];
+	__u32 id;
+	__u8 protocol;
+	__u8 unused[3];
+};
+
+struct fragment {
+	__be16 source_port;
+	__be16 destination_port;
+};
+
+/* ---- events ------------------------------------------------------------------------------- */
+
+enum event_kind {
+	EVENT_NEW = 1,	/* a connection was allowed */
+	EVENT_END = 2,	/* it ended; packets and bytes are final */
+	EVENT_DROP = 3, /* a packet was dropped */
+};
+
+/* Where Hubble has a number for the same reason, this is it. */
+enum drop_reason {
+	DROP_NONE = 0,
+	DROP_INVALID_SOURCE = 132,
+	DROP_POLICY_DEFAULT = 133, /* no rule allows it */
+	DROP_INVALID_PACKET = 134,
+	DROP_UNSUPPORTED_L3 = 139,
+	DROP_FLOW_TABLE_FULL = 155,
+	DROP_NO_TUNNEL_ENDPOINT = 160,
+	DROP_INVALID_IDENTITY = 171,
+	DROP_ENCAPSULATION_PROHIBITED = 170,
+	DROP_FRAGMENT_NOT_FOUND = 175,
+	DROP_FORBIDDEN_ICMP6 = 176,
+	DROP_POLICY_DENY = 181, /* a deny rule */
+	DROP_NAT_EXHAUSTED = 191,
+	DROP_TTL_EXCEEDED = 196,
+	DROP_UNKNOWN_ENDPOINT = 203,
+	DROP_LINK_LOCAL = 210, /* broadcast and multicast are not forwarded; counted, not reported */
+	DROP_UNROUTABLE = 211,
+};
+
+enum event_flag {
+	EVENT_REPLY = 1 << 0,	    /* the packet went towards the initiator */
+	EVENT_INGRESS = 1 << 1,	    /* decided by ingress policy, or seen on the way into a pod */
+	EVENT_MASQUERADED = 1 << 2, /* nat_address and nat_port hold the source seen outside */
+};
+
+/* One record, always of this size: a ring buffer of them is an array. `source` is the initiator of
+ * the connection for EVENT_NEW and EVENT_END, the sender of the packet for EVENT_DROP. */
+struct event {
+	__u64 time; /* CLOCK_MONOTONIC, ns */
+	__u8 source[16];
+	__u8 destination[16];
+	__be16 source_port;
+	__be16 destination_port;
+	__u8 protocol;
+	__u8 kind;   /* enum event_kind */
+	__u8 reason; /* enum drop_reason */
+	__u8 flags;  /* enum event_flag */
+	__u32 source_identity;
+	__u32 destination_identity;
+	__u32 egress_rule;
+	__u32 ingress_rule;
+	__u32 packets[2]; /* from and to the initiator */
+	__u64 bytes[2];
+	__u16 source_endpoint;
+	__u16 destination_endpoint;
+	__u8 tcp_flags;
+	__u8 icmp_type;
+	__u8 icmp_code;
+	__u8 unused;
+	__u32 hook;
+	__be16 nat_port;
+	__u8 unused2[2];
+	__u8 nat_address[16];
+	__u64 started; /* EVENT_END: when the connection began, as `time` */
+};
+
+/* drops: per CPU, by reason. lost: per CPU, events that found their ring full, by enum ring. */
+enum ring { RING_FLOWS = 0, RING_DROPS = 1, RINGS = 2 };
+
+struct counter {
+	__u64 packets;
+	__u64 bytes;
+};
+
+/* What no map has as its key or value would be missing from the objects' BTF. */
+union shared_types {
+	struct event event;
+	enum schema schema;
+	enum identity identity;
+	enum address_flag address_flag;
+	enum direction direction;
+	enum policy_prefix policy_prefix;
+	enum verdict verdict;
+	enum flow_state flow_state;
+	enum flow_flag flow_flag;
+	enum flow_action flow_action;
+	enum hook hook;
+	enum tick tick;
+	enum epoch_range epoch_range;
+	enum event_kind event_kind;
+	enum drop_reason drop_reason;
+	enum event_flag event_flag;
+	enum ring ring;
+};

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* The node's physical devices: packets for its pods, and answers to what its pods masqueraded. All else
+ * belongs to the node itself and passes untouched. */
+#include "connection.h"
+
+static __always_inline int for_a_pod(const struct packet *p)
+{
+	return bpf_map_lookup_elem(&endpoints, destination_of(p)) != NULL;
+}
+
+static __always_inline int maybe_masqueraded(const struct packet *p)
+{
+	__u16 port = bpf_ntohs(destination_port_of(p));
+
+	return masquerade && port >= nat_port_first && port <= nat_port_last;
+}
+
+/* A packet that comes in for a masqueraded connection: makes `p` what the pod's side knows it as.
+ * 1 when it is one. The bytes stay as they are until the packet is let through. */
+static __noinline int find_translation(struct packet *p)
+{
+	struct translation *t = bpf_map_lookup_elem(&translations, &p->key);
+	__be16 outside_port = source_port_of(p);
+	__u64 outside[2], inside[2];
+
+	if (!t)
+		return 0;
+	copy_address(outside, source_of(p));
+	copy_address(inside, t->address);
+	p->from_low = order(&p->key, outside, outside_port, inside, t->port);
+	return 1;
+}
+
+SEC("tc")
+int from_uplink(struct __sk_buff *skb)
+{
+	struct packet p = { .seen = FROM_UPLINK };
+	int result;
+
+	linearise(skb);
+	result = parse(skb, &p);
+	/* What we cannot read is for the node's own stack to judge, and so is a tunnel's outside. */
+	if (result)
+		return TC_ACT_OK;
+	if (overlay_ifindex && p.key.protocol == IPPROTO_UDP && destination_port_of(&p) == overlay_port)
+		return TC_ACT_OK;
+	if (!(p.flags & PACKET_ICMP_ERROR) && !(maybe_masqueraded(&p) && find_translation(&p)) &&
+	    !for_a_pod(&p))
+		return TC_ACT_OK;
+	return handle(skb, &p, skb->ifindex);
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -1,0 +1,361 @@
+"""Which flows somebody wants to see: filters as values, and as masks over columns.
+
+In a `FlowFilter` the values of one field are alternatives, and all fields that are given must hold.
+Several filters are alternatives again, and ``not`` filters take away from what the others let
+through. A field without prefix is about either end; ``from_`` is the source, ``to_`` the destination.
+
+Compiled, every condition is a few array operations over a batch. What is asked of a pod, workload or
+label is evaluated once for each row of `axoneme.flows.names`, and then is a look-up in a table of
+booleans.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Mapping, Sequence
+from typing import cast
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from axoneme.flows.events import Mask, Records, TrafficDirection, Verdict, Vocabulary, address_bytes, words
+from axoneme.flows.names import End, Names
+from axoneme.flows.selectors import parse_selector
+from axoneme.model.labels import Labels
+
+Condition = Callable[[Records], Mask]
+
+_PROTOCOLS = {
+    "icmp": (1, 58),
+    "icmpv4": (1,),
+    "icmpv6": (58,),
+    "tcp": (6,),
+    "udp": (17,),
+    "sctp": (132,),
+}
+_SIDES = {"": ("source", "destination"), "from_": ("source",), "to_": ("destination",)}
+
+
+class FlowFilter(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Pods are ``name``, ``namespace/name`` (the start of a name is enough) or ``namespace/``;
+    workloads ``name`` or ``kind/name``; labels selectors as kubectl takes them; addresses one
+    address or a prefix; identities numbers or reserved names; times ns of the wall clock."""
+
+    verdict: tuple[str, ...] = ()
+    pod: tuple[str, ...] = ()
+    from_pod: tuple[str, ...] = ()
+    to_pod: tuple[str, ...] = ()
+    namespace: tuple[str, ...] = ()
+    from_namespace: tuple[str, ...] = ()
+    to_namespace: tuple[str, ...] = ()
+    workload: tuple[str, ...] = ()
+    from_workload: tuple[str, ...] = ()
+    to_workload: tuple[str, ...] = ()
+    label: tuple[str, ...] = ()
+    from_label: tuple[str, ...] = ()
+    to_label: tuple[str, ...] = ()
+    identity: tuple[int | str, ...] = ()
+    from_identity: tuple[int | str, ...] = ()
+    to_identity: tuple[int | str, ...] = ()
+    ip: tuple[str, ...] = ()
+    from_ip: tuple[str, ...] = ()
+    to_ip: tuple[str, ...] = ()
+    port: tuple[int, ...] = ()
+    from_port: tuple[int, ...] = ()
+    to_port: tuple[int, ...] = ()
+    protocol: tuple[int | str, ...] = ()
+    node: tuple[str, ...] = ()
+    reason: tuple[int | str, ...] = ()
+    direction: tuple[str, ...] = ()
+    event: tuple[str, ...] = ()
+    since: int | None = None
+    until: int | None = None
+
+
+class FilterError(ValueError):
+    """A value in a filter that means nothing; says which field, and what would be right."""
+
+    def __init__(self, field: str, value: object, right: str) -> None:
+        super().__init__(f"filter {field}: {value!r} is not {right}")
+
+
+class Matcher:
+    """Filters compiled for one node; raises `FilterError`.
+
+    No filter at all lets everything through.
+    """
+
+    def __init__(
+        self,
+        filters: Sequence[FlowFilter],
+        not_filters: Sequence[FlowFilter],
+        *,
+        names: Names,
+        node: str,
+        vocabulary: Vocabulary,
+    ) -> None:
+        compiler = _Compiler(names, node, vocabulary)
+        self._wanted = [compiler.conditions(each) for each in filters]
+        self._unwanted = [compiler.conditions(each) for each in not_filters]
+
+    def mask(self, records: Records) -> Mask:
+        """True for each record that the filters let through."""
+        if not self._wanted and not self._unwanted:
+            return np.ones(len(records), np.bool_)
+        mask = _any(records, self._wanted) if self._wanted else np.ones(len(records), np.bool_)
+        if self._unwanted:
+            mask &= ~_any(records, self._unwanted)
+        return mask
+
+
+def _any(records: Records, alternatives: list[list[Condition]]) -> Mask:
+    mask = np.zeros(len(records), np.bool_)
+    for conditions in alternatives:
+        one = np.ones(len(records), np.bool_)
+        for condition in conditions:
+            one &= condition(records)
+        mask |= one
+    return mask
+
+
+class _RowSet:
+    """The rows of `Names` whose end a test accepts; looks only at those that are new."""
+
+    def __init__(self, names: Names, accepts: Callable[[End], bool]) -> None:
+        self._names = names
+        self._accepts = accepts
+        self._seen = -1
+        self._table: Mask = np.zeros(0, np.bool_)
+
+    def __call__(self, rows: npt.NDArray[np.uint32]) -> Mask:
+        if self._seen != self._names.version:
+            if len(self._table) < len(self._names):
+                grown = np.zeros(2 * len(self._names), np.bool_)
+                grown[: len(self._table)] = self._table
+                self._table = grown
+            for row, end in self._names.since(self._seen):
+                self._table[row] = self._accepts(end)
+            self._seen = self._names.version
+        return self._table[rows]
+
+
+class _Compiler:
+    def __init__(self, names: Names, node: str, vocabulary: Vocabulary) -> None:
+        self._names = names
+        self._node = node
+        self._vocabulary = vocabulary
+
+    def conditions(self, wanted: FlowFilter) -> list[Condition]:
+        """All of them must hold; the cheap ones that keep least come first in the struct's order."""
+        found = [
+            self._verdict(wanted.verdict),
+            self._kind(wanted.event),
+            self._direction(wanted.direction),
+            self._reason(wanted.reason),
+            self._protocol(wanted.protocol),
+            self._observed_by(wanted.node),
+            _times(wanted.since, wanted.until),
+        ]
+        for prefix, sides in _SIDES.items():
+            for name, compiled in (
+                ("port", self._ports),
+                ("identity", self._identities),
+                ("ip", self._addresses),
+                ("namespace", self._namespaces),
+                ("pod", self._pods),
+                ("workload", self._workloads),
+                ("label", self._labels),
+            ):
+                values = getattr(wanted, prefix + name)
+                if values:
+                    found.append(compiled(prefix + name, values, sides))
+        return [condition for condition in found if condition is not None]
+
+    # ---- conditions on the flow --------------------------------------------------------------
+
+    def _verdict(self, values: Sequence[str]) -> Condition | None:
+        wanted = [_member("verdict", value, Verdict) for value in values]
+        if not wanted:
+            return None
+        return lambda records: _among(self._vocabulary.verdicts(records), wanted)
+
+    def _kind(self, values: Sequence[str]) -> Condition | None:
+        kinds = {"new": self._vocabulary.new, "end": self._vocabulary.end, "drop": self._vocabulary.drop}
+        wanted = [_look_up("event", value.lower(), kinds, value) for value in values]
+        return (lambda records: _among(records["kind"], wanted)) if wanted else None
+
+    def _direction(self, values: Sequence[str]) -> Condition | None:
+        wanted = [_member("direction", value, TrafficDirection) for value in values]
+        if not wanted:
+            return None
+        return lambda records: _among(self._vocabulary.directions(records), wanted)
+
+    def _reason(self, values: Sequence[int | str]) -> Condition | None:
+        known = {_plain(name): number for number, name in self._vocabulary.reasons.items()}
+        wanted = [_number("reason", value, known, 255) for value in values]
+        return (lambda records: _among(records["reason"], wanted)) if wanted else None
+
+    def _protocol(self, values: Sequence[int | str]) -> Condition | None:
+        wanted: list[int] = []
+        for value in values:
+            if isinstance(value, str) and value.lower() in _PROTOCOLS:
+                wanted.extend(_PROTOCOLS[value.lower()])
+            elif str(value).isdecimal() and int(value) < 256:
+                wanted.append(int(value))
+            else:
+                raise FilterError("protocol", value, f"a number or one of {', '.join(_PROTOCOLS)}")
+        return (lambda records: _among(records["protocol"], wanted)) if wanted else None
+
+    def _observed_by(self, values: Sequence[str]) -> Condition | None:
+        """All flows of a server are those of its node."""
+        if not values or self._node in values:
+            return None
+        return lambda records: np.zeros(len(records), np.bool_)
+
+    # ---- conditions on the ends --------------------------------------------------------------
+
+    def _ports(self, field: str, values: Sequence[int], sides: Sequence[str]) -> Condition:
+        for value in values:
+            if not 0 <= value <= 65535:
+                raise FilterError(field, value, "a port number")
+
+        def condition(records: Records) -> Mask:
+            return _either([_among(records[f"{side}_port"], values) for side in sides])
+
+        return condition
+
+    def _identities(self, field: str, values: Sequence[int | str], sides: Sequence[str]) -> Condition:
+        known = {_plain(name): number for number, name in self._vocabulary.reserved.items()}
+        wanted = [_number(field, value, known, 0xFFFFFFFF) for value in values]
+
+        def condition(records: Records) -> Mask:
+            return _either([_among(records[f"{side}_identity"], wanted) for side in sides])
+
+        return condition
+
+    def _addresses(self, field: str, values: Sequence[str], sides: Sequence[str]) -> Condition:
+        ranges = [_range(field, value) for value in values]
+
+        def condition(records: Records) -> Mask:
+            found: list[Mask] = []
+            for side in sides:
+                address = words(records, side)
+                high, low = address[:, 0], address[:, 1]
+                found.extend((high & mask[0] == net[0]) & (low & mask[1] == net[1]) for net, mask in ranges)
+            return _either(found)
+
+        return condition
+
+    def _ends(self, accepts: Callable[[End], bool], sides: Sequence[str]) -> Condition:
+        rows = _RowSet(self._names, accepts)
+
+        def condition(records: Records) -> Mask:
+            return _either([rows(records[f"{side}_row"]) for side in sides])
+
+        return condition
+
+    def _namespaces(self, field: str, values: Sequence[str], sides: Sequence[str]) -> Condition:
+        return self._ends(lambda end: end.namespace in values, sides)
+
+    def _pods(self, field: str, values: Sequence[str], sides: Sequence[str]) -> Condition:
+        wanted = [_pod(field, value) for value in values]
+
+        def accepts(end: End) -> bool:
+            return end.pod != "" and any(
+                namespace in (None, end.namespace) and end.pod.startswith(start)
+                for namespace, start in wanted
+            )
+
+        return self._ends(accepts, sides)
+
+    def _workloads(self, field: str, values: Sequence[str], sides: Sequence[str]) -> Condition:
+        wanted = [value.rpartition("/") for value in values]
+
+        def accepts(end: End) -> bool:
+            return end.workload != "" and any(
+                name == end.workload and kind.lower() in ("", end.workload_kind.lower())
+                for kind, _, name in wanted
+            )
+
+        return self._ends(accepts, sides)
+
+    def _labels(self, field: str, values: Sequence[str], sides: Sequence[str]) -> Condition:
+        try:
+            selectors = [parse_selector(value) for value in values]
+        except ValueError as error:
+            raise FilterError(field, values, f"a label selector: {error}") from None
+        verdicts: dict[tuple[str, ...], bool] = {}
+
+        def accepts(end: End) -> bool:
+            if end.labels not in verdicts:
+                labels = Labels.parse(end.labels)
+                verdicts[end.labels] = any(selector.matches(labels) for selector in selectors)
+            return verdicts[end.labels]
+
+        return self._ends(accepts, sides)
+
+
+# ---- parts ---------------------------------------------------------------------------------------
+
+
+def _among(column: npt.NDArray[np.unsignedinteger[npt.NBitBase]], values: Sequence[int]) -> Mask:
+    """`numpy.isin` for the few values that a filter has."""
+    if len(values) > 12:
+        return np.isin(column, values)
+    return _either([cast(Mask, column == value) for value in values])
+
+
+def _either(masks: list[Mask]) -> Mask:
+    found = masks[0]
+    for mask in masks[1:]:
+        found = found | mask
+    return found
+
+
+def _times(since: int | None, until: int | None) -> Condition | None:
+    if since is None and until is None:
+        return None
+    bounds = np.iinfo(np.int64)
+    first, last = bounds.min if since is None else since, bounds.max if until is None else until
+    return lambda records: (records["wall"] >= first) & (records["wall"] <= last)
+
+
+def _range(field: str, value: str) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+    """Network and mask of a prefix, as words."""
+    try:
+        network = ipaddress.ip_network(value, strict=False)
+        address = address_bytes(str(network.network_address))
+    except ValueError:
+        raise FilterError(field, value, "an IP address or prefix") from None
+    bits = network.prefixlen + (96 if network.version == 4 else 0)
+    mask = ((1 << 128) - (1 << 128 - bits)).to_bytes(16, "big")
+    return np.frombuffer(address, np.uint64), np.frombuffer(mask, np.uint64)
+
+
+def _pod(field: str, value: str) -> tuple[str | None, str]:
+    """(namespace or None for any, start of the name)."""
+    namespace, slash, name = value.rpartition("/")
+    if "/" in namespace or not value.strip("/"):
+        raise FilterError(field, value, "a pod: name, namespace/name, or namespace/")
+    return (namespace if slash and namespace else None), name
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "-").replace(" ", "-")
+
+
+def _member(field: str, value: str, numbers: type[Verdict] | type[TrafficDirection]) -> int:
+    return _look_up(field, value.upper(), {each.name: int(each) for each in numbers}, value)
+
+
+def _look_up(field: str, name: str, known: Mapping[str, int], shown: object) -> int:
+    if name not in known:
+        raise FilterError(field, shown, f"one of {', '.join(sorted(known))}")
+    return known[name]
+
+
+def _number(field: str, value: int | str, known: Mapping[str, int], highest: int) -> int:
+    if str(value).isdecimal() and int(value) <= highest:
+        return int(value)
+    return _look_up(field, _plain(str(value)), known, value)

@@ -1,0 +1,149 @@
+"""A flow as it leaves the flow server: JSON in the field names of Hubble's flow.proto.
+
+Where the meaning is the same, names, numbers and texts are Hubble's (`jq` filters written for it
+work); what Hubble has no field for stands at the end of each struct. Fields at their default value
+are left out. `ObserveRequest` and `Page` are the two sides of the stream `flows.observe`.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class TCPFlags(msgspec.Struct, frozen=True, omit_defaults=True):
+    FIN: bool = False
+    SYN: bool = False
+    RST: bool = False
+    PSH: bool = False
+    ACK: bool = False
+    URG: bool = False
+    ECE: bool = False
+    CWR: bool = False
+
+    @classmethod
+    def of(cls, bits: int) -> TCPFlags:
+        """From the flags byte of a TCP header."""
+        return cls(*(bool(bits >> bit & 1) for bit in range(8)))
+
+    def names(self) -> list[str]:
+        return [name for name in self.__struct_fields__ if getattr(self, name)]
+
+
+class TCP(msgspec.Struct, frozen=True):
+    source_port: int
+    destination_port: int
+    flags: TCPFlags = TCPFlags()
+
+
+class Ports(msgspec.Struct, frozen=True):
+    """UDP and SCTP."""
+
+    source_port: int
+    destination_port: int
+
+
+class ICMP(msgspec.Struct, frozen=True):
+    type: int
+    code: int
+
+
+class Layer4(msgspec.Struct, frozen=True, omit_defaults=True):
+    """At most one is set; none for protocols without a place here (then `IP.protocol` says which)."""
+
+    TCP: TCP | None = None
+    UDP: Ports | None = None
+    SCTP: Ports | None = None
+    ICMPv4: ICMP | None = None
+    ICMPv6: ICMP | None = None
+
+
+class IP(msgspec.Struct, frozen=True, omit_defaults=True):
+    source: str = ""
+    destination: str = ""
+    ipVersion: str = ""
+    source_xlated: str = ""  # what the outside sees of a masqueraded connection
+    source_port_xlated: int = 0
+    protocol: int = 0
+
+
+class Workload(msgspec.Struct, frozen=True):
+    name: str
+    kind: str
+
+
+class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True):
+    ID: int = 0  # on this node; 0 for ends elsewhere
+    identity: int = 0
+    namespace: str = ""
+    labels: tuple[str, ...] = ()
+    pod_name: str = ""
+    workloads: tuple[Workload, ...] = ()
+    node_name: str = ""
+
+
+class PolicyName(msgspec.Struct, frozen=True, omit_defaults=True):
+    name: str
+    namespace: str = ""
+    kind: str = ""
+    rule: str = ""  # where in the object: spec.ingress[0]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace}/{self.name}" if self.namespace else f"{self.kind} {self.name}"
+
+
+class EventType(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Hubble's message types: 1 drop (sub_type: reason), 4 trace, 5 policy verdict."""
+
+    type: int
+    sub_type: int = 0
+
+
+class Interface(msgspec.Struct, frozen=True, omit_defaults=True):
+    index: int
+
+
+class Flow(msgspec.Struct, frozen=True, omit_defaults=True):
+    time: str  # RFC 3339, UTC, ns
+    verdict: str
+    drop_reason_desc: str = ""
+    IP: IP = IP()
+    l4: Layer4 = Layer4()
+    source: Endpoint = Endpoint()
+    destination: Endpoint = Endpoint()
+    Type: str = ""
+    node_name: str = ""
+    event_type: EventType | None = None
+    traffic_direction: str = ""
+    is_reply: bool | None = None
+    interface: Interface | None = None
+    egress_allowed_by: tuple[PolicyName, ...] = ()
+    ingress_allowed_by: tuple[PolicyName, ...] = ()
+    egress_denied_by: tuple[PolicyName, ...] = ()
+    ingress_denied_by: tuple[PolicyName, ...] = ()
+    Summary: str = ""
+    event: str = ""  # new, end or drop
+    duration_ns: int = 0  # at the end of a connection
+    packets: int = 0  # from the initiator; the four counts: at the end of a connection, and of a drop
+    bytes: int = 0
+    reply_packets: int = 0
+    reply_bytes: int = 0
+
+
+class LostEvents(msgspec.Struct, frozen=True):
+    """Events that a follower does not get, with Hubble's name for where they were lost.
+
+    PERF_EVENT_RING_BUFFER: the kernel found its ring buffer full. HUBBLE_RING_BUFFER: this follower
+    read so slowly that newer events took their places. ``ring`` is ``flows`` or ``drops``.
+    """
+
+    source: str
+    ring: str
+    num_events_lost: int
+
+
+class Page(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One item of the stream: flows in order of time, and what was lost before them."""
+
+    flows: list[Flow] = []
+    lost_events: list[LostEvents] = []
+    node_name: str = ""

@@ -1,0 +1,1 @@
+"""What users declare, as immutable values: labels, policies, workloads; parsing and validation."""

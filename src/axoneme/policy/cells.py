@@ -1,0 +1,93 @@
+"""Compiled cells: the entries under one (subject, direction, peer), shared by all cells alike.
+
+A rule that selects 500 identities makes 500 cells with one content. They are flattened once and share
+the outcome, for as long as any of them is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass
+
+from axoneme.policy.flatten import Contribution, flatten
+from axoneme.policy.ports import Prefix
+from axoneme.policy.rulenumbers import Refs, RuleNumbers
+from axoneme.policy.table import Value, Verdict
+
+
+@dataclass(slots=True, eq=False)
+class Compiled:
+    """Entries and the rule sets named in them; ``uses`` counts the cells that have this content."""
+
+    content: Hashable
+    entries: dict[Prefix, Value]
+    rules: frozenset[Refs]
+    uses: int = 0
+
+    @property
+    def denies(self) -> bool:
+        """Whether any packet is denied here."""
+        return any(value.verdict == Verdict.DENY for value in self.entries.values())
+
+
+#: The content of a cell that is not there.
+EMPTY = Compiled(frozenset(), {}, frozenset())
+
+
+class CellCompiler:
+    """Flattens contents; knows which are in use, and has rule numbers for those."""
+
+    def __init__(self, numbers: RuleNumbers) -> None:
+        self.numbers = numbers
+        self._compiled: dict[Hashable, Compiled] = {}
+        self._idle: set[Compiled] = set()
+
+    def __len__(self) -> int:
+        return len(self._compiled)
+
+    def find(self, content: Hashable) -> Compiled | None:
+        return self._compiled.get(content)
+
+    def compile(self, content: Hashable, contributions: Iterable[Contribution]) -> Compiled:
+        """``content`` stands for the contributions: what is equal there is equal here."""
+        rulings = flatten(contributions)
+        if not rulings:
+            return EMPTY
+        rules = frozenset(ruling.refs for ruling in rulings.values())
+        number = {refs: self.numbers.acquire(refs) for refs in rules}
+        entries = {
+            prefix: Value(Verdict.DENY if ruling.deny else Verdict.ALLOW, number[ruling.refs])
+            for prefix, ruling in rulings.items()
+        }
+        compiled = self._compiled[content] = Compiled(content, entries, rules)
+        return compiled
+
+    def exchange(self, former: Compiled, latter: Compiled) -> None:
+        """A cell's content is now ``latter``."""
+        if latter is not EMPTY:
+            latter.uses += 1
+        if former is not EMPTY:
+            former.uses -= 1
+            if not former.uses:
+                self._idle.add(former)
+
+    def sweep(self) -> None:
+        """Forgets contents that no cell has any more."""
+        idle, self._idle = self._idle, set()
+        for compiled in idle:
+            if compiled.uses:
+                continue
+            if self._compiled.get(compiled.content) is compiled:
+                del self._compiled[compiled.content]
+            for refs in compiled.rules:
+                self.numbers.release(refs)
+
+    def stale(self) -> set[Compiled]:
+        """Contents with a rule set that has got another number; their cells must be made anew."""
+        moved = self.numbers.moved()
+        if not moved:
+            return set()
+        stale = {c for c in self._compiled.values() if not moved.isdisjoint(c.rules)}
+        for compiled in stale:
+            del self._compiled[compiled.content]
+        return stale

@@ -1,0 +1,149 @@
+"""Why a packet gets its verdict, for people: the entries that decide, and each policy's part in it.
+
+The verdict comes from the compiled table. The policies' parts are worked out from the policies
+themselves, so an explanation that does not fit its verdict would show a fault of the compiler.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from axoneme.model.labels import Labels, Selector
+from axoneme.model.policy import CIDRPeer, Direction, NamedPort, Policy, PolicyRef, Port, Protocol
+from axoneme.policy.engine import PolicyEngine
+from axoneme.policy.identities import Identity
+from axoneme.policy.lookup import Decision, Outcome, evaluate
+from axoneme.policy.peers import Match, Term
+
+
+@dataclass(frozen=True, slots=True)
+class RulePart:
+    """What one rule has to say. ``peer`` is the term that selects the peer, None if none does.
+
+    ``ports`` are the rule's own that cover the packet; empty if none does.
+    """
+
+    ref: PolicyRef
+    deny: bool
+    peer: str | None
+    ports: tuple[Port, ...]
+
+    @property
+    def applies(self) -> bool:
+        return self.peer is not None and bool(self.ports)
+
+    @property
+    def missed_by_port(self) -> bool:
+        """The peer fits, the protocol or port does not."""
+        return self.peer is not None and not self.ports
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyPart:
+    """A policy that selects the subject; ``selector`` is how, ``default_deny`` whether it closes the
+    direction. ``rules`` are those of the direction."""
+
+    ref: PolicyRef
+    selector: str
+    default_deny: bool
+    rules: tuple[RulePart, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """``refs`` are the rules that give the outcome: none for a default, or where nobody's rule does
+    (an open direction, or the host towards its own pods). ``subject_known`` and ``peer_known`` say
+    whether the node knows these identities at all; the subject must also be on this node."""
+
+    decision: Decision
+    refs: tuple[PolicyRef, ...]
+    enforced: bool
+    subject_labels: Labels
+    subject_known: bool
+    peer_labels: Labels
+    peer_known: bool
+    policies: tuple[PolicyPart, ...]
+
+    @property
+    def rules(self) -> tuple[RulePart, ...]:
+        return tuple(rule for policy in self.policies for rule in policy.rules)
+
+    @property
+    def deciding(self) -> tuple[RulePart, ...]:
+        """The rules of which the outcome consists."""
+        if self.decision.outcome is Outcome.DEFAULT_DENIED:
+            return ()
+        deny = self.decision.outcome is Outcome.DENIED
+        return tuple(rule for rule in self.rules if rule.applies and rule.deny == deny)
+
+
+def why(
+    engine: PolicyEngine, subject: int, direction: Direction, peer: int, protocol: int, port: int
+) -> Explanation:
+    """Explains the verdict on a packet; ``port`` is the destination port, or the ICMP type."""
+    decision = evaluate(engine.table, subject, direction, peer, protocol, port)
+    subject_identity, peer_identity = engine.identity(subject), engine.identity(peer)
+    owner = subject_identity if direction is Direction.INGRESS else peer_identity
+    policies = tuple(
+        _policy_part(engine, policy, direction, peer_identity, owner, protocol, port)
+        for policy in engine.policies_selecting(subject)
+    )
+    return Explanation(
+        decision=decision,
+        refs=tuple(sorted({ref for number in decision.rules for ref in engine.rules(number)})),
+        enforced=engine.enforced(subject, direction),
+        subject_labels=subject_identity.labels if subject_identity else Labels(),
+        subject_known=subject_identity is not None,
+        peer_labels=peer_identity.labels if peer_identity else Labels(),
+        peer_known=peer_identity is not None,
+        policies=policies,
+    )
+
+
+def _policy_part(
+    engine: PolicyEngine,
+    policy: Policy,
+    direction: Direction,
+    peer: Identity | None,
+    owner: Identity | None,
+    protocol: int,
+    port: int,
+) -> PolicyPart:
+    rules = tuple(
+        RulePart(
+            replace(policy.ref, rule=rule.path),
+            rule.deny,
+            next((found for p in rule.peers if (found := _selects(engine.meaning(p), peer))), None),
+            tuple(item for item in rule.ports if _covers(item, owner, protocol, port)),
+        )
+        for rule in policy.rules
+        if rule.direction is direction
+    )
+    return PolicyPart(policy.ref, str(policy.subject), direction in policy.default_deny, rules)
+
+
+def _selects(match: Match, peer: Identity | None) -> str | None:
+    if match.everyone:
+        return "every peer"
+    return next((_text(term) for term in match.terms if peer and peer.fulfils(term)), None)
+
+
+def _text(term: Term) -> str:
+    match term:
+        case CIDRPeer(cidr, ()):
+            return str(cidr)
+        case CIDRPeer(cidr, excepts):
+            return f"{cidr} except {', '.join(map(str, excepts))}"
+        case Selector():
+            return str(term)
+        case NamedPort():
+            return f"owner of port {term.name}"
+
+
+def _covers(item: Port, owner: Identity | None, protocol: int, port: int) -> bool:
+    if isinstance(item, NamedPort):
+        return owner is not None and (protocol, port) in owner.ports(item)
+    if item.protocol is Protocol.ANY:
+        whole = (item.first, item.last) == (0, 65535)
+        return whole or (protocol in (6, 17, 132) and item.first <= port <= item.last)
+    return item.protocol == protocol and item.first <= port <= item.last

@@ -1,0 +1,242 @@
+"""The serving side: an asyncio server on one unix socket.
+
+A connection that reaches its end of input (the client has left, or has said all it wanted) loses its
+streams at once, while calls under way run to their end: half an attached pod helps nobody, and
+``echo … | socat`` still gets its answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from axoneme.rpc.address import short_name
+from axoneme.rpc.errors import (
+    CONFLICT,
+    INTERNAL,
+    INVALID,
+    INVALID_REQUEST,
+    PARSE,
+    UNKNOWN_METHOD,
+    RpcError,
+)
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: Bytes in a request; requests are small, this only bounds what a broken client can make us buffer.
+LONGEST_REQUEST = 1 << 24
+#: Bytes that may wait in a connection's buffer before a stream pauses.
+_HIGH_WATER = 1 << 16
+
+
+class NoParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The parameters of a method that takes none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Several items of a stream, yielded at once: one write instead of one an item."""
+
+    items: Sequence[object]
+
+
+class _Request(msgspec.Struct, frozen=True):
+    method: str
+    id: int | str | None | msgspec.UnsetType = msgspec.UNSET
+    params: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Method(Generic[T]):
+    params: type[T]
+    call: Callable[[T], Awaitable[object]] | None = None
+    stream: Callable[[T], AsyncIterator[object]] | None = None
+
+
+class Server:
+    """Serves methods on the unix socket ``path``: register them, then await `serve`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._methods: dict[str, _Method[Any]] = {}
+
+    def method(self, name: str, params: type[T], handler: Callable[[T], Awaitable[object]]) -> None:
+        """``handler`` gets the request's parameters as a ``params`` and returns the result."""
+        self._methods[name] = _Method(params, call=handler)
+
+    def stream(self, name: str, params: type[T], handler: Callable[[T], AsyncIterator[object]]) -> None:
+        """``handler`` yields the items, or a `Batch` of them; it is closed when the client leaves."""
+        self._methods[name] = _Method(params, stream=handler)
+
+    async def serve(self, ready: Callable[[], None] | None = None) -> None:
+        """Until cancelled; ``ready`` is called once clients can connect.
+
+        RpcError(CONFLICT) when another process already serves on the path.
+        """
+        loop = asyncio.get_running_loop()
+        with _listen(self._path) as listener:
+            if ready:
+                ready()
+            async with asyncio.TaskGroup() as connections:
+                while True:
+                    try:
+                        client, _ = await loop.sock_accept(listener)
+                    except OSError as error:  # out of descriptors or memory: the others go on
+                        log.warning("%s: cannot accept a connection: %s", self._path, error)
+                        await asyncio.sleep(0.1)
+                        continue
+                    connections.create_task(_Connection(self._methods).run(client))
+
+
+class _Connection:
+    def __init__(self, methods: dict[str, _Method[Any]]) -> None:
+        self._methods = methods
+        self._encoder = msgspec.json.Encoder()
+        self._streams: set[asyncio.Task[None]] = set()
+        self._writer: asyncio.StreamWriter
+
+    async def run(self, client: socket.socket) -> None:
+        reader, self._writer = await asyncio.open_unix_connection(sock=client, limit=LONGEST_REQUEST)
+        self._writer.transport.set_write_buffer_limits(high=_HIGH_WATER)
+        try:
+            async with asyncio.TaskGroup() as requests:
+                while line := await self._line(reader):
+                    self._start(line, requests)
+                for stream in self._streams:
+                    stream.cancel()
+        finally:
+            self._writer.close()
+
+    async def _line(self, reader: asyncio.StreamReader) -> bytes:
+        try:
+            return await reader.readline()
+        except ValueError:
+            self._error(None, RpcError(INVALID_REQUEST, f"a request of over {LONGEST_REQUEST} bytes"))
+        except OSError:
+            pass  # the client has gone
+        return b""
+
+    def _start(self, line: bytes, requests: asyncio.TaskGroup) -> None:
+        try:
+            request = msgspec.json.decode(line, type=_Request)
+        except msgspec.ValidationError as error:
+            self._error(None, RpcError(INVALID_REQUEST, f"not a request: {error}"))
+            return
+        except msgspec.DecodeError as error:
+            self._error(None, RpcError(PARSE, f"not a line of JSON: {error}"))
+            return
+        task = requests.create_task(self._answer(request))
+        method = self._methods.get(request.method)
+        if method and method.stream:
+            self._streams.add(task)
+            task.add_done_callback(self._streams.discard)
+
+    async def _answer(self, request: _Request) -> None:
+        try:
+            method = self._methods.get(request.method)
+            if not method:
+                known = ", ".join(sorted(self._methods))
+                raise RpcError(UNKNOWN_METHOD, f"no method {request.method!r}; there are: {known}")
+            params = _params(method, request)
+            if method.call:
+                self._result(request.id, await method.call(params))
+            elif method.stream:
+                await self._send_items(request.id, method.stream(params))
+                self._result(request.id, None)
+        except RpcError as error:
+            self._error(request.id, error)
+        except ConnectionError:
+            pass  # the client has gone, and with it whoever would read an answer
+        except Exception as error:
+            log.exception("%s failed", request.method)
+            self._error(request.id, RpcError(INTERNAL, f"{request.method}: {type(error).__name__}: {error}"))
+
+    async def _send_items(
+        self, id_: int | str | None | msgspec.UnsetType, items: AsyncIterator[object]
+    ) -> None:
+        head = b'{"jsonrpc":"2.0","id":%b,"item":' % self._encoder.encode(id_ or None)
+        encode = self._encoder.encode
+        try:
+            async for item in items:
+                batch = item.items if isinstance(item, Batch) else (item,)
+                self._writer.write(b"".join([head + encode(each) + b"}\n" for each in batch]))
+                await self._writer.drain()
+        finally:
+            if close := getattr(items, "aclose", None):
+                await close()
+
+    def _result(self, id_: int | str | None | msgspec.UnsetType, result: object) -> None:
+        self._send({"jsonrpc": "2.0", "id": id_, "result": result})
+
+    def _error(self, id_: int | str | None | msgspec.UnsetType, error: RpcError) -> None:
+        body = {"code": error.code, "message": error.message}
+        if error.data is not None:
+            body["data"] = error.data
+        self._send({"jsonrpc": "2.0", "id": id_, "error": body})
+
+    def _send(self, answer: dict[str, object]) -> None:
+        if answer["id"] is msgspec.UNSET:  # a notification wants no answer
+            return
+        if not self._writer.is_closing():
+            self._writer.write(self._encoder.encode(answer) + b"\n")
+
+
+def _params(method: _Method[T], request: _Request) -> T:
+    raw = bytes(request.params)
+    try:
+        return msgspec.json.decode(b"{}" if raw == b"null" else raw, type=method.params)
+    except msgspec.ValidationError as error:
+        raise RpcError(INVALID, f"{request.method}: params: {error}") from error
+
+
+@contextlib.contextmanager
+def _listen(path: Path) -> Any:
+    """A listening socket that appears at ``path`` complete: with its mode, and accepting.
+
+    It is bound beside ``path`` and renamed onto it, which also replaces the file that a killed server
+    left. The lock on the directory keeps two servers that start at once from both finding it stale.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    with listener:
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX)
+            if _answers(path):
+                raise RpcError(CONFLICT, f"{path}: another process serves there already")
+            draft.unlink(missing_ok=True)
+            with short_name(draft) as name:
+                listener.bind(name)
+            draft.chmod(0o600)
+            listener.listen(128)
+            draft.rename(path)
+        finally:
+            os.close(directory)
+        ours = path.stat().st_ino
+        try:
+            yield listener
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_ino == ours:
+                    path.unlink()
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, short_name(path) as name:
+        try:
+            probe.connect(name)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        return True

@@ -1,0 +1,169 @@
+"""What policies mean, as plainly as it can be said: no identities, no prefixes, no tables.
+
+Judges the policy compiler, and the kernel. Every packet is held against every rule of every policy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address
+
+from axoneme.model.labels import Label, Labels, Operator, Selector
+from axoneme.model.policy import (
+    AnyPeer,
+    CIDRGroup,
+    CIDRGroupPeer,
+    CIDRPeer,
+    Direction,
+    Enforcement,
+    EntityPeer,
+    LabelPeer,
+    NamedPort,
+    Network,
+    Peer,
+    Policy,
+    PolicyRef,
+    Port,
+    Protocol,
+    ServicePeer,
+)
+from axoneme.policy.lookup import Outcome
+from axoneme.policy.peers import Service
+
+Address = IPv4Address | IPv6Address
+IN_CLUSTER = ("host", "remote-node", "kube-apiserver", "ingress", "init", "health", "unmanaged")
+
+
+@dataclass(frozen=True)
+class Party:
+    """One end of a packet. ``address`` counts where CIDR rules look: outside, and at nodes."""
+
+    labels: Labels
+    address: Address | None = None
+    named_ports: Mapping[tuple[str, Protocol], frozenset[int]] = field(default_factory=dict)
+
+    def reserved(self, *names: str) -> bool:
+        return any(self.labels.values("reserved", name) for name in names)
+
+    @property
+    def outside(self) -> bool:
+        return self.reserved("world")
+
+
+@dataclass
+class World:
+    policies: list[Policy] = field(default_factory=list)
+    services: list[Service] = field(default_factory=list)
+    groups: list[CIDRGroup] = field(default_factory=list)
+    enforcement: Enforcement = Enforcement.DEFAULT
+    cluster: str = "default"
+    host_reaches_pods: bool = True
+    cidr_matches_nodes: bool = False
+
+
+def decide(
+    world: World, subject: Party, direction: Direction, peer: Party, protocol: int, port: int
+) -> tuple[Outcome, frozenset[PolicyRef]]:
+    """The outcome for a packet, and the rules that give it."""
+    if world.enforcement is Enforcement.NEVER:
+        return Outcome.ALLOWED, frozenset()
+    selecting = [policy for policy in world.policies if policy.subject.matches(subject.labels)]
+    owner = subject if direction is Direction.INGRESS else peer
+    refs: dict[bool, set[PolicyRef]] = {False: set(), True: set()}
+    for policy in selecting:
+        for rule in policy.rules:
+            if rule.direction is not direction or not any(
+                covers(p, owner, protocol, port) for p in rule.ports
+            ):
+                continue
+            if any(selects(world, p, peer) for p in rule.peers):
+                ref = policy.ref
+                refs[rule.deny].add(PolicyRef(ref.kind, ref.namespace, ref.name, rule.path))
+    if refs[True]:
+        return Outcome.DENIED, frozenset(refs[True])
+    closed = (
+        world.enforcement is Enforcement.ALWAYS
+        or subject.reserved("init")
+        or any(direction in policy.default_deny for policy in selecting)
+    )
+    host = world.host_reaches_pods and direction is Direction.INGRESS and peer.reserved("host")
+    if refs[False] or host or not closed:
+        return Outcome.ALLOWED, frozenset(refs[False])
+    return Outcome.DEFAULT_DENIED, frozenset()
+
+
+def covers(port: Port, owner: Party, protocol: int, number: int) -> bool:
+    if isinstance(port, NamedPort):
+        return any(
+            name == port.name
+            and has == protocol
+            and port.protocol in (Protocol.ANY, has)
+            and number in numbers
+            for (name, has), numbers in owner.named_ports.items()
+        )
+    if port.protocol is Protocol.ANY:
+        everything = (port.first, port.last) == (0, 65535)
+        return everything or (protocol in (6, 17, 132) and port.first <= number <= port.last)
+    return port.protocol == protocol and port.first <= number <= port.last
+
+
+def selects(world: World, peer: Peer, party: Party) -> bool:
+    match peer:
+        case AnyPeer():
+            return True
+        case LabelPeer(selector):
+            return names(selector, party)
+        case EntityPeer(entity):
+            return is_entity(world, entity, party)
+        case CIDRPeer(cidr, excepts):
+            return in_range(world, party, cidr, excepts)
+        case CIDRGroupPeer(name, selector, excepts):
+            return any(
+                in_range(world, party, cidr, excepts)
+                for group in world.groups
+                if (
+                    group.name == name
+                    if name is not None
+                    else labelled(selector, "cidrgroup", dict(group.labels))
+                )
+                for cidr in group.cidrs
+            )
+        case ServicePeer(namespace, name, selector):
+            return any(
+                is_backend(world, service, party)
+                for service in world.services
+                if namespace in (None, service.namespace)
+                and (service.name == name if name is not None else labelled(selector, "k8s", service.labels))
+            )
+
+
+def names(selector: Selector, party: Party) -> bool:
+    """Labels are about the cluster; who is outside must be asked for by something that it has."""
+    asks = any(r.operator in (Operator.IN, Operator.EXISTS) for r in selector.requirements)
+    return selector.matches(party.labels) and (asks or not party.outside)
+
+
+def is_entity(world: World, entity: str, party: Party) -> bool:
+    pod = bool(party.labels.values("k8s", "io.kubernetes.pod.namespace"))
+    if entity == "cluster":
+        cluster = party.labels.get("k8s", "io.cilium.k8s.policy.cluster")
+        return party.reserved(*IN_CLUSTER) or (pod and cluster in (None, world.cluster))
+    return entity == "all" or (entity != "none" and party.reserved(entity))
+
+
+def in_range(world: World, party: Party, cidr: Network, excepts: tuple[Network, ...]) -> bool:
+    if party.address is None or not (party.outside or world.cidr_matches_nodes):
+        return False
+    return party.address in cidr and not any(party.address in network for network in excepts)
+
+
+def is_backend(world: World, service: Service, party: Party) -> bool:
+    if not service.selector:
+        return party.outside and party.address in service.addresses
+    wanted = {"io.kubernetes.pod.namespace": service.namespace, **service.selector}
+    return all(value in party.labels.values("any", key) for key, value in wanted.items())
+
+
+def labelled(selector: Selector | None, source: str, labels: Mapping[str, str]) -> bool:
+    return selector is not None and selector.matches(Labels(Label(source, k, v) for k, v in labels.items()))

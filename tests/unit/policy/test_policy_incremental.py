@@ -1,0 +1,161 @@
+"""Events one by one lead to the table of everything at once, and the way there is safe."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from axoneme.model.policy import Direction
+from axoneme.policy.lookup import evaluate
+from axoneme.policy.rulenumbers import Refs
+from axoneme.policy.table import EVERY_PEER, Key, TableDiff, Value, difference
+from oracle.events import Course
+from oracle.scenarios import UNNAMED_PROTOCOL, some_scenario
+
+Table = dict[Key, Value]
+Packet = tuple[int, Direction, int, int, int]
+
+
+def apply(table: Table, diff: TableDiff) -> None:
+    for key, value in diff.writes():
+        if value is None:
+            del table[key]
+        else:
+            table[key] = value
+
+
+def course_of(rng: random.Random, rule_bits: int = 32) -> Course:
+    return Course(some_scenario(rng, most_policies=4), rule_bits)
+
+
+@pytest.mark.parametrize("seed", range(120))
+def test_events_one_by_one_lead_to_the_table_of_all_at_once(seed: int) -> None:
+    rng = random.Random(seed)
+    assert_same_as_from_scratch(rng, rule_bits=32 if seed % 3 else 9)
+
+
+@given(st.randoms(use_true_random=False), st.sampled_from((32, 9)))
+@settings(max_examples=60, deadline=None)
+def test_a_short_course_leads_to_the_table_of_all_at_once(rng: random.Random, rule_bits: int) -> None:
+    assert_same_as_from_scratch(rng, rule_bits)
+
+
+def assert_same_as_from_scratch(rng: random.Random, rule_bits: int) -> None:
+    """With few bits for rule numbers, sets of rules meet in one number again and again."""
+    course = course_of(rng, rule_bits)
+    table: Table = {}
+    meanings: dict[int, Refs] = {}
+
+    def take(diff: TableDiff) -> None:
+        apply(table, diff)
+        meanings.update(diff.rules)
+        for number in diff.released:
+            del meanings[number]
+        assert table == dict(course.engine.table)
+        assert len(course.engine.table) == len(table)
+
+    for _ in range(rng.randint(1, 25)):
+        course.step(rng)
+        if rng.random() < 0.6:
+            take(course.engine.changes())
+    take(course.engine.changes())
+
+    scratch = course.scenario.engine(rng, rule_bits)
+    whole = scratch.changes()
+    assert table == dict(scratch.table)
+    assert meanings == whole.rules
+    assert {value.rule for value in table.values()} - {0} == set(meanings)
+    assert not course.engine.changes()
+
+
+def packets(*tables: Mapping[Key, Value]) -> Iterator[Packet]:
+    """One packet at least for every verdict that some table can give."""
+    cells = {(key.subject, key.direction) for table in tables for key in table}
+    for subject, direction in cells:
+        keys = {k for table in tables for k in table if (k.subject, k.direction) == (subject, direction)}
+        points = {(key.protocol, key.port) for key in keys if key.protocol}
+        points |= {
+            (key.protocol, min(65535, key.port + (1 << 96 - key.prefix_length)))
+            for key in keys
+            if key.protocol
+        }
+        points.add((UNNAMED_PROTOCOL, 0))
+        for peer in {key.peer for key in keys} | {999_999}:
+            for protocol, port in points:
+                yield subject, Direction(direction), peer, protocol, port
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_at_every_write_each_packet_gets_the_old_or_the_new_verdict(seed: int) -> None:
+    rng = random.Random(seed)
+    course = course_of(rng)
+    table: Table = {}
+    apply(table, course.engine.changes())
+    for _ in range(8):
+        old = dict(table)
+        for _ in range(rng.randint(1, 3)):
+            course.step(rng)
+        diff = course.engine.changes()
+        new = dict(course.engine.table)
+        for phase in (diff.put_denies, diff.put_allows, diff.delete_allows, diff.delete_denies):
+            rng.shuffle(phase)
+        assert_safe(rng, table, diff, old, new)
+        assert table == new
+        # The same for an agent that finds the old table and knows nothing of how it came about.
+        found = dict(old)
+        assert_safe(rng, found, difference(old, new.items()), old, new)
+        assert found == new
+
+
+def assert_safe(rng: random.Random, table: Table, diff: TableDiff, old: Table, new: Table) -> None:
+    """Writes ``diff`` to ``table`` and looks at packets that could notice, after each write."""
+    touched = {(key.subject, key.direction): key for key, _ in diff.writes()}
+    concerned = [packet for packet in packets(old, new) if packet[:2] in touched]
+    if len(concerned) > 150:
+        concerned = rng.sample(concerned, 150)
+    verdicts = {p: {evaluate(old, *p).allowed, evaluate(new, *p).allowed} for p in concerned}
+    for key, value in diff.writes():
+        if value is None:
+            del table[key]
+        else:
+            table[key] = value
+        for packet, possible in verdicts.items():
+            if packet[:2] == (key.subject, key.direction) and (key.peer in (EVERY_PEER, packet[2])):
+                assert evaluate(table, *packet).allowed in possible, (packet, key, value)
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_who_may_be_decided_differently_is_among_the_changed(seed: int) -> None:
+    rng = random.Random(seed)
+    course = course_of(rng)
+    course.engine.changes()
+    for _ in range(10):
+        engine = course.engine
+        old, rules_before = (
+            dict(engine.table),
+            {v.rule: engine.rules(v.rule) for v in dict(engine.table).values()},
+        )
+        subjects = set(course.scenario.subjects)
+        peers = [number for number, _ in course.scenario.peers(engine)]
+        known = {number for number in peers if engine.identity(number)}
+        for _ in range(rng.randint(1, 2)):
+            course.step(rng)
+        changed = engine.changes().changed
+        new = dict(engine.table)
+        for packet in packets(old, new):
+            subject, _, peer, _, _ = packet
+            before, after = evaluate(old, *packet), evaluate(new, *packet)
+            was = before.outcome, {rules_before[rule] for rule in before.rules}
+            now = after.outcome, {engine.rules(rule) for rule in after.rules}
+            if subject not in subjects or was == now:
+                continue
+            if peer in known or peer == 999_999:
+                assert subject in changed, (packet, was, now)
+            elif before.allowed and not after.allowed:
+                # Decided while the peer was not known yet.
+                assert subject in changed, (packet, was, now)
+        assert changed <= {key.subject for key, _ in difference(old, new.items()).writes()}
