@@ -7,7 +7,7 @@ makes cases that it can shrink.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 
@@ -277,7 +277,7 @@ class Scenario:
         for address in ADDRESSES:
             if self.options.ipv4 if address.version == 4 else self.options.ipv6:
                 labels = Labels.parse(["reserved:world", f"reserved:world-ipv{address.version}"])
-                yield identity_of(engine, self.options, address), Party(labels, address)
+                yield identity_of(engine.needed_prefixes(), self.options, address), Party(labels, address)
         if self.options.ipv4:
             labels = Labels.parse(["reserved:world", "reserved:world-ipv4", "reserved:kube-apiserver"])
             yield number_of(API_SERVER), Party(labels, API_SERVER.network_address)
@@ -341,20 +341,21 @@ def give_fixed_identities(engine: PolicyEngine) -> None:
         engine.upsert_cidr_identity(number_of(API_SERVER), API_SERVER, extra)
 
 
-def give_prefixes(engine: PolicyEngine, had: frozenset[Network] = frozenset()) -> frozenset[Network]:
-    """What an agent does about `needed_prefixes`."""
+def give_prefixes(
+    engine: PolicyEngine, had: frozenset[Network] = frozenset(), take: bool = True
+) -> frozenset[Network]:
+    """What an agent does about `needed_prefixes`; without ``take`` none loses its identity yet."""
     needed = engine.needed_prefixes()
-    for network in had - needed:
+    for network in had - needed - {API_SERVER} if take else ():
         engine.remove_identity(number_of(network))
-    for network in needed - had:
-        if network != API_SERVER:
-            engine.upsert_cidr_identity(number_of(network), network)
+    for network in needed - had - {API_SERVER}:
+        engine.upsert_cidr_identity(number_of(network), network)
     return needed
 
 
-def identity_of(engine: PolicyEngine, options: Options, address: Address) -> int:
-    """The identity that the datapath finds for an address outside: the longest prefix's."""
-    around = [network for network in (*engine.needed_prefixes(), API_SERVER) if address in network]
+def identity_of(prefixes: Iterable[Network], options: Options, address: Address) -> int:
+    """The identity that the datapath finds for an address outside: that of the longest prefix."""
+    around = [network for network in (*prefixes, API_SERVER) if address in network]
     if around:
         return number_of(max(around, key=lambda network: network.prefixlen))
     return 2 if not (options.ipv4 and options.ipv6) else {4: 9, 6: 10}[address.version]

@@ -26,7 +26,7 @@ when it goes.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import TypeVar
 
@@ -133,6 +133,8 @@ class PolicyEngine:
         self.upsert_policy(key, ())
 
     def upsert_service(self, service: Service) -> None:
+        if service.selector:
+            service = replace(service, addresses=frozenset())  # they mean nothing then, and change often
         self._tell_service((service.namespace, service.name), service)
 
     def remove_service(self, namespace: str, name: str) -> None:
@@ -175,8 +177,8 @@ class PolicyEngine:
             group = self._told.groups.get(name)
             things += group, _replace(self._catalog.groups, name, group)
         self._peer_sets.catalog_changed([thing for thing in things if thing])
-        for key in self._waiting_policies:
-            self._load(key, self._told_policies.get(key, ()))
+        for policy_key in self._waiting_policies:
+            self._load(policy_key, self._told_policies.get(policy_key, ()))
         self._waiting_policies, self._waiting_services, self._waiting_groups = {}, {}, {}
 
     def _load(self, key: PolicyKey, policies: Sequence[Policy]) -> None:

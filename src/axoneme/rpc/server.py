@@ -41,6 +41,10 @@ LONGEST_REQUEST = 1 << 24
 _HIGH_WATER = 1 << 16
 
 
+#: Absent in a notification, which wants no answer.
+_Id = int | str | msgspec.UnsetType | None
+
+
 class NoParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The parameters of a method that takes none."""
 
@@ -54,7 +58,7 @@ class Batch:
 
 class _Request(msgspec.Struct, frozen=True):
     method: str
-    id: int | str | None | msgspec.UnsetType = msgspec.UNSET
+    id: _Id = msgspec.UNSET
     params: msgspec.Raw = msgspec.Raw(b"{}")
 
 
@@ -97,35 +101,46 @@ class Server:
                         log.warning("%s: cannot accept a connection: %s", self._path, error)
                         await asyncio.sleep(0.1)
                         continue
-                    connections.create_task(_Connection(self._methods).run(client))
+                    connections.create_task(_serve_client(client, self._methods))
+
+
+async def _serve_client(client: socket.socket, methods: dict[str, _Method[Any]]) -> None:
+    reader, writer = await asyncio.open_unix_connection(sock=client, limit=LONGEST_REQUEST)
+    writer.transport.set_write_buffer_limits(high=_HIGH_WATER)
+    try:
+        await _Connection(methods, reader, writer).run()
+    finally:
+        writer.close()
+
+
+class _Gone(Exception):
+    """The client has left, and with it whoever would read an answer."""
 
 
 class _Connection:
-    def __init__(self, methods: dict[str, _Method[Any]]) -> None:
+    def __init__(
+        self, methods: dict[str, _Method[Any]], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         self._methods = methods
-        self._encoder = msgspec.json.Encoder()
+        self._reader = reader
+        self._writer = writer
+        self._encode = msgspec.json.Encoder().encode
         self._streams: set[asyncio.Task[None]] = set()
-        self._writer: asyncio.StreamWriter
 
-    async def run(self, client: socket.socket) -> None:
-        reader, self._writer = await asyncio.open_unix_connection(sock=client, limit=LONGEST_REQUEST)
-        self._writer.transport.set_write_buffer_limits(high=_HIGH_WATER)
-        try:
-            async with asyncio.TaskGroup() as requests:
-                while line := await self._line(reader):
-                    self._start(line, requests)
-                for stream in self._streams:
-                    stream.cancel()
-        finally:
-            self._writer.close()
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as requests:
+            while line := await self._line():
+                self._start(line, requests)
+            for stream in self._streams:
+                stream.cancel()
 
-    async def _line(self, reader: asyncio.StreamReader) -> bytes:
+    async def _line(self) -> bytes:
         try:
-            return await reader.readline()
+            return await self._reader.readline()
         except ValueError:
             self._error(None, RpcError(INVALID_REQUEST, f"a request of over {LONGEST_REQUEST} bytes"))
         except OSError:
-            pass  # the client has gone
+            pass  # it has gone
         return b""
 
     def _start(self, line: bytes, requests: asyncio.TaskGroup) -> None:
@@ -157,40 +172,46 @@ class _Connection:
                 self._result(request.id, None)
         except RpcError as error:
             self._error(request.id, error)
-        except ConnectionError:
-            pass  # the client has gone, and with it whoever would read an answer
+        except _Gone:
+            pass
         except Exception as error:
             log.exception("%s failed", request.method)
             self._error(request.id, RpcError(INTERNAL, f"{request.method}: {type(error).__name__}: {error}"))
 
-    async def _send_items(
-        self, id_: int | str | None | msgspec.UnsetType, items: AsyncIterator[object]
-    ) -> None:
-        head = b'{"jsonrpc":"2.0","id":%b,"item":' % self._encoder.encode(id_ or None)
-        encode = self._encoder.encode
+    async def _send_items(self, id_: _Id, items: AsyncIterator[object]) -> None:
+        if id_ is msgspec.UNSET:
+            raise RpcError(INVALID_REQUEST, "a method that streams needs an id in the request")
+        head = b'{"jsonrpc":"2.0","id":%b,"item":' % self._encode(id_)
+        encode = self._encode
         try:
             async for item in items:
                 batch = item.items if isinstance(item, Batch) else (item,)
                 self._writer.write(b"".join([head + encode(each) + b"}\n" for each in batch]))
-                await self._writer.drain()
+                await self._drain()
         finally:
             if close := getattr(items, "aclose", None):
                 await close()
 
-    def _result(self, id_: int | str | None | msgspec.UnsetType, result: object) -> None:
-        self._send({"jsonrpc": "2.0", "id": id_, "result": result})
+    async def _drain(self) -> None:
+        try:
+            await self._writer.drain()
+        except ConnectionError as error:
+            raise _Gone from error
 
-    def _error(self, id_: int | str | None | msgspec.UnsetType, error: RpcError) -> None:
+    def _result(self, id_: _Id, result: object) -> None:
+        self._send(id_, {"jsonrpc": "2.0", "id": id_, "result": result})
+
+    def _error(self, id_: _Id, error: RpcError) -> None:
         body = {"code": error.code, "message": error.message}
         if error.data is not None:
-            body["data"] = error.data
-        self._send({"jsonrpc": "2.0", "id": id_, "error": body})
+            body["data"] = msgspec.to_builtins(error.data, enc_hook=repr)
+        self._send(id_, {"jsonrpc": "2.0", "id": id_, "error": body})
 
-    def _send(self, answer: dict[str, object]) -> None:
-        if answer["id"] is msgspec.UNSET:  # a notification wants no answer
-            return
-        if not self._writer.is_closing():
-            self._writer.write(self._encoder.encode(answer) + b"\n")
+    def _send(self, id_: _Id, answer: dict[str, object]) -> None:
+        if id_ is not msgspec.UNSET:
+            line = self._encode(answer) + b"\n"
+            if not self._writer.is_closing():
+                self._writer.write(line)
 
 
 def _params(method: _Method[T], request: _Request) -> T:

@@ -101,7 +101,7 @@ def remove(group: Path, deadline: float = 5.0) -> bool:
         time.sleep(0.005)
     for directory, _, _ in os.walk(group, topdown=False):
         try:
-            os.rmdir(directory)
+            Path(directory).rmdir()
         except OSError as failure:
             if failure.errno not in (errno.ENOENT, errno.EBUSY):
                 raise

@@ -1,0 +1,110 @@
+"""A pod's interface: a veth pair, one end inside, with one neighbour and one way out.
+
+The gateway is the same link-local address for every pod; it exists nowhere. Its link layer address is
+fixed in the pod's neighbour table (and answered for by the datapath if somebody asks all the same), and
+all host ends have it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from axoneme.net.commands import ip
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+#: Both as in bpf/config.h.
+GATEWAY_MAC: Final = "02:61:78:6f:00:01"
+OVERLAY_MAC: Final = "02:61:78:6f:00:02"
+IPV4_GATEWAY: Final = "169.254.1.1"
+IPV6_GATEWAY: Final = "fe80::1"
+
+
+@dataclass(frozen=True, slots=True)
+class PodLink:
+    """``route_mtu`` is what fits through the overlay; ``mtu`` what the node's own link takes."""
+
+    namespace: Path
+    interface: str
+    host_interface: str
+    addresses: tuple[Address, ...]
+    mac: str
+    mtu: int
+    route_mtu: int
+
+
+def host_interface(container_id: str, interface: str) -> str:
+    """The name of the host end: the same for the same container, so that a repeated ADD finds it."""
+    return "axo" + hashlib.sha256(f"{container_id}/{interface}".encode()).hexdigest()[:8]
+
+
+def mac_of(container_id: str, interface: str) -> str:
+    """A locally administered unicast address, the same for the same container."""
+    digest = hashlib.sha256(f"mac {container_id}/{interface}".encode()).digest()
+    return ":".join(f"{byte:02x}" for byte in bytes([0x0A]) + digest[:5])
+
+
+def create(link: PodLink) -> int:
+    """Makes the pair, both ends down. The ifindex of the host end."""
+    ip(
+        [
+            f"link add {link.host_interface} address {GATEWAY_MAC} mtu {link.mtu} type veth peer name "
+            f"{link.interface} address {link.mac} mtu {link.mtu} netns {link.namespace}"
+        ]
+    )
+    return socket.if_nametoindex(link.host_interface)
+
+
+def connect(link: PodLink) -> None:
+    """Gives the inside its addresses and routes, and the node its routes to it; both ends go up."""
+    ip(_inside(link), link.namespace)
+    ip(_outside(link))
+
+
+def remove(host_interface_name: str) -> bool:
+    """Removes the pair; False when there was none (the pod's namespace may have gone with it)."""
+    try:
+        socket.if_nametoindex(host_interface_name)
+    except OSError:
+        return False
+    ip([f"link del {host_interface_name}"], force=True)
+    return True
+
+
+def _inside(link: PodLink) -> list[str]:
+    commands = [f"link set {link.interface} up", "link set lo up"]
+    for address in link.addresses:
+        gateway = IPV4_GATEWAY if address.version == 4 else IPV6_GATEWAY
+        family = f"-{address.version}"
+        commands += [
+            f"addr add {address}/{address.max_prefixlen} dev {link.interface}"
+            + (" nodad" if address.version == 6 else ""),
+            f"neigh replace {gateway} lladdr {GATEWAY_MAC} nud permanent dev {link.interface}",
+            *([f"route add {gateway} dev {link.interface} scope link"] if address.version == 4 else []),
+            f"{family} route replace default via {gateway} dev {link.interface} mtu {link.route_mtu}".replace(
+                f"{family} ", ""
+            ),
+        ]
+    return commands
+
+
+def _outside(link: PodLink) -> list[str]:
+    commands = [f"link set {link.host_interface} up"]
+    for address in link.addresses:
+        commands += [
+            f"neigh replace {address} lladdr {link.mac} nud permanent dev {link.host_interface}",
+            f"route replace {address}/{address.max_prefixlen} dev {link.host_interface}",
+        ]
+    return commands
+
+
+def existing(names: Sequence[str]) -> dict[str, int]:
+    """Which of these interfaces are there, with their ifindex."""
+    here = {name: index for index, name in socket.if_nameindex()}
+    return {name: here[name] for name in names if name in here}
