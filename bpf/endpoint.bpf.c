@@ -4,15 +4,6 @@
 #include "connection.h"
 #include "neighbour.h"
 
-static __always_inline int is_multicast(const struct packet *p)
-{
-	const __u8 *to = destination_of(p);
-
-	if (p->flags & PACKET_IPV6)
-		return to[0] == 0xff;
-	return to[12] >= 224; /* and the broadcast address */
-}
-
 static __always_inline int is_neighbour_discovery(const struct packet *p)
 {
 	return p->key.protocol == IPPROTO_ICMPV6 && p->icmp_type >= ND_ROUTER_SOLICITATION &&

@@ -35,7 +35,7 @@ static __noinline int parse_inner(struct __sk_buff *skb, const struct packet *p,
 	}
 	if (bpf_skb_load_bytes(skb, l4, head, sizeof(head)))
 		return UNRELATED;
-	if (inner->key.protocol == IPPROTO_ICMP || inner->key.protocol == IPPROTO_ICMPV6) {
+	if (is_icmp(inner->key.protocol)) {
 		if (!icmp_is_query(inner->key.protocol, head[0]))
 			return UNRELATED;
 		ports[0] = ports[1] = *(__be16 *)(head + 4);
@@ -91,7 +91,7 @@ static __noinline int translate_error(struct __sk_buff *skb, const struct packet
 				      __u32 leg, const struct packet *inner)
 {
 	struct replacement r = {};
-	int icmp = inner->key.protocol == IPPROTO_ICMP || inner->key.protocol == IPPROTO_ICMPV6;
+	int icmp = is_icmp(inner->key.protocol);
 	const __u8 *pod = leg ? source_of(inner) : destination_of(inner);
 	__be16 pod_port = leg ? source_port_of(inner) : destination_port_of(inner);
 
@@ -133,7 +133,8 @@ __noinline int related(struct __sk_buff *skb, struct packet *p, __u32 hook)
 
 			copy_address(outside, destination_of(&inner));
 			copy_address(inside, t->address);
-			inner.from_low = order(&inner.key, inside, t->port, outside, port);
+			inner.from_low = order(&inner.key, inside, t->port, outside,
+					       is_icmp(inner.key.protocol) ? t->port : port);
 		}
 	}
 	flow = bpf_map_lookup_elem(&flows, &inner.key);

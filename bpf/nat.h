@@ -17,6 +17,11 @@
 #define IPV6_SOURCE (ETH_HLEN + offsetof(struct ipv6hdr, saddr))
 #define IPV6_DESTINATION (ETH_HLEN + offsetof(struct ipv6hdr, daddr))
 
+static __always_inline int is_icmp(__u8 protocol)
+{
+	return protocol == IPPROTO_ICMP || protocol == IPPROTO_ICMPV6;
+}
+
 static __always_inline __u32 checksum_offset(__u8 protocol)
 {
 	switch (protocol) {
@@ -35,8 +40,7 @@ static __always_inline __u32 checksum_offset(__u8 protocol)
 /* The CRC32c of SCTP covers the ports, and there is no helper to mend it: its ports stay. */
 static __always_inline int port_is_fixed(__u8 protocol)
 {
-	return protocol != IPPROTO_TCP && protocol != IPPROTO_UDP && protocol != IPPROTO_ICMP &&
-	       protocol != IPPROTO_ICMPV6;
+	return protocol != IPPROTO_TCP && protocol != IPPROTO_UDP && !is_icmp(protocol);
 }
 
 /* Writes the outside's view over the packet's source (leg 0), or the pod's over its destination (leg 1).
@@ -51,7 +55,7 @@ static __noinline int translate(struct __sk_buff *skb, const struct packet *p, c
 	__u32 check = p->l4 + checksum_offset(protocol);
 	__u32 flags = protocol == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0;
 	int has_check = checksum_offset(protocol) && !(p->flags & PACKET_LATER_FRAGMENT);
-	int icmp = protocol == IPPROTO_ICMP || protocol == IPPROTO_ICMPV6;
+	int icmp = is_icmp(protocol);
 
 	if (p->flags & PACKET_IPV6) {
 		__be32 f[4], t[4];
@@ -82,14 +86,15 @@ static __noinline int translate(struct __sk_buff *skb, const struct packet *p, c
 	return bpf_skb_store_bytes(skb, p->l4 + (icmp ? 4 : leg ? 2 : 0), &to_port, sizeof(to_port), 0);
 }
 
-/* The key in `translations` of a packet between `outside` and the node. */
+/* The key of a packet between `outside` and the node, or the pod behind it. An ICMP query has one
+ * identifier, which stands for the port on both sides. */
 static __always_inline void outside_key(struct flow_key *key, const struct packet *p, const __u8 *node,
 					__be16 node_port, const __u8 *outside, __be16 outside_port)
 {
 	__builtin_memset(key, 0, sizeof(*key));
 	key->protocol = p->key.protocol;
 	key->icmp_type = p->key.icmp_type;
-	order(key, node, node_port, outside, outside_port);
+	order(key, node, node_port, outside, is_icmp(p->key.protocol) ? node_port : outside_port);
 }
 
 /* Takes a port for the connection that `p` begins; `flow` has the address already.

@@ -51,6 +51,8 @@ int to_overlay(struct __sk_buff *skb)
 	result = parse(skb, &p);
 	if (result)
 		return TC_ACT_SHOT;
+	if (is_multicast(&p))
+		return drop(skb, &p, skb->ifindex | HOOK_EGRESS, DROP_LINK_LOCAL);
 	copy_address(to.address, destination_of(&p));
 	known = bpf_map_lookup_elem(&addresses, &to);
 	if (!known || !(known->node[0] | known->node[10] | known->node[15]))

@@ -126,6 +126,15 @@ static __always_inline int order(struct flow_key *key, const void *source, __be1
 	return low;
 }
 
+static __always_inline int is_multicast(const struct packet *p)
+{
+	const __u8 *to = destination_of(p);
+
+	if (p->flags & PACKET_IPV6)
+		return to[0] == 0xff;
+	return to[12] >= 224; /* and the broadcast address */
+}
+
 struct ends {
 	__u64 source[2];
 	__u64 destination[2];

@@ -21,13 +21,16 @@ static __noinline int find_translation(struct packet *p)
 {
 	struct translation *t = bpf_map_lookup_elem(&translations, &p->key);
 	__be16 outside_port = source_port_of(p);
-	__u64 outside[2], inside[2];
+	struct flow_key key;
+	__u64 outside[2];
 
 	if (!t)
 		return 0;
 	copy_address(outside, source_of(p));
-	copy_address(inside, t->address);
-	p->from_low = order(&p->key, outside, outside_port, inside, t->port);
+	outside_key(&key, p, t->address, t->port, (__u8 *)outside, outside_port);
+	p->key = key;
+	p->from_low = same_address(key.low, outside) &&
+		      (!same_address(key.high, outside) || key.low_port == outside_port);
 	return 1;
 }
 

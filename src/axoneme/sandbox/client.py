@@ -21,19 +21,11 @@ from typing import Final
 
 import msgspec
 
-from axoneme.sandbox import netns
+from axoneme.sandbox import exchange, netns
 from axoneme.sandbox.echo.answers import Answer
-from axoneme.sandbox.http import Http2Request, exchange
 
 _IPPROTO_SCTP: Final = 132
 _LARGEST: Final = 65536
-_UNREACHABLE: Final = {
-    errno.ENETUNREACH,
-    errno.EHOSTUNREACH,
-    errno.EADDRNOTAVAIL,
-    errno.EPERM,
-    errno.EACCES,
-}
 
 
 class Protocol(enum.Enum):
@@ -46,7 +38,7 @@ class Protocol(enum.Enum):
 
 
 class Verdict(enum.Enum):
-    """What became of a probe. UNREACHABLE: this side already knew, or a router said so."""
+    """What became of a probe. UNREACHABLE: this side had no way there, or a router said so."""
 
     CONNECTED = "connected"
     REFUSED = "refused"
@@ -56,22 +48,25 @@ class Verdict(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One connection to try. `payload` is what is sent: the body over HTTP; without one, TCP and SCTP only
-    connect. `path` is for HTTP; `port` means nothing to ICMP. `timeout` in seconds, for the whole."""
+    """One connection to try, from the namespace that the file `namespace` holds.
+
+    `payload` is what is sent, the body over HTTP. Without one TCP and SCTP only connect; UDP and ICMP send
+    something all the same. `path` is for HTTP; `port` means nothing to ICMP. `timeout`: seconds for all.
+    """
 
     namespace: Path
     address: str
     port: int = 0
     protocol: Protocol = Protocol.TCP
     timeout: float = 1.0
-    payload: bytes = b"who are you?\n"
+    payload: bytes = b""
     path: str = "/"
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """`latency`: seconds until connected, or until the first answer where there is no connection.
-    `status` is HTTP's, 0 for others."""
+    """`latency`: seconds until connected; until the first answer where the protocol has no handshake.
+    `status` is that of HTTP, 0 for others. `detail` says more about a failure."""
 
     verdict: Verdict
     latency: float
@@ -81,40 +76,37 @@ class ProbeResult:
 
 
 async def probe(wish: Probe) -> ProbeResult:
-    """Tries one connection; raises nothing but FileNotFoundError for a namespace that is not there."""
+    """Tries one connection; raises only FileNotFoundError, when there is no such namespace."""
     loop = asyncio.get_running_loop()
-    family, target = _target(wish)
-    kind, number = _KINDS[wish.protocol]
-    if wish.protocol is Protocol.ICMP and family == socket.AF_INET6:
-        number = socket.IPPROTO_ICMPV6
     started = loop.time()
+    attempt: _Attempt | None = None
     try:
-        opened = netns.open_socket(wish.namespace, family, kind, number)
+        opened = _open(wish)
     except FileNotFoundError:
         raise
     except OSError as failure:
         return ProbeResult(Verdict.UNREACHABLE, 0.0, detail=str(failure))
-    attempt = _Attempt(wish, opened, loop, started)
     try:
         async with asyncio.timeout(wish.timeout):
-            await loop.sock_connect(opened, target)
-            return await attempt.run()
-    except TimeoutError:
-        return attempt.result(None, Verdict.TIMEOUT)
-    except ConnectionError as failure:
-        return attempt.result(None, Verdict.REFUSED, detail=str(failure))
-    except OSError as failure:
-        if failure.errno == errno.ETIMEDOUT:
-            return attempt.result(None, Verdict.TIMEOUT)
-        known = failure.errno in _UNREACHABLE
-        verdict = Verdict.UNREACHABLE if known else Verdict.REFUSED
-        return attempt.result(None, verdict, detail=str(failure))
+            if wish.protocol in {Protocol.UDP, Protocol.ICMP}:
+                opened.connect(_target(wish))  # only names the peer: nothing to wait for
+            else:
+                await loop.sock_connect(opened, _target(wish))
+            attempt = _Attempt(wish, opened, loop)
+            await attempt.run()
+    except (OSError, exchange.BadResponse) as failure:  # TimeoutError is an OSError
+        if attempt is None or attempt.connected is None:
+            return ProbeResult(_verdict(failure), loop.time() - started, detail=str(failure))
+        attempt.detail = str(failure) or type(failure).__name__
     finally:
         opened.close()
+    # What happens after the handshake does not unmake the connection.
+    connected = attempt.connected or loop.time()
+    return ProbeResult(Verdict.CONNECTED, connected - started, attempt.answer, attempt.status, attempt.detail)
 
 
 async def probe_all(wishes: Iterable[Probe], at_once: int = 256) -> list[ProbeResult]:
-    """All results in the order of the wishes, at most `at_once` under way."""
+    """All results in the order of the wishes, at most `at_once` of them under way."""
     turn = asyncio.Semaphore(at_once)
 
     async def one(wish: Probe) -> ProbeResult:
@@ -126,56 +118,34 @@ async def probe_all(wishes: Iterable[Probe], at_once: int = 256) -> list[ProbeRe
     return [task.result() for task in tasks]
 
 
-_KINDS: Final = {
-    Protocol.TCP: (socket.SOCK_STREAM, 0),
-    Protocol.HTTP: (socket.SOCK_STREAM, 0),
-    Protocol.HTTP2: (socket.SOCK_STREAM, 0),
-    Protocol.UDP: (socket.SOCK_DGRAM, 0),
-    Protocol.SCTP: (socket.SOCK_STREAM, _IPPROTO_SCTP),
-    Protocol.ICMP: (socket.SOCK_RAW, socket.IPPROTO_ICMP),
-}
-
-
 class _Attempt:
-    """A probe whose socket is connected."""
+    """A probe whose socket is connected; for datagrams that says nothing yet."""
 
-    def __init__(
-        self,
-        wish: Probe,
-        opened: socket.socket,
-        loop: asyncio.AbstractEventLoop,
-        started: float,
-    ) -> None:
+    def __init__(self, wish: Probe, opened: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
         self._wish = wish
         self._socket = opened
         self._loop = loop
-        self._started = started
-        self._connected: float | None = None
+        self.connected: float | None = None
+        self.answer: Answer | None = None
+        self.status = 0
+        self.detail = ""
 
-    async def run(self) -> ProbeResult:
+    async def run(self) -> None:
         match self._wish.protocol:
             case Protocol.UDP:
-                return await self._datagram()
+                await self._datagram()
             case Protocol.ICMP:
-                return await self._echo_request()
-            case Protocol.HTTP | Protocol.HTTP2:
-                return await self._request()
+                await self._ping()
             case Protocol.TCP | Protocol.SCTP:
-                return await self._bytes()
+                self.connected = self._loop.time()
+                await self._bytes()
+            case Protocol.HTTP | Protocol.HTTP2:
+                self.connected = self._loop.time()
+                await self._http()
 
-    def result(self, answer: Answer | None, verdict: Verdict, status: int = 0, detail: str = "") -> ProbeResult:
-        if self._connected is not None:
-            # What happens after the handshake does not unmake the connection.
-            return ProbeResult(Verdict.CONNECTED, self._connected, answer, status, detail)
-        return ProbeResult(verdict, self._loop.time() - self._started, answer, status, detail)
-
-    def _mark_connected(self) -> None:
-        self._connected = self._loop.time() - self._started
-
-    async def _bytes(self) -> ProbeResult:
-        self._mark_connected()
+    async def _bytes(self) -> None:
         if not self._wish.payload:
-            return self.result(None, Verdict.CONNECTED)
+            return
         await self._loop.sock_sendall(self._socket, self._wish.payload)
         heard = b""
         while b"\n" not in heard and len(heard) < _LARGEST:
@@ -183,25 +153,81 @@ class _Attempt:
             if not part:
                 break
             heard += part
-        return self.result(_answer(heard.partition(b"\n")[0]), Verdict.CONNECTED)
+        self.answer = _parse(heard.partition(b"\n")[0])
 
-    async def _request(self) -> ProbeResult:
-        self._mark_connected()
-        two = self._wish.protocol is Protocol.HTTP2
-        host = self._wish.address if ":" not in self._wish.address else f"[{self._wish.address}]"
-        response = await exchange(
-            self._socket,
-            Http2Request(
-                host=f"{host}:{self._wish.port}",
-                path=self._wish.path,
-                body=b"" if self._wish.payload == _DEFAULT_PAYLOAD else self._wish.payload,
-            ),
-            version=2 if two else 1,
-        )
-        return self.result(_answer(response.body), Verdict.CONNECTED, response.status)
+    async def _http(self) -> None:
+        wish = self._wish
+        host = f"[{wish.address}]:{wish.port}" if ":" in wish.address else f"{wish.address}:{wish.port}"
+        method = "POST" if wish.payload else "GET"
+        request = exchange.Request(host, wish.path, method, body=wish.payload)
+        ask = exchange.http2 if wish.protocol is Protocol.HTTP2 else exchange.http1
+        response = await ask(self._socket, request)
+        self.status = response.status
+        self.answer = _parse(response.body)
 
-    async def _datagram(self) -> ProbeResult:
-        await self._loop.sock_sendall(self._socket, self._wish.payload)
+    async def _datagram(self) -> None:
+        await self._loop.sock_sendall(self._socket, self._wish.payload or b"who are you?")
         heard = await self._loop.sock_recv(self._socket, _LARGEST)
-        self._mark_connected()
-        return self.result(_answer(heard), Verdict.CONNECTED)
+        self.connected = self._loop.time()
+        self.answer = _parse(heard)
+
+    async def _ping(self) -> None:
+        six = self._socket.family == socket.AF_INET6
+        sent = os.urandom(4)  # identifier and sequence: raw sockets hear every echo of the namespace
+        # ICMPv6's checksum covers addresses and is the kernel's work on such sockets (RFC 3542, 3.1).
+        packet = struct.pack("!BBH4s", 128 if six else 8, 0, 0, sent) + self._wish.payload
+        if not six:
+            packet = packet[:2] + struct.pack("!H", _checksum(packet)) + packet[4:]
+        await self._loop.sock_sendall(self._socket, packet)
+        while True:
+            heard = await self._loop.sock_recv(self._socket, _LARGEST)
+            if not six:
+                heard = heard[(heard[0] & 15) * 4 :]  # IPv4's raw sockets show the IP header
+            if heard[0] == (129 if six else 0) and heard[4:8] == sent:
+                self.connected = self._loop.time()
+                return
+
+
+def _open(wish: Probe) -> socket.socket:
+    family = socket.AF_INET6 if ":" in wish.address else socket.AF_INET
+    match wish.protocol:
+        case Protocol.UDP:
+            return netns.open_socket(wish.namespace, family, socket.SOCK_DGRAM)
+        case Protocol.SCTP:
+            return netns.open_socket(wish.namespace, family, socket.SOCK_STREAM, _IPPROTO_SCTP)
+        case Protocol.ICMP:
+            number = socket.IPPROTO_ICMPV6 if family == socket.AF_INET6 else socket.IPPROTO_ICMP
+            return netns.open_socket(wish.namespace, family, socket.SOCK_RAW, number)
+        case Protocol.TCP | Protocol.HTTP | Protocol.HTTP2:
+            return netns.open_socket(wish.namespace, family, socket.SOCK_STREAM)
+
+
+def _target(wish: Probe) -> tuple[str, int]:
+    return str(ipaddress.ip_address(wish.address)), 0 if wish.protocol is Protocol.ICMP else wish.port
+
+
+def _verdict(failure: Exception) -> Verdict:
+    if isinstance(failure, TimeoutError):
+        return Verdict.TIMEOUT
+    if isinstance(failure, ConnectionError):
+        return Verdict.REFUSED
+    assert isinstance(failure, OSError)
+    return Verdict.TIMEOUT if failure.errno == errno.ETIMEDOUT else Verdict.UNREACHABLE
+
+
+def _parse(heard: bytes) -> Answer | None:
+    """The echo server's answer; None for what another server says."""
+    try:
+        return msgspec.json.decode(heard, type=Answer)
+    except msgspec.DecodeError:
+        return None
+
+
+def _checksum(data: bytes) -> int:
+    """The Internet checksum (RFC 1071)."""
+    if len(data) % 2:
+        data += b"\0"
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF

@@ -32,7 +32,7 @@ def course_of(rng: random.Random, rule_bits: int = 32) -> Course:
     return Course(some_scenario(rng, most_policies=4), rule_bits)
 
 
-@pytest.mark.parametrize("seed", range(120))
+@pytest.mark.parametrize("seed", range(100))
 def test_events_one_by_one_lead_to_the_table_of_all_at_once(seed: int) -> None:
     rng = random.Random(seed)
     assert_same_as_from_scratch(rng, rule_bits=32 if seed % 3 else 9)
@@ -89,7 +89,7 @@ def packets(*tables: Mapping[Key, Value]) -> Iterator[Packet]:
                 yield subject, Direction(direction), peer, protocol, port
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(30))
 def test_at_every_write_each_packet_gets_the_old_or_the_new_verdict(seed: int) -> None:
     rng = random.Random(seed)
     course = course_of(rng)
@@ -128,7 +128,7 @@ def assert_safe(rng: random.Random, table: Table, diff: TableDiff, old: Table, n
                 assert evaluate(table, *packet).allowed in possible, (packet, key, value)
 
 
-@pytest.mark.parametrize("seed", range(100))
+@pytest.mark.parametrize("seed", range(80))
 def test_who_may_be_decided_differently_is_among_the_changed(seed: int) -> None:
     rng = random.Random(seed)
     course = course_of(rng)
@@ -161,7 +161,7 @@ def test_who_may_be_decided_differently_is_among_the_changed(seed: int) -> None:
         assert changed <= {key.subject for key, _ in difference(old, new.items()).writes()}
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(40))
 def test_prefixes_are_split_off_and_joined_again_without_a_packet_noticing(seed: int) -> None:
     """The whole procedure of the agent, address by address and entry by entry, for one policy event."""
     rng = random.Random(seed)
@@ -178,14 +178,16 @@ def test_prefixes_are_split_off_and_joined_again_without_a_packet_noticing(seed:
         for subject in course.scenario.subjects
         for direction in Direction
         for address in outside
-        for point in rng.sample(points, 3)
+        for point in points
     ]
+    watched = rng.sample(watched, min(50, len(watched)))
 
     def verdicts() -> list[bool]:
         return [evaluate(table, s, d, identities[a], *point).allowed for s, d, a, *point in watched]
 
     for _ in range(6):
-        old, seen = verdicts(), []
+        old = verdicts()
+        seen: list[list[bool]] = []
 
         def write(diff: TableDiff, seen: list[list[bool]]) -> None:
             for key, value in diff.writes():
