@@ -42,6 +42,7 @@ int to_overlay(struct __sk_buff *skb)
 	struct packet p = { .seen = FROM_OVERLAY };
 	struct flow_leg leg = { .tunnel_identity = IDENTITY_REMOTE_NODE };
 	const struct address *known;
+	__u8 sender[ETH_ALEN];
 	int result;
 
 	/* Packets of pods have been given their key by the program that sent them here. */
@@ -58,6 +59,10 @@ int to_overlay(struct __sk_buff *skb)
 	if (!known || !(known->node[0] | known->node[10] | known->node[15]))
 		return drop(skb, &p, skb->ifindex | HOOK_EGRESS, DROP_NO_TUNNEL_ENDPOINT);
 	copy_address(leg.tunnel, known->node);
+	/* All overlay devices have one address, and the other end takes a frame with its own for a loop. */
+	for (int i = 0; i < ETH_ALEN; i++)
+		sender[i] = gateway_mac[i];
+	bpf_skb_store_bytes(skb, offsetof(struct ethhdr, h_source), sender, ETH_ALEN, 0);
 	result = tunnel_to(skb, &leg);
 	return result < 0 ? drop(skb, &p, skb->ifindex | HOOK_EGRESS, -result) : TC_ACT_OK;
 }

@@ -1,0 +1,90 @@
+"""What nodes tell each other through the shared state, and the keys under which it stands.
+
+Values are JSON so that a person can read them with any tool. Unknown fields are ignored when they are
+read, so that nodes of neighbouring versions can share a store.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+
+NODES = "state/nodes/"
+ENDPOINTS = "state/endpoints/"
+POD_RANGES = "state/podranges/"
+IDENTITIES = "state/identities/by-number/"
+
+
+class NamedPortState(msgspec.Struct, frozen=True):
+    """A container port that has a name."""
+
+    name: str
+    protocol: str  # TCP, UDP or SCTP
+    port: int
+
+
+class NodeState(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A node, as it describes itself."""
+
+    name: str
+    #: Every address of the node, for recognising it as a peer.
+    addresses: list[str] = []
+    #: The underlay's: how other nodes reach it; at most one of each family.
+    internal_addresses: list[str] = []
+    pod_cidrs: list[str] = []
+    labels: dict[str, str] = {}
+    #: What other subsystems publish about the node, such as encryption keys.
+    public: dict[str, str] = {}
+
+
+class EndpointState(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A pod with an address and an identity, as its node describes it."""
+
+    id: int
+    node: str
+    identity: int
+    addresses: list[str] = []
+    namespace: str = ""
+    pod: str = ""
+    uid: str = ""
+    workload_kind: str = ""
+    workload: str = ""
+    #: The identity's labels in text form, `source:key=value`.
+    labels: list[str] = []
+    named_ports: list[NamedPortState] = []
+    host_interface: str = ""
+    state: str = "ready"
+
+
+class IdentityState(msgspec.Struct, frozen=True):
+    """What an identity's number stands for: labels in canonical text form."""
+
+    labels: list[str]
+
+
+def node_key(name: str) -> str:
+    return NODES + name
+
+
+def endpoint_key(node: str, endpoint: int) -> str:
+    return f"{ENDPOINTS}{node}/{endpoint}"
+
+
+def identity_key(number: int) -> str:
+    return f"{IDENTITIES}{number}"
+
+
+S = TypeVar("S", NodeState, EndpointState, IdentityState)
+
+
+def encode(state: NodeState | EndpointState | IdentityState) -> bytes:
+    return msgspec.json.encode(state)
+
+
+def decode(value: bytes, kind: type[S], key: str) -> S:
+    """The ``kind`` in ``value``; ValueError that names ``key`` and the field when it is none."""
+    try:
+        return msgspec.json.decode(value, type=kind)
+    except msgspec.DecodeError as error:
+        raise ValueError(f"{key}: not a {kind.__name__}: {error}") from error

@@ -1,0 +1,1 @@
+"""Where desired and shared state comes from: SQLite, etcd, folders of manifests, Kubernetes."""
