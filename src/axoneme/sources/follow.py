@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from typing import cast
 
 import msgspec
 
-from axoneme.sources.store import Change, Compacted, Store, Unavailable
+from axoneme.sources.store import Change, Compacted, Listing, Store, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +27,7 @@ async def follow(
     first_pause: float = 0.05,
     longest_pause: float = 5.0,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-) -> AsyncIterator[Sync | list[Change]]:
+) -> AsyncGenerator[Sync | list[Change], None]:
     """What is there, then a `Sync`, then every change.
 
     What is there comes as changes too, so a consumer needs one way to take them. When changes were
@@ -43,20 +42,19 @@ async def follow(
         try:
             if after is None:
                 listing = await store.list(prefix)
-                if changes := _difference(known, listing.revision, listing.entries):
+                changes, known = _differences(known, listing), {e.key: e.revision for e in listing.entries}
+                if changes:
                     yield changes
-                after = listing.revision
+                after, pause = listing.revision, first_pause
                 yield Sync(after)
-            # The cast: a watch is an async generator, which the protocol need not say.
-            async with aclosing(cast("_Closable", store.watch(prefix, after))) as batches:
-                pause = first_pause
+            async with aclosing(store.watch(prefix, after)) as batches:
                 async for batch in batches:
                     for change in batch:
                         if change.value is None:
                             known.pop(change.key, None)
                         else:
                             known[change.key] = change.revision
-                    after = batch[-1].revision
+                    after, pause = batch[-1].revision, first_pause
                     yield batch
         except Compacted as error:
             log.info("%s: %s; listing anew", prefix, error)
@@ -65,3 +63,16 @@ async def follow(
             log.warning("%s: %s; trying again in %.2g s", prefix, error, pause)
             await sleep(pause)
             pause = min(2 * pause, longest_pause)
+
+
+def _differences(known: dict[str, int], listing: Listing) -> list[Change]:
+    """What turns the state in which keys had the revisions ``known`` into the listing."""
+    # A store that has lost its newest revisions (restored from a backup) gives them out again.
+    went_back = any(revision > listing.revision for revision in known.values())
+    there = {entry.key for entry in listing.entries}
+    gone = [Change(key, None, listing.revision) for key in known if key not in there]
+    return gone + [
+        Change(entry.key, entry.value, entry.revision)
+        for entry in listing.entries
+        if went_back or known.get(entry.key) != entry.revision
+    ]

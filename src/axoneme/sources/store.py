@@ -15,7 +15,7 @@ This is the part of etcd's model that we need, small enough to be kept by SQLite
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -35,6 +35,10 @@ class Change(msgspec.Struct, frozen=True):
     key: str
     value: bytes | None
     revision: int
+
+
+#: A batch, in the order of revisions.
+Changes = list[Change]
 
 
 class Listing(msgspec.Struct, frozen=True):
@@ -110,7 +114,7 @@ class Store(Protocol):
 
     async def list(self, prefix: str) -> Listing: ...
 
-    def watch(self, prefix: str, after: int) -> AsyncIterator[list[Change]]:
+    def watch(self, prefix: str, after: int) -> AsyncGenerator[Changes, None]:
         """Changes of keys under ``prefix`` with revisions above ``after``, for ever, in batches.
 
         `Compacted` when some of them are forgotten, or when the store never was at ``after``. Leave it

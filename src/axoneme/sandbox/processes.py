@@ -1,0 +1,140 @@
+"""A process that outlives whoever started it, and can be found again.
+
+A process number alone may be another process tomorrow; together with the time at which the process
+started it is not. `ProcessId` is both, and is what is written to files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from axoneme.sandbox import cgroups
+
+
+class ProcessId(msgspec.Struct, frozen=True):
+    """`started`: field 22 of /proc/PID/stat, in clock ticks after boot."""
+
+    pid: int
+    started: int
+
+    @classmethod
+    def of(cls, pid: int) -> ProcessId:
+        """Of a process that lives; raises ProcessLookupError."""
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text()
+        except (FileNotFoundError, ProcessLookupError) as failure:
+            raise ProcessLookupError(f"there is no process {pid}") from failure
+        return cls(pid, int(stat.rpartition(")")[2].split()[19]))
+
+    @property
+    def alive(self) -> bool:
+        try:
+            return ProcessId.of(self.pid) == self and _state(self.pid) != "Z"
+        except ProcessLookupError:
+            return False
+
+
+class Process:
+    """A process of ours: awaited through a pidfd, so also one that another process has started."""
+
+    def __init__(self, identity: ProcessId) -> None:
+        """Raises ProcessLookupError when it has ended."""
+        self.identity = identity
+        self._pidfd = os.pidfd_open(identity.pid)
+        self._ended: int | None = None
+        if ProcessId.of(identity.pid) != identity:
+            os.close(self._pidfd)
+            raise ProcessLookupError(f"process {identity.pid} is another one now")
+
+    async def wait(self) -> int | None:
+        """How it ended, negative for a signal; None when that is not known, for it was not our child."""
+        loop = asyncio.get_running_loop()
+        done = asyncio.Event()
+        loop.add_reader(self._pidfd, done.set)
+        try:
+            await done.wait()
+        finally:
+            loop.remove_reader(self._pidfd)
+        try:
+            _, status = os.waitpid(self.identity.pid, 0)
+        except ChildProcessError:
+            return self._ended
+        self._ended = os.waitstatus_to_exitcode(status)
+        return self._ended
+
+    def send(self, number: signal.Signals) -> None:
+        """Nothing happens when it has ended."""
+        try:
+            signal.pidfd_send_signal(self._pidfd, number)
+        except ProcessLookupError:
+            return
+
+    def heeds_termination(self) -> bool:
+        """Whether SIGTERM would do anything. Process 1 of a PID namespace gets only signals that it
+        handles; to wait for another one to end would be waiting for nothing."""
+        try:
+            status = Path(f"/proc/{self.identity.pid}/status").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        fields = dict(line.split(":", 1) for line in status.splitlines())
+        is_first = fields.get("NSpid", "0").split()[-1] == "1"
+        caught = int(fields.get("SigCgt", "0"), 16) >> (signal.SIGTERM - 1) & 1
+        return bool(caught) or not is_first
+
+    async def end(self, grace: float) -> None:
+        """SIGTERM, and SIGKILL after `grace` seconds; returns when it has ended."""
+        if grace > 0 and self.heeds_termination():
+            self.send(signal.SIGTERM)
+            try:
+                async with asyncio.timeout(grace):
+                    await self.wait()
+                return
+            except TimeoutError:
+                pass
+        self.send(signal.SIGKILL)
+        await self.wait()
+
+    def close(self) -> None:
+        os.close(self._pidfd)
+
+
+def spawn(
+    argv: Sequence[str],
+    *,
+    group: Path,
+    output: BinaryIO,
+    netns: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Process:
+    """Starts a daemon of ours in a control group, and in a network namespace if one is given."""
+    enter = [] if netns is None else ["nsenter", f"--net={netns}", "--"]
+    started = subprocess.Popen(
+        [*enter, *argv],
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        env={**os.environ, "PYTHONPATH": _search_path(), **(environment or {})},
+        start_new_session=True,
+    )
+    cgroups.join(group, started.pid)
+    process = Process(ProcessId.of(started.pid))
+    started.returncode = 0  # `Process` waits for it; subprocess shall not warn that nobody did
+    return process
+
+
+def _search_path() -> str:
+    """Where a new interpreter finds this very package, installed or not."""
+    ours = str(Path(__file__).parents[2])
+    return os.pathsep.join(filter(None, (ours, os.environ.get("PYTHONPATH"))))
+
+
+def _state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]

@@ -1,0 +1,111 @@
+"""A node's datapath without a network: real programs and tables, packets by hand."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from axoneme.datapath import bpffs, testrun
+from axoneme.datapath.plane import Constants, Datapath, Sizes, packed, prefix_bits
+from axoneme.datapath.ring import RingReader
+from axoneme.policy.arrays import entry_arrays
+from axoneme.policy.table import Key, Value
+from oracle.packets import Address
+
+PASS, SHOT, REDIRECT = 0, 2, 7
+LOOPBACK = 1
+_CLONE_NEWNET = 0x40000000
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@contextmanager
+def private_network() -> Iterator[None]:
+    """This thread in a network namespace of its own: no routes, and lo with ifindex 1."""
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    if _libc.unshare(_CLONE_NEWNET):
+        raise OSError(ctypes.get_errno(), "unshare")
+    try:
+        yield
+    finally:
+        _libc.setns(home, _CLONE_NEWNET)
+        os.close(home)
+
+
+class Node:
+    """Pods and peers are table entries; a packet is put where it would have been seen."""
+
+    def __init__(self, root: Path, constants: Constants) -> None:
+        self.plane = Datapath.load(
+            root, constants, Sizes({"flows": 65536, "policies": 65536, "addresses": 65536})
+        )
+        event = self.plane.schema.struct("event")
+        self._rings = [
+            RingReader.pinned(root / "maps" / name, event) for name in ("flow_events", "drop_events")
+        ]
+
+    def endpoint(self, address: Address, identity: int, ifindex: int = LOOPBACK, number: int = 7) -> None:
+        value = np.zeros((), self.plane.schema.struct("endpoint"))
+        value["ifindex"], value["identity"], value["id"] = ifindex, identity, number
+        value["mac"] = [10, 0, 0, 0, 0, number & 0xFF]
+        self.plane.endpoints.put(self._address(address), value)
+
+    def remove_endpoint(self, address: Address) -> None:
+        self.plane.endpoints.discard(self._address(address))
+
+    def _address(self, address: Address) -> Any:
+        key = np.zeros((), self.plane.schema.struct("address_key"))
+        key["address"] = np.frombuffer(packed(address), "u1")
+        return key
+
+    def address(
+        self, prefix: Address | IPv4Network | IPv6Network, identity: int, node: Address | None, flags: int = 0
+    ) -> None:
+        network = prefix if isinstance(prefix, IPv4Network | IPv6Network) else ip_network(prefix)
+        key = np.zeros((), self.plane.schema.struct("prefix_key"))
+        key["prefix_length"] = prefix_bits(network)
+        key["address"] = np.frombuffer(packed(network.network_address), "u1")
+        value = np.zeros((), self.plane.schema.struct("address"))
+        value["identity"], value["flags"] = identity, flags
+        if node is not None:
+            value["node"] = np.frombuffer(packed(node), "u1")
+        self.plane.addresses.put(key, value)
+
+    def policies(self, table: dict[Key, Value]) -> None:
+        """The whole policy table, in place of what was there."""
+        self.plane.policies.clear()
+        keys, values = entry_arrays(
+            list(table.items()),
+            self.plane.schema.struct("policy_key"),
+            self.plane.schema.struct("policy_value"),
+        )
+        self.plane.policies.write(keys, values)
+
+    def open(self, *identities: int) -> None:
+        """No policy selects these."""
+        self.policies({Key(i, 0, d, 0, 0, 72): Value(1, 0) for i in identities for d in (0, 1)})
+
+    def send(self, program: str, packet: bytes, ifindex: int = LOOPBACK) -> testrun.Run:
+        return testrun.run(self.plane.program(program), packet, testrun.skb(ifindex=ifindex))
+
+    def events(self) -> list[Any]:
+        """What was reported since the last call, in the order of time."""
+        found = [event for ring in self._rings for event in ring.read(1 << 16)]
+        return sorted(found, key=lambda event: int(event["time"]))
+
+
+@contextmanager
+def node(root: Path, constants: Constants = Constants()) -> Iterator[Node]:
+    with private_network():
+        made = Node(root, constants)
+        try:
+            yield made
+        finally:
+            made.plane.close()
+            bpffs.unmount(root)
