@@ -101,9 +101,9 @@ class Node:
 
 
 @contextmanager
-def node(root: Path, constants: Constants = Constants()) -> Iterator[Node]:
+def node(root: Path, constants: Constants | None = None) -> Iterator[Node]:
     with private_network():
-        made = Node(root, constants)
+        made = Node(root, constants or Constants())
         try:
             yield made
         finally:

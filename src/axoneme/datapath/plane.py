@@ -11,7 +11,6 @@ verified anew and take the places of the old ones link by link, without a gap.
 from __future__ import annotations
 
 import ipaddress
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -144,7 +143,7 @@ class Datapath:
 
     def attached_interfaces(self) -> set[str]:
         """Interfaces that have a pin of ours, whether or not they still exist."""
-        return {name.rsplit("-", 1)[0] for name in os.listdir(self._root / "links")}
+        return {pin.name.rsplit("-", 1)[0] for pin in (self._root / "links").iterdir()}
 
     # ---- epochs --------------------------------------------------------------------------------
 

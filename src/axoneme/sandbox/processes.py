@@ -49,26 +49,16 @@ class Process:
         """Raises ProcessLookupError when it has ended."""
         self.identity = identity
         self._pidfd = os.pidfd_open(identity.pid)
-        self._ended: int | None = None
+        self._loop = asyncio.get_running_loop()
+        self._end: asyncio.Future[int | None] = self._loop.create_future()
         if ProcessId.of(identity.pid) != identity:
             os.close(self._pidfd)
             raise ProcessLookupError(f"process {identity.pid} is another one now")
+        self._loop.add_reader(self._pidfd, self._collect)
 
     async def wait(self) -> int | None:
         """How it ended, negative for a signal; None when that is not known, for it was not our child."""
-        loop = asyncio.get_running_loop()
-        done = asyncio.Event()
-        loop.add_reader(self._pidfd, done.set)
-        try:
-            await done.wait()
-        finally:
-            loop.remove_reader(self._pidfd)
-        try:
-            _, status = os.waitpid(self.identity.pid, 0)
-        except ChildProcessError:
-            return self._ended
-        self._ended = os.waitstatus_to_exitcode(status)
-        return self._ended
+        return await asyncio.shield(self._end)
 
     def send(self, number: signal.Signals) -> None:
         """Nothing happens when it has ended."""
@@ -103,7 +93,17 @@ class Process:
         await self.wait()
 
     def close(self) -> None:
+        """Forgets the process, which may live on."""
+        self._loop.remove_reader(self._pidfd)
         os.close(self._pidfd)
+
+    def _collect(self) -> None:
+        self._loop.remove_reader(self._pidfd)
+        try:
+            _, status = os.waitpid(self.identity.pid, 0)
+            self._end.set_result(os.waitstatus_to_exitcode(status))
+        except ChildProcessError:
+            self._end.set_result(None)
 
 
 def spawn(

@@ -1,0 +1,103 @@
+"""The agent's configuration: one file, read once, handed out in parts."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+
+class ConfigError(ValueError):
+    """The file cannot be used; the text names the file, the field and the remedy."""
+
+
+class StoreConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the shared state is kept."""
+
+    kind: Literal["sqlite", "etcd"] = "sqlite"
+    path: str = ""
+    endpoints: list[str] = []
+    ca: str = ""
+    certificate: str = ""
+    key: str = ""
+
+
+class PoolConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A cluster's range for pods, and how long the prefix is that a node takes from it."""
+
+    cidr: str
+    node_prefix_length: int
+
+
+class TableConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Most entries a table holds."""
+
+    flows: int = 131072
+    translations: int = 65536
+    policies: int = 262144
+    addresses: int = 524288
+    endpoints: int = 4096
+    flow_events: int = 1 << 22  # bytes
+    drop_events: int = 1 << 20  # bytes
+
+
+class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One node. Paths of sockets and pins follow from ``directory`` unless they are given."""
+
+    node: str
+    directory: str
+    store: StoreConfig
+    cluster_name: str = "default"
+    routing: Literal["overlay", "native"] = "overlay"
+    families: list[Literal["ipv4", "ipv6"]] = ["ipv4", "ipv6"]
+    uplinks: list[str] = ["eth0"]
+    underlay_addresses: list[str] = []
+    cluster_pool: list[PoolConfig] = []
+    enforcement: Literal["default", "always", "never"] = "default"
+    masquerade: bool = True
+    overlay_port: int = 8472
+    mtu: int = 0  # 0: that of the first uplink
+    labels: list[str] = []  # which pod labels make an identity; empty: the default choice
+    bpffs: str = ""
+    state: str = ""
+    agent_socket: str = ""
+    flows_socket: str = ""
+    tables: TableConfig = TableConfig()
+
+    @property
+    def bpffs_path(self) -> Path:
+        return Path(self.bpffs or f"{self.directory}/bpf")
+
+    @property
+    def state_path(self) -> Path:
+        return Path(self.state or f"{self.directory}/state")
+
+    @property
+    def agent_socket_path(self) -> Path:
+        return Path(self.agent_socket or f"{self.directory}/agent.sock")
+
+    @property
+    def flows_socket_path(self) -> Path:
+        return Path(self.flows_socket or f"{self.directory}/flows.sock")
+
+    def pools(self) -> list[tuple[IPv4Network | IPv6Network, int]]:
+        return [(ip_network(pool.cidr), pool.node_prefix_length) for pool in self.cluster_pool]
+
+
+def load(path: Path) -> AgentConfig:
+    """Raises `ConfigError`."""
+    import yaml
+
+    try:
+        found = yaml.safe_load(path.read_text())
+        config = msgspec.convert(found, AgentConfig)
+        config.pools()
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except (yaml.YAMLError, msgspec.ValidationError, ValueError) as error:
+        raise ConfigError(f"{path}: {error}; see docs/configuration.md") from error
+    if config.store.kind == "sqlite" and not config.store.path:
+        raise ConfigError(f"{path}: store.path is missing: name the file that all nodes share")
+    return config

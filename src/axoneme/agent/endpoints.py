@@ -1,0 +1,160 @@
+"""Pods come to this node and go: addresses, links, programs, in an order that fails closed.
+
+A pod gets its link only when its identity's policy is in the kernel, and its link goes up only when the
+programs are attached. What is known of an endpoint is written to the node's own disk before anybody is
+told of it, so a restarted agent finds every pod again, the store reachable or not.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+import numpy as np
+
+from axoneme.datapath.plane import Datapath, packed
+from axoneme.identity.addressbook import Address
+from axoneme.model.state import EndpointState
+from axoneme.net import pods
+
+
+class EndpointRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """An endpoint as this node remembers it: what others see of it, and how it is plugged in."""
+
+    container_id: str
+    interface: str
+    namespace_path: str
+    mac: str
+    mtu: int
+    route_mtu: int
+    ifindex: int
+    state: EndpointState
+
+
+class Addresses(Protocol):
+    """A pool of addresses for pods."""
+
+    def allocate(self) -> tuple[Address, ...]:
+        """One of each family that the node has; raises when one is exhausted."""
+
+    def reserve(self, addresses: tuple[Address, ...]) -> None: ...
+
+    def release(self, addresses: tuple[Address, ...]) -> None: ...
+
+
+class EndpointTable:
+    """The endpoints of this node: records on disk, links, and entries in the kernel."""
+
+    def __init__(self, folder: Path, plane: Datapath) -> None:
+        self._folder = folder
+        self._plane = plane
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        #: By (container, interface).
+        self.records: dict[tuple[str, str], EndpointRecord] = {}
+
+    def next_id(self) -> int:
+        """The lowest free number from 1 to 65535."""
+        used = {record.state.id for record in self.records.values()}
+        return next(number for number in range(1, 1 << 16) if number not in used)
+
+    # ---- records -------------------------------------------------------------------------------
+
+    def restore(self) -> tuple[list[EndpointRecord], list[EndpointRecord]]:
+        """Reads the records: those whose link is there, and those whose link has gone."""
+        alive, dead = [], []
+        for path in sorted(self._folder.glob("*.json")):
+            record = msgspec.json.decode(path.read_bytes(), type=EndpointRecord)
+            here = pods.existing([record.state.host_interface])
+            if record.state.host_interface in here:
+                record = msgspec.structs.replace(record, ifindex=here[record.state.host_interface])
+                self.records[record.container_id, record.interface] = record
+                alive.append(record)
+            else:
+                dead.append(record)
+        return alive, dead
+
+    def remember(self, record: EndpointRecord) -> None:
+        path = self._path(record)
+        partial = path.with_suffix(".partial")
+        partial.write_bytes(msgspec.json.encode(record))
+        partial.rename(path)
+        self.records[record.container_id, record.interface] = record
+
+    def forget(self, record: EndpointRecord) -> None:
+        self._path(record).unlink(missing_ok=True)
+        self.records.pop((record.container_id, record.interface), None)
+
+    def _path(self, record: EndpointRecord) -> Path:
+        return self._folder / f"{record.state.host_interface}.json"
+
+    # ---- kernel --------------------------------------------------------------------------------
+
+    def link(self, record: EndpointRecord) -> pods.PodLink:
+        return pods.PodLink(
+            Path(record.namespace_path),
+            record.interface,
+            record.state.host_interface,
+            tuple(ip_address(text) for text in record.state.addresses),
+            record.mac,
+            record.mtu,
+            record.route_mtu,
+        )
+
+    def plug(self, record: EndpointRecord) -> EndpointRecord:
+        """Makes the link, attaches the programs, lets traffic through; undone when a step fails."""
+        link = self.link(record)
+        pods.remove(link.host_interface)
+        try:
+            record = msgspec.structs.replace(record, ifindex=pods.create(link))
+            self.write(record)
+            self._plane.attach_endpoint(link.host_interface, record.ifindex)
+            pods.connect(link)
+        except BaseException:
+            self.unplug(record)
+            raise
+        return record
+
+    def unplug(self, record: EndpointRecord) -> None:
+        """Takes the pod off the network; nothing of it needs to be there any more."""
+        addresses = self._keys(record)
+        self._plane.endpoints.delete(addresses)
+        self._plane.raise_addresses(_packed(record))
+        pods.remove(record.state.host_interface)
+        self._plane.detach(record.state.host_interface)
+
+    def write(self, record: EndpointRecord) -> None:
+        """The kernel's entries for the pod's addresses, and a new decision for what used them before."""
+        table = self._plane.endpoints
+        keys = self._keys(record)
+        values = np.zeros(len(keys), table.value)
+        values["ifindex"] = record.ifindex
+        values["identity"] = record.state.identity
+        values["id"] = record.state.id
+        values["mac"] = np.frombuffer(bytes.fromhex(record.mac.replace(":", "")), "u1")
+        table.write(keys, values)
+        self._plane.raise_addresses(_packed(record))
+
+    def _keys(self, record: EndpointRecord) -> Any:
+        keys = np.zeros(len(record.state.addresses), self._plane.endpoints.key)
+        for row, address in enumerate(_packed(record)):
+            keys[row]["address"] = np.frombuffer(address, "u1")
+        return keys
+
+    def sweep(self) -> None:
+        """Removes entries and links of endpoints that no record names: left by an agent that was killed."""
+        wanted = {address for record in self.records.values() for address in _packed(record)}
+        keys, _ = self._plane.endpoints.read_all()
+        stale = [key for key in keys if bytes(key["address"]) not in wanted]
+        if stale:
+            self._plane.endpoints.delete(np.array(stale, self._plane.endpoints.key))
+        names = {record.state.host_interface for record in self.records.values()}
+        for name in self._plane.attached_interfaces():
+            if name.startswith("axo") and len(name) == 11 and name not in names:
+                pods.remove(name)
+                self._plane.detach(name)
+
+
+def _packed(record: EndpointRecord) -> list[bytes]:
+    return [packed(ip_address(text)) for text in record.state.addresses]
