@@ -41,6 +41,9 @@ def private_network() -> Iterator[None]:
 class Node:
     """Pods and peers are table entries; a packet is put where it would have been seen."""
 
+    #: ifindex of a device to the outside, where a test has made one.
+    uplink = 0
+
     def __init__(self, root: Path, constants: Constants) -> None:
         self.plane = Datapath.load(
             root, constants, Sizes({"flows": 65536, "policies": 65536, "addresses": 65536})

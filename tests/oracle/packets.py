@@ -50,3 +50,63 @@ def ip_header(source: Address, destination: Address, protocol: int, length: int,
     total = (total & 0xFFFF) + (total >> 16)
     total = (total & 0xFFFF) + (total >> 16)
     return b"\x08\x00" + head[:10] + struct.pack(">H", ~total & 0xFFFF) + head[12:]
+
+
+def checksum(data: bytes) -> int:
+    """RFC 1071; 0 over data that holds its own right checksum."""
+    total = sum(struct.unpack(f">{(len(data) + 1) // 2}H", data + b"\0" * (len(data) % 2)))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def pseudo_header(source: Address, destination: Address, protocol: int, length: int) -> bytes:
+    if isinstance(source, IPv6Address):
+        return source.packed + destination.packed + struct.pack(">II", length, protocol)
+    return source.packed + destination.packed + struct.pack(">BBH", 0, protocol, length)
+
+
+_CHECKSUM_AT = {TCP: 16, UDP: 6, ICMP: 2, ICMPV6: 2}
+
+
+def with_checksum(packet: bytes) -> bytes:
+    """The frame with a right checksum in layer 4."""
+    seen = dissect(packet)
+    start, at = seen.l4_offset, _CHECKSUM_AT[seen.protocol]
+    l4 = packet[start : start + at] + b"\0\0" + packet[start + at + 2 :]
+    return packet[: start + at] + struct.pack(">H", seen.sum_over(l4)) + packet[start + at + 2 :]
+
+
+class Seen:
+    """A frame taken apart."""
+
+    def __init__(self, packet: bytes) -> None:
+        self.packet = packet
+        self.to, self.sender = packet[:6], packet[6:12]
+        if packet[12:14] == b"\x08\x00":
+            self.source: Address = IPv4Address(packet[26:30])
+            self.destination: Address = IPv4Address(packet[30:34])
+            self.protocol, self.ttl, self.l4_offset = packet[23], packet[22], 34
+            self.ip_checksum_right = checksum(packet[14:34]) == 0
+        else:
+            self.source, self.destination = IPv6Address(packet[22:38]), IPv6Address(packet[38:54])
+            self.protocol, self.ttl, self.l4_offset = packet[20], packet[21], 54
+            self.ip_checksum_right = True
+        self.l4 = packet[self.l4_offset :]
+        self.ports = struct.unpack(">HH", self.l4[:4])
+
+    def sum_over(self, l4: bytes) -> int:
+        head = (
+            b""
+            if self.protocol == ICMP
+            else pseudo_header(self.source, self.destination, self.protocol, len(l4))
+        )
+        return checksum(head + l4)
+
+    @property
+    def checksum_right(self) -> bool:
+        return self.sum_over(self.l4) == 0
+
+
+def dissect(packet: bytes) -> Seen:
+    return Seen(packet)

@@ -168,7 +168,9 @@ async def test_no_increment_of_racing_processes_is_lost(store: Store, backend: B
 # ---- watches -----------------------------------------------------------------------------------
 
 
-async def test_a_watch_tells_the_past_after_its_revision_and_then_the_future(store: Store, opener: Opener) -> None:
+async def test_a_watch_tells_the_past_after_its_revision_and_then_the_future(
+    store: Store, opener: Opener
+) -> None:
     other = opener()
     one = await store.put("n/a", b"1")
     two = await store.put("n/a", b"2")
@@ -205,7 +207,9 @@ async def test_a_watch_misses_nothing_while_processes_write(store: Store, backen
             async for batch in batches:
                 assert len({(change.revision, change.key) for change in batch}) == len(batch)
                 revisions = [change.revision for change in batch]
-                assert all(revisions.count(revision) == 2 for revision in set(revisions)), "half a transaction"
+                assert all(revisions.count(revision) == 2 for revision in set(revisions)), (
+                    "half a transaction"
+                )
                 changes += batch
                 if len(changes) >= 2 * pairs:
                     break
@@ -256,7 +260,9 @@ async def test_a_watch_from_a_future_that_never_was_is_told_so(store: Store) -> 
             await anext(batches)
 
 
-async def test_a_quiet_watch_survives_what_others_make_the_store_forget(store: Store, backend: Backend) -> None:
+async def test_a_quiet_watch_survives_what_others_make_the_store_forget(
+    store: Store, backend: Backend
+) -> None:
     start = await store.put("n/a", b"1")
     async with aclosing(store.watch("n/", start)) as batches:
         waiting = asyncio.create_task(take(batches, 1))

@@ -49,7 +49,7 @@ class EchoRun:
         await self._ended.wait()
         return _KILLED
 
-    async def end(self, grace: float) -> None:  # noqa: ARG002
+    async def end(self, grace: float) -> None:
         self._ended.set()
 
     def close(self) -> None:

@@ -20,6 +20,7 @@ _FIRST_RETRY: Final = 0.05
 _LONGEST_RETRY: Final = 1.0
 
 Attempt = Callable[[Probe], Awaitable[None]]
+Sleep = Callable[[float], Awaitable[None]]
 
 
 @dataclass(slots=True)
@@ -43,7 +44,7 @@ async def watch(
     changed: Callable[[], None],
     *,
     delays: bool,
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    sleep: Sleep = asyncio.sleep,
     clock: Callable[[], float],
 ) -> str:
     """Probes one run of a container for as long as it is alive; returns why it must be restarted.
@@ -61,17 +62,86 @@ async def watch(
         health.started = True
         health.ready = container.readiness_probe is None
         changed()
+    reason = ""
     async with asyncio.TaskGroup() as group:
+        readiness: asyncio.Task[None] | None = None
         if container.readiness_probe is not None:
-            group.create_task(
+            readiness = group.create_task(
                 _readiness(container.readiness_probe, health, attempt, changed, sleep, delays=delays)
             )
         if container.liveness_probe is None:
             await asyncio.Event().wait()
-            raise AssertionError("unreachable")
-        reason = await _liveness(container.liveness_probe, attempt, sleep, delays=delays)
-        raise _Dead(reason)
+        else:
+            reason = await _liveness(container.liveness_probe, attempt, sleep, delays=delays)
+        if readiness is not None:
+            readiness.cancel()
+    return reason
 
 
-class _Dead(Exception):
-    pass
+async def _until_success(
+    probe: Probe,
+    attempt: Attempt,
+    health: Health,
+    changed: Callable[[], None],
+    sleep: Sleep,
+    given_up: Callable[[], bool],
+) -> bool:
+    """Tries soon and ever less often, up to the probe's period."""
+    pause = _FIRST_RETRY
+    while True:
+        try:
+            await attempt(probe)
+        except ProbeFailed as failure:
+            if health.message != str(failure):
+                health.message = str(failure)
+                changed()
+        else:
+            health.message = ""
+            return True
+        if given_up():
+            return False
+        await sleep(min(pause, probe.period_seconds, _LONGEST_RETRY))
+        pause *= 2
+
+
+async def _readiness(
+    probe: Probe,
+    health: Health,
+    attempt: Attempt,
+    changed: Callable[[], None],
+    sleep: Sleep,
+    *,
+    delays: bool,
+) -> None:
+    if delays:
+        await sleep(probe.initial_delay_seconds)
+    await _until_success(probe, attempt, health, changed, sleep, lambda: False)
+    successes, failures = 1, 0
+    while True:
+        if successes >= probe.success_threshold and not health.ready:
+            health.ready, health.message = True, ""
+            changed()
+        await sleep(probe.period_seconds)
+        try:
+            await attempt(probe)
+            successes, failures = successes + 1, 0
+        except ProbeFailed as failure:
+            successes, failures = 0, failures + 1
+            if failures >= probe.failure_threshold and health.ready:
+                health.ready, health.message = False, f"readiness probe failed: {failure}"
+                changed()
+
+
+async def _liveness(probe: Probe, attempt: Attempt, sleep: Sleep, *, delays: bool) -> str:
+    if delays:
+        await sleep(probe.initial_delay_seconds)
+    failures = 0
+    while True:
+        try:
+            await attempt(probe)
+            failures = 0
+        except ProbeFailed as failure:
+            failures += 1
+            if failures >= probe.failure_threshold:
+                return f"liveness probe failed: {failure}"
+        await sleep(probe.period_seconds)

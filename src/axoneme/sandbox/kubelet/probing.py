@@ -78,7 +78,10 @@ async def _connect(probe: Probe, container: Container, place: Place) -> None:
 
 
 async def _get(connection: socket.socket, action: HttpGetAction, host: str) -> None:
-    headers = (("user-agent", "kube-probe/axoneme"), *((each.name, each.value) for each in action.http_headers))
+    headers = (
+        ("user-agent", "kube-probe/axoneme"),
+        *((each.name, each.value) for each in action.http_headers),
+    )
     path = action.path if action.path.startswith("/") else f"/{action.path}"
     response = await exchange.http1(connection, exchange.Request(host, path, headers=headers))
     if not 200 <= response.status < 400:

@@ -1,0 +1,365 @@
+"""What the programs do with packets: connections, forgeries, translation, neighbours, nonsense."""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from axoneme.datapath.plane import Constants, packed
+from axoneme.policy.table import Key, Value
+from bench_node import PASS, REDIRECT, SHOT, Node, node
+from oracle.packets import (
+    ACK,
+    ETHERNET,
+    FIN,
+    ICMP,
+    ICMPV6,
+    RST,
+    SYN,
+    TCP,
+    UDP,
+    Address,
+    checksum,
+    dissect,
+    frame,
+    ip_header,
+    with_checksum,
+)
+
+NEW, END, DROP = 1, 2, 3
+CLIENT, SERVER = 300, 301
+NODE = IPv4Address("172.31.0.9")
+#: Pod, remote pod, outside; by IP version.
+POD = {4: ip_address("10.244.1.5"), 6: ip_address("fd00:10:244:1::5")}
+OTHER = {4: ip_address("10.244.1.6"), 6: ip_address("fd00:10:244:1::6")}
+REMOTE = {4: ip_address("10.244.2.5"), 6: ip_address("fd00:10:244:2::5")}
+WORLD = {4: ip_address("203.0.113.10"), 6: ip_address("2001:db8:a::10")}
+OUR = {4: ip_address("172.31.0.1"), 6: ip_address("fd00:a0::1")}
+GATEWAY_MAC = bytes.fromhex("0261786f0001")
+
+
+@pytest.fixture
+def kernel(tmp_path: Path) -> Iterator[Node]:
+    with node(tmp_path / "bpf", Constants(world_ipv4=9, world_ipv6=10)) as made:
+        made.uplink = _uplink()
+        for version in (4, 6):
+            made.endpoint(POD[version], CLIENT, number=5)
+            made.endpoint(OTHER[version], SERVER, ifindex=made.uplink, number=6)
+            made.address(REMOTE[version], SERVER, NODE)
+        made.open(CLIENT, SERVER)
+        yield made
+
+
+def _uplink() -> int:
+    """A device with routes to everywhere; its ifindex. It goes with the test's network namespace."""
+    subprocess.run(
+        ["ip", "-batch", "-"],
+        text=True,
+        check=True,
+        input="link set lo up\nlink add up0 type veth peer name up1\nlink set up0 up\nlink set up1 up\n"
+        f"addr add {OUR[4]}/24 dev up0\naddr add {OUR[6]}/64 dev up0 nodad\n"
+        "route add default via 172.31.0.254\nroute add default via fd00:a0::fe dev up0\n",
+    )
+    for knob in ("ipv4/conf/all/forwarding", "ipv6/conf/all/forwarding"):
+        subprocess.run(["sysctl", "-qw", f"net.{knob.replace('/', '.')}=1"], check=True)
+    out = subprocess.run(["ip", "-o", "link", "show", "up0"], capture_output=True, text=True, check=True)
+    return int(out.stdout.split(":")[0])
+
+
+def masquerade(kernel: Node) -> int:
+    ifindex: int = kernel.uplink
+    value = np.zeros((), kernel.plane.schema.struct("uplink"))
+    value["ipv4"] = np.frombuffer(packed(OUR[4]), "u1")
+    value["ipv6"] = np.frombuffer(packed(OUR[6]), "u1")
+    kernel.plane.uplinks.put(ifindex, value)
+    return ifindex
+
+
+VERSIONS = pytest.mark.parametrize("version", [4, 6])
+
+
+# ---- connections -------------------------------------------------------------------------------
+
+
+@VERSIONS
+def test_a_connection_is_reported_once_at_its_beginning_and_once_at_its_end(
+    kernel: Node, version: int
+) -> None:
+    there, back = (POD[version], REMOTE[version]), (REMOTE[version], POD[version])
+    kernel.send("from_pod", frame(*there, TCP, 40000, 80, flags=SYN))
+    (began,) = kernel.events()
+    assert (began["kind"], began["source_identity"], began["destination_identity"]) == (NEW, CLIENT, SERVER)
+    assert (int(began["source_port"]), int(began["destination_port"])) == (40000, 80)
+    steps = [("to_pod", back, SYN | ACK), ("from_pod", there, ACK), ("from_pod", there, FIN | ACK)]
+    for program, ends, flags in steps:
+        ports = (40000, 80) if ends is there else (80, 40000)
+        assert kernel.send(program, frame(*ends, TCP, *ports, flags=flags)).value in (PASS, REDIRECT)
+    assert not kernel.events()
+    kernel.send("to_pod", frame(*back, TCP, 80, 40000, flags=FIN | ACK))
+    (ended,) = kernel.events()
+    assert ended["kind"] == END
+    assert ended["packets"].tolist() == [3, 2]
+    assert ended["started"] <= began["time"] < ended["time"]
+
+
+def test_a_reset_ends_a_connection_and_a_new_syn_begins_another(kernel: Node) -> None:
+    ends = (POD[4], REMOTE[4])
+    kernel.send("from_pod", frame(*ends, TCP, 40000, 80, flags=SYN))
+    kernel.send("from_pod", frame(*ends, TCP, 40000, 80, flags=RST))
+    assert [int(event["kind"]) for event in kernel.events()] == [NEW, END]
+    kernel.send("from_pod", frame(*ends, TCP, 40000, 80, flags=SYN))
+    (again,) = kernel.events()
+    assert again["kind"] == NEW
+
+
+@VERSIONS
+def test_pods_of_one_node_are_delivered_to_directly(kernel: Node, version: int) -> None:
+    run = kernel.send("from_pod", frame(POD[version], OTHER[version], TCP, 40000, 80))
+    seen = dissect(run.data)
+    assert run.value == REDIRECT
+    assert (seen.to, seen.sender) == (bytes([10, 0, 0, 0, 0, 6]), GATEWAY_MAC)
+    assert seen.ttl == 63
+    assert seen.ip_checksum_right
+
+
+# ---- policy and time ---------------------------------------------------------------------------
+
+
+def test_a_raised_epoch_has_a_connection_decided_anew(kernel: Node) -> None:
+    packet = frame(POD[4], REMOTE[4], TCP, 40000, 80, flags=ACK)
+    assert kernel.send("from_pod", packet).value != SHOT
+    kernel.events()
+    kernel.policies({})
+    assert kernel.send("from_pod", packet).value != SHOT, "nothing was raised yet"
+    kernel.plane.raise_subjects([SERVER])
+    assert kernel.send("from_pod", packet).value != SHOT, "another subject's epoch"
+    kernel.plane.raise_subjects([CLIENT])
+    assert kernel.send("from_pod", packet).value == SHOT
+    (event,) = kernel.events()
+    assert (event["kind"], event["reason"]) == (DROP, 133)
+    assert not len(kernel.plane.flows.read_all()[0])
+
+
+def test_a_reply_is_judged_as_part_of_the_connection_that_it_answers(kernel: Node) -> None:
+    egress_only = {Key(CLIENT, 0, 1, 0, 0, 72): Value(1, 0)}
+    kernel.policies(egress_only)
+    kernel.send("from_pod", frame(POD[4], REMOTE[4], TCP, 40000, 80))
+    kernel.events()
+    kernel.plane.raise_all()
+    assert kernel.send("to_pod", frame(REMOTE[4], POD[4], TCP, 80, 40000, flags=ACK)).value == PASS
+    assert kernel.send("to_pod", frame(REMOTE[4], POD[4], TCP, 81, 40000, flags=ACK)).value == SHOT
+    (event,) = kernel.events()
+    assert event["reason"] == 133
+
+
+def test_an_address_that_changes_its_identity_is_looked_at_again(kernel: Node) -> None:
+    kernel.policies({Key(CLIENT, SERVER, 1, 0, 0, 72): Value(1, 7)})
+    packet = frame(POD[4], REMOTE[4], UDP, 40000, 53)
+    assert kernel.send("from_pod", packet).value != SHOT
+    kernel.address(REMOTE[4], 999, NODE)
+    kernel.plane.raise_addresses([packed(REMOTE[4])])
+    assert kernel.send("from_pod", packet).value == SHOT
+
+
+# ---- forgeries ---------------------------------------------------------------------------------
+
+
+@VERSIONS
+def test_a_pod_may_send_from_its_own_addresses_only(kernel: Node, version: int) -> None:
+    for forged in (OTHER[version], REMOTE[version], WORLD[version], OUR[version]):
+        assert kernel.send("from_pod", frame(forged, REMOTE[version], TCP, 40000, 80)).value == SHOT
+        (event,) = kernel.events()
+        assert event["reason"] == 132
+
+
+def test_a_forged_tuple_does_not_hit_another_pods_connection(kernel: Node) -> None:
+    packet = frame(POD[4], REMOTE[4], TCP, 40000, 80, flags=ACK)
+    assert kernel.send("from_pod", packet).value != SHOT
+    assert kernel.send("from_pod", packet, kernel.uplink).value == SHOT
+    assert kernel.send("from_pod", packet).value != SHOT
+
+
+def test_an_address_of_this_node_or_its_pods_does_not_come_from_outside(kernel: Node) -> None:
+    kernel.address(OUR[4], 1, NODE, flags=1)
+    for forged in (OTHER[4], OUR[4]):
+        run = kernel.send("from_uplink", frame(forged, POD[4], TCP, 40000, 80), kernel.uplink)
+        assert run.value == SHOT
+
+
+def test_pods_may_not_speak_the_overlays_protocol_to_nodes(tmp_path: Path) -> None:
+    with node(tmp_path / "overlay", Constants(overlay_ifindex=99, overlay_port=8472)) as kernel:
+        kernel.endpoint(POD[4], CLIENT)
+        kernel.open(CLIENT)
+        kernel.address(NODE, 6, NODE, flags=1)
+        assert kernel.send("from_pod", frame(POD[4], NODE, UDP, 40000, 8472)).value == SHOT
+        (event,) = kernel.events()
+        assert event["reason"] == 170
+        # And a pod of another node does not come in without the overlay.
+        kernel.address(REMOTE[4], SERVER, NODE)
+        assert kernel.send("from_uplink", frame(REMOTE[4], POD[4], TCP, 1, 2)).value == SHOT
+
+
+# ---- translation -------------------------------------------------------------------------------
+
+
+@VERSIONS
+@pytest.mark.parametrize("protocol", [TCP, UDP])
+def test_a_connection_to_the_outside_leaves_with_the_nodes_address(
+    kernel: Node, version: int, protocol: int
+) -> None:
+    uplink = masquerade(kernel)
+    run = kernel.send(
+        "from_pod", with_checksum(frame(POD[version], WORLD[version], protocol, 40000, 443, payload=b"hello"))
+    )
+    seen = dissect(run.data)
+    assert run.value == REDIRECT
+    assert (seen.source, seen.destination) == (OUR[version], WORLD[version])
+    assert 1024 <= seen.ports[0] <= 32767
+    assert seen.ports[1] == 443
+    assert seen.checksum_right
+    assert seen.ip_checksum_right
+    (event,) = kernel.events()
+    assert int(event["nat_port"]) == seen.ports[0]
+    answer = with_checksum(
+        frame(WORLD[version], OUR[version], protocol, 443, seen.ports[0], flags=SYN | ACK, payload=b"hi")
+    )
+    run = kernel.send("from_uplink", answer, uplink)
+    back = dissect(run.data)
+    assert run.value == REDIRECT
+    assert (back.destination, back.ports) == (POD[version], (443, 40000))
+    assert back.checksum_right
+    assert back.ip_checksum_right
+
+
+def test_two_pods_with_one_port_get_two(kernel: Node) -> None:
+    masquerade(kernel)
+    kernel.endpoint(OTHER[4], SERVER, number=6)
+    first = dissect(kernel.send("from_pod", frame(POD[4], WORLD[4], TCP, 40000, 443)).data)
+    second = dissect(kernel.send("from_pod", frame(OTHER[4], WORLD[4], TCP, 40000, 443)).data)
+    assert first.source == second.source == OUR[4]
+    assert first.ports[0] != second.ports[0]
+
+
+@VERSIONS
+def test_an_echo_request_is_translated_by_its_identifier(kernel: Node, version: int) -> None:
+    uplink = masquerade(kernel)
+    protocol, ask, answer = (ICMP, 8, 0) if version == 4 else (ICMPV6, 128, 129)
+    run = kernel.send("from_pod", with_checksum(frame(POD[version], WORLD[version], protocol, 77, ask)))
+    seen = dissect(run.data)
+    assert (run.value, seen.source) == (REDIRECT, OUR[version])
+    assert seen.checksum_right
+    identifier = struct.unpack(">H", seen.l4[4:6])[0]
+    reply = with_checksum(frame(WORLD[version], OUR[version], protocol, identifier, answer))
+    run = kernel.send("from_uplink", reply, uplink)
+    back = dissect(run.data)
+    assert (run.value, back.destination) == (REDIRECT, POD[version])
+    assert struct.unpack(">H", back.l4[4:6])[0] == 77
+    assert back.checksum_right
+
+
+@VERSIONS
+def test_an_error_about_a_translated_packet_reaches_the_pod_in_its_own_terms(
+    kernel: Node, version: int
+) -> None:
+    uplink = masquerade(kernel)
+    run = kernel.send("from_pod", with_checksum(frame(POD[version], WORLD[version], UDP, 40000, 53)))
+    sent = run.data[14:]
+    router = IPv4Address("192.0.2.77") if version == 4 else IPv6Address("2001:db8:77::1")
+    protocol, kind = (ICMP, 3) if version == 4 else (ICMPV6, 1)
+    error = with_checksum(frame(router, OUR[version], protocol, 0, kind, payload=sent))
+    kernel.events()
+    run = kernel.send("from_uplink", error, uplink)
+    back = dissect(run.data)
+    assert (run.value, back.destination) == (REDIRECT, POD[version])
+    inner = dissect(ETHERNET + (b"\x08\x00" if version == 4 else b"\x86\xdd") + back.l4[8:])
+    assert (inner.source, inner.ports) == (POD[version], (40000, 53))
+    assert back.checksum_right
+    assert inner.ip_checksum_right
+    assert not kernel.events()
+
+
+def test_an_error_about_nothing_that_we_know_is_policys_to_judge(kernel: Node) -> None:
+    kernel.policies({})
+    about = ip_header(POD[4], REMOTE[4], UDP, 8)[2:] + struct.pack(">HHHH", 1, 2, 8, 0)
+    run = kernel.send("to_pod", frame(REMOTE[4], POD[4], ICMP, 0, 3, payload=about))
+    assert run.value == SHOT
+
+
+# ---- neighbours --------------------------------------------------------------------------------
+
+
+def test_arp_is_answered_with_the_gateways_address(kernel: Node) -> None:
+    asker, target = POD[4].packed, IPv4Address("169.254.1.1").packed
+    request = b"\xff" * 6 + ETHERNET[6:] + b"\x08\x06" + struct.pack(">HHBBH", 1, 0x0800, 6, 4, 1)
+    request += ETHERNET[6:] + asker + bytes(6) + target
+    run = kernel.send("from_pod", request)
+    assert run.value == REDIRECT
+    assert run.data[:12] == ETHERNET[6:] + GATEWAY_MAC
+    assert run.data[20:22] == b"\x00\x02"
+    assert run.data[22:42] == GATEWAY_MAC + target + ETHERNET[6:] + asker
+    probe = request[:28] + bytes(4) + request[32:]
+    assert kernel.send("from_pod", probe).value == SHOT
+
+
+def test_neighbour_solicitations_are_answered(kernel: Node) -> None:
+    source, target = IPv6Address("fe80::5"), IPv6Address("fe80::1")
+    message = struct.pack(">BBHI", 135, 0, 0, 0) + target.packed + b"\x01\x01" + ETHERNET[6:]
+    packet = ETHERNET + ip_header(source, target, ICMPV6, len(message), ttl=255) + message
+    run = kernel.send("from_pod", with_checksum(packet))
+    answer = dissect(run.data)
+    assert run.value == REDIRECT
+    assert (answer.source, answer.destination) == (target, source)
+    assert answer.l4[0] == 136
+    assert answer.l4[26:32] == GATEWAY_MAC
+    assert answer.checksum_right
+
+
+# ---- fragments and nonsense --------------------------------------------------------------------
+
+
+def test_later_fragments_follow_the_first(kernel: Node) -> None:
+    kernel.policies({Key(CLIENT, 0, 1, UDP, 53, 96): Value(1, 3)})
+    whole = frame(POD[4], REMOTE[4], UDP, 40000, 53, payload=bytes(64))
+
+    def fragment(offset: int, more: bool, body: bytes, number: int = 7) -> bytes:
+        head = bytearray(whole[14:34])
+        head[2:8] = struct.pack(">HHH", 20 + len(body), number, (0x2000 if more else 0) | offset // 8)
+        head[10:12] = b"\0\0"
+        head[10:12] = struct.pack(">H", checksum(bytes(head)))
+        return whole[:14] + bytes(head) + body
+
+    first, later = fragment(0, True, whole[34:66]), fragment(32, False, whole[66:])
+    assert kernel.send("from_pod", later).value == SHOT
+    (event,) = kernel.events()
+    assert event["reason"] == 175
+    assert kernel.send("from_pod", first).value != SHOT
+    assert kernel.send("from_pod", later).value != SHOT
+    assert kernel.send("from_pod", fragment(32, False, whole[66:], number=8)).value == SHOT
+
+
+@VERSIONS
+def test_a_packet_whose_time_is_up_goes_no_further(kernel: Node, version: int) -> None:
+    packet = frame(POD[version], OTHER[version], TCP, 40000, 80, ttl=1)
+    assert kernel.send("from_pod", packet).value == SHOT
+    assert 196 in [int(event["reason"]) for event in kernel.events()]
+
+
+@VERSIONS
+def test_a_packet_cut_short_anywhere_never_passes(kernel: Node, version: int) -> None:
+    whole = frame(POD[version], OTHER[version], TCP, 40000, 80)
+    for length in range(34 if version == 4 else 54, len(whole)):
+        assert kernel.send("from_pod", whole[:length]).value == SHOT, length
+    assert kernel.send("from_pod", whole).value == REDIRECT
+
+
+def test_a_mapped_address_on_the_wire_is_refused(kernel: Node) -> None:
+    forged = IPv6Address("::ffff:10.244.1.5")
+    assert kernel.send("from_pod", frame(forged, REMOTE[6], TCP, 40000, 80)).value == SHOT
+    (event,) = kernel.events()
+    assert event["reason"] == 134
