@@ -24,14 +24,9 @@ static __noinline int evaluate(struct policy_key *key, __u32 peer, __u32 *rule)
 		*rule = every->rule;
 		return DROP_POLICY_DENY;
 	}
-	if (own) {
-		*rule = own->rule;
-		return 0;
-	}
-	if (every) {
+	/* Both may allow. One number is kept: the peer's own, unless that is 0, which names no policy. */
+	*rule = own ? own->rule : 0;
+	if (every && !*rule)
 		*rule = every->rule;
-		return 0;
-	}
-	*rule = 0;
-	return DROP_POLICY_DEFAULT;
+	return own || every ? 0 : DROP_POLICY_DEFAULT;
 }

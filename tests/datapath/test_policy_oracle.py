@@ -79,8 +79,7 @@ def judge(kernel: Node, rng: random.Random, scenario: Scenario, packets: int) ->
             assert run.value in (PASS, REDIRECT), case
             assert event["kind"] == NEW, case
             rule = int(event["egress_rule" if direction is Direction.EGRESS else "ingress_rule"])
-            entry = found.own or found.every
-            assert entry and rule == entry[1].rule, case
+            assert rule == found.rule, case
         else:
             drops += 1
             assert run.value == SHOT, case

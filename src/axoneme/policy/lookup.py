@@ -48,7 +48,8 @@ class Decision:
 
     @property
     def rule(self) -> int:
-        return next((entry[1].rule for entry in self._deciding()), NO_POLICY)
+        """The one number that the datapath reports."""
+        return next(iter(self.rules), NO_POLICY)
 
     def _deciding(self) -> list[Entry]:
         verdict = Verdict.DENY if self.outcome is Outcome.DENIED else Verdict.ALLOW

@@ -1,0 +1,313 @@
+"""One pod on its node, from its network to its end.
+
+A supervisor that is started again adopts what its predecessor left: the network namespace, the endpoint
+in the agent and the processes live on, and only the watching of them begins anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from axoneme.rpc import AsyncClient, RpcError
+from axoneme.sandbox import cgroups, clock, documents, netns
+from axoneme.sandbox.cluster import Cluster
+from axoneme.sandbox.echo.answers import Identity
+from axoneme.sandbox.echoes import Echoes
+from axoneme.sandbox.kubelet import network, programs
+from axoneme.sandbox.kubelet.echoports import echo_ports
+from axoneme.sandbox.kubelet.keeper import ContainerKeeper, Means
+from axoneme.sandbox.kubelet.podstatus import ContainerView, PodView, compose
+from axoneme.sandbox.kubelet.probing import Place, carry_out
+from axoneme.sandbox.kubelet.programs import Facts, hostname
+from axoneme.sandbox.kubelet.records import PodFiles, PodRecord
+from axoneme.sandbox.launch import Enclosure
+from axoneme.sandbox.layout import Layout
+from axoneme.sandbox.objects import Container, Pod, Probe, Service
+from axoneme.sandbox.statuses import StateTerminated
+
+log = logging.getLogger(__name__)
+
+_FIRST_RETRY: Final = 0.1
+_LONGEST_RETRY: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class NodeContext:
+    """What the pods of one node share."""
+
+    node: str
+    addresses: Sequence[str]
+    layout: Layout
+    groups: cgroups.Groups
+    agent: AsyncClient
+    echoes: Echoes
+    cluster: Cluster
+
+    @property
+    def namespace(self) -> Path:
+        return self.layout.namespace(self.node)
+
+
+class PodWorker:
+    """`stop` ends it; what happens in between is in the pod's status."""
+
+    def __init__(self, pod: Pod, context: NodeContext) -> None:
+        self.pod = pod
+        self._context = context
+        self._uid = pod.metadata.uid
+        self._files = PodFiles(context.layout.pods / self._uid)
+        self._group = context.groups.pod(context.node, self._uid)
+        start = pod.status.start_time or clock.now()
+        self._view = PodView(context.addresses, start)
+        self._keepers: list[ContainerKeeper] = []
+        self._changed = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._grace = 0.0
+        self._shared = pod.spec.host_network
+
+    # ---- for the kubelet ---------------------------------------------------------------------------
+
+    def update(self, pod: Pod) -> None:
+        """The pod's object has changed: its labels may, its spec may not."""
+        self.pod = pod
+
+    def stop(self, grace: float) -> None:
+        """The pod shall go; processes get `grace` seconds."""
+        self._grace = grace
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Until the pod is gone; cancelling it leaves everything as it is, for adoption."""
+        async with asyncio.TaskGroup() as group:
+            reporting = group.create_task(self._report())
+            living = group.create_task(self._live())
+            await self._stopping.wait()
+            living.cancel()
+            await asyncio.wait({living})
+            await self._end()
+            reporting.cancel()
+
+    async def serve_echo(self) -> None:
+        """Tells the echo server which ports it plays for this pod; again when services have changed."""
+        if not self._view.pod_ips:
+            return
+        played = [keeper.view.container for keeper in self._keepers if keeper.played]
+        services = self._context.cluster.all("Service", Service)
+        ports = echo_ports(self.pod, played, services) if played else frozenset()
+        identity = Identity(
+            pod=self.pod.metadata.name,
+            namespace=self.pod.metadata.namespace,
+            node=self._context.node,
+            addresses=tuple(self._view.pod_ips),
+        )
+        refused = await self._context.echoes.play(self._uid, self._namespace, identity, ports)
+        notes = [f"port {port.number}/{port.protocol} is not served: {why}" for port, why in refused.items()]
+        if notes != self._view.notes:
+            self._view.notes = notes
+            self._changed.set()
+
+    def keeper(self, container: str) -> ContainerKeeper | None:
+        """Of the container by name; the first one for an empty name."""
+        return next((each for each in self._keepers if container in {"", each.view.container.name}), None)
+
+    @property
+    def files(self) -> PodFiles:
+        return self._files
+
+    def enclosure(self, process: int = 0) -> Enclosure:
+        """What a process of this pod lives in; that of `process`, if it is one of a container."""
+        return Enclosure(
+            netns=str(self._namespace),
+            group=str(self._group),
+            hostname=hostname(self.pod) if not self._shared else self._context.node,
+            hidden=str(self._context.layout.directory),
+            files=(
+                (str(self._files.hosts), "/etc/hosts"),
+                (str(self._files.resolv_conf), "/etc/resolv.conf"),
+            ),
+            join=process,
+        )
+
+    # ---- its life ----------------------------------------------------------------------------------
+
+    @property
+    def _namespace(self) -> Path:
+        layout = self._context.layout
+        return layout.namespace(self._context.node) if self._shared else layout.pod_namespace(self._uid)
+
+    async def _live(self) -> None:
+        if self.pod.finished:
+            await self._stopping.wait()  # an earlier supervisor has brought it to its end
+            return
+        self._show_containers()
+        await self._until_done("network", self._connect)
+        self._write_files()
+        await self._initialize()
+        await self._run_containers()
+        await self._disconnect()  # a pod that has finished keeps its logs, not its address
+
+    async def _until_done(self, what: str, work: Callable[[], object]) -> None:
+        pause = _FIRST_RETRY
+        while True:
+            try:
+                await work()  # type: ignore[misc]
+            except (RpcError, OSError) as failure:
+                if self._view.trouble != f"{what}: {failure}":
+                    self._view.trouble = f"{what}: {failure}"
+                    log.warning("%s: %s", self.pod.key, self._view.trouble)
+                    self._changed.set()
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_RETRY)
+            else:
+                self._view.trouble = ""
+                self._changed.set()
+                return
+
+    async def _connect(self) -> None:
+        """The pod's namespace and its place on the network, or those that are there already."""
+        self._files.make()
+        cgroups.make(self._group)
+        record = self._files.load_pod()
+        if self._shared:
+            self._save(None)
+            self._view.pod_ips = tuple(self._context.addresses)
+            return
+        if not netns.held(self._namespace):
+            netns.release(self._namespace)
+            netns.make(self._namespace, netns.ENDPOINT_SYSCTLS)
+            record = None
+        if record is None or record.network is None:
+            self._save(None)
+            attached = await network.attach(self._context.agent, self.pod, self._namespace)
+            self._save(attached)
+        else:
+            attached = record.network
+        self._view.pod_ips = attached.texts()
+
+    async def _initialize(self) -> None:
+        """Init containers one after the other. Where the echo server plays all of the pod, there is
+        nothing to prepare, and they count as done: they would wait for what only the application does."""
+        program = any(self._is_program(each) for each in self.pod.spec.containers)
+        for view in self._view.init_containers:
+            if program and self._is_program(view.container) and view.container.restart_policy != "Always":
+                policy = "Never" if self.pod.spec.restart_policy == "Never" else "OnFailure"
+                keeper = ContainerKeeper(view, policy, self._means(view.container))
+                self._keepers.append(keeper)
+                await keeper.keep()
+                self._keepers.remove(keeper)
+                if not view.succeeded:
+                    self._changed.set()
+                    await self._stopping.wait()
+            else:
+                view.settled = view.ready = True
+                now = clock.now()
+                view.terminated = StateTerminated(
+                    exit_code=0, reason="Completed", started_at=now, finished_at=now
+                )
+        self._view.initialized = True
+        self._changed.set()
+
+    async def _run_containers(self) -> None:
+        policy = self.pod.spec.restart_policy
+        self._keepers = [
+            ContainerKeeper(view, policy, self._means(view.container)) for view in self._view.containers
+        ]
+        async with asyncio.TaskGroup() as group:
+            for keeper in self._keepers:
+                group.create_task(keeper.keep())
+
+    async def _end(self) -> None:
+        """Processes first, which may still say goodbye over the network; then all that was made."""
+        grace = self._grace
+        async with asyncio.TaskGroup() as group:
+            for keeper in self._keepers:
+                group.create_task(keeper.end(grace))
+        await self._until_done("network", self._disconnect)
+        cgroups.kill(self._group)
+        await asyncio.to_thread(cgroups.remove, self._group)
+        self._files.remove()
+        await self._context.cluster.remove(self.pod.key, self._uid)
+
+    async def _disconnect(self) -> None:
+        await self._context.echoes.stop(self._uid)
+        if not self._shared and netns.held(self._namespace):
+            await network.detach(self._context.agent, self._uid)
+            netns.release(self._namespace)
+
+    # ---- parts -------------------------------------------------------------------------------------
+
+    def _show_containers(self) -> None:
+        self._view.containers = [ContainerView(each) for each in self.pod.spec.containers]
+        self._view.init_containers = [ContainerView(each) for each in self.pod.spec.init_containers]
+        for view in self._view.init_containers:
+            view.waiting = "PodInitializing"
+
+    def _is_program(self, container: Container) -> bool:
+        return programs.is_program(
+            container, lambda name: shutil.which(name, path=programs.DEFAULT_PATH) is not None
+        )
+
+    def _means(self, container: Container) -> Means:
+        program = None
+        if self._is_program(container):
+            facts = Facts(
+                self._context.node,
+                self._context.addresses[0] if self._context.addresses else "",
+                self._view.pod_ips,
+            )
+            program = programs.program(self.pod, container, facts)
+
+        async def probe(wish: Probe, enclosure: Enclosure | None) -> None:
+            address = self._view.pod_ips[0]
+            await carry_out(wish, container, Place(self._context.namespace, address, enclosure))
+
+        return Means(
+            pod=str(self.pod.key),
+            files=self._files,
+            enclosure=self.enclosure()._replace(directory=program.directory if program else "/"),
+            program=program,
+            play=self.serve_echo,
+            probe=probe,
+            changed=self._changed.set,
+        )
+
+    def _save(self, attached: network.Attached | None) -> None:
+        metadata = self.pod.metadata
+        self._files.save_pod(
+            PodRecord(
+                namespace=metadata.namespace,
+                name=metadata.name,
+                uid=self._uid,
+                node=self._context.node,
+                host_network=self._shared,
+                network=attached,
+            )
+        )
+
+    def _write_files(self) -> None:
+        self._files.hosts.write_text(network.hosts_file(self.pod, tuple(self._view.pod_ips)))
+        self._files.resolv_conf.write_text(network.resolv_conf(self.pod))
+
+    async def _report(self) -> None:
+        """Writes the status whenever it has changed."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            if self.pod.finished and not self._view.containers:
+                continue
+            status = msgspec.json.encode(compose(self.pod, self._view, clock.now()))
+
+            def change(document: bytes, status: bytes = status) -> bytes:
+                if documents.field(document, ("status",)) == status:
+                    return document
+                return documents.with_field(document, ("status",), msgspec.Raw(status))
+
+            await self._context.cluster.update(self.pod.key, change, self._uid)
