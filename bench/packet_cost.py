@@ -17,12 +17,16 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "datapath")]
 
 from bench_node import node  # noqa: E402
-from oracle.packets import ACK, TCP, frame  # noqa: E402
 
 from axoneme.datapath import testrun  # noqa: E402
 from axoneme.datapath.libbpf import Object  # noqa: E402
+from oracle.packets import ACK, TCP, frame  # noqa: E402
 
-EMPTY = '#include <linux/bpf.h>\n__attribute__((section("tc"), used)) int nothing(struct __sk_buff *s) { return 0; }\nchar LICENSE[] __attribute__((section("license"), used)) = "GPL";\n'
+EMPTY = """
+#include <linux/bpf.h>
+__attribute__((section("tc"), used)) int nothing(struct __sk_buff *skb) { return 0; }
+char LICENSE[] __attribute__((section("license"), used)) = "GPL";
+"""
 ROUNDS, REPEAT = 2000, 240  # below 255: every run takes one off the packet's TTL
 
 

@@ -25,8 +25,15 @@ static __noinline int evaluate(struct policy_key *key, __u32 peer, __u32 *rule)
 		return DROP_POLICY_DENY;
 	}
 	/* Both may allow. One number is kept: the peer's own, unless that is 0, which names no policy. */
-	*rule = own ? own->rule : 0;
-	if (every && !*rule)
+	*rule = 0;
+	if (own) {
+		*rule = own->rule;
+		if (*rule)
+			return 0;
+	}
+	if (every) {
 		*rule = every->rule;
-	return own || every ? 0 : DROP_POLICY_DEFAULT;
+		return 0;
+	}
+	return own ? 0 : DROP_POLICY_DEFAULT;
 }

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bench_node import PASS, REDIRECT, SHOT, Node, node
 
 from axoneme.datapath.plane import Constants, packed
 from axoneme.policy.table import Key, Value
-from bench_node import PASS, REDIRECT, SHOT, Node, node
 from oracle.packets import (
     ACK,
     ETHERNET,
@@ -24,7 +24,6 @@ from oracle.packets import (
     SYN,
     TCP,
     UDP,
-    Address,
     checksum,
     dissect,
     frame,

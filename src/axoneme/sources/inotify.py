@@ -54,4 +54,6 @@ class Bell:
 
     def close(self) -> None:
         self.deafen()
-        os.close(self._file)
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1

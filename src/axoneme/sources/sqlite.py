@@ -252,11 +252,13 @@ class SqliteStore:
             log.warning("%s: the write-ahead log was not copied back: %s", self._path, error)
 
     async def close(self) -> None:
+        """Ends the watches too, with `Unavailable`."""
         if self._checkpoint:
             await asyncio.wait({self._checkpoint})
         self._watchers.close()
         for db in (*self._readers, self._db):
             db.close()
+        self._readers.clear()
 
 
 _GET = "SELECT key, value, revision FROM entries WHERE key = ?"
