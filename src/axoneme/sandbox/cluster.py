@@ -62,6 +62,8 @@ class Cluster:
         self._listeners: list[Listener] = []
         self._waiting: list[ObjectChange] = []
         self._synced = False
+        #: The store's revision up to which changes of objects have been seen.
+        self.revision = 0
 
     def listen(self, listener: Listener) -> None:
         """`listener` is told of every change, the first time of all that there is."""
@@ -72,9 +74,11 @@ class Cluster:
         async for news in follow(self._store, OBJECTS):
             if isinstance(news, Sync):
                 self._synced = True
+                self.revision = max(self.revision, news.revision)
             else:
                 for change in news:
                     self._take(change)
+                self.revision = max(self.revision, news[-1].revision)
             self._tell()
 
     # ---- reading -----------------------------------------------------------------------------------

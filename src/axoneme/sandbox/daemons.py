@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,8 +36,10 @@ class DaemonSpec:
 class Daemon:
     """One daemon; `run` keeps it."""
 
-    def __init__(self, spec: DaemonSpec) -> None:
+    def __init__(self, spec: DaemonSpec, started: Callable[[], None] | None = None) -> None:
+        """`started` is called whenever it has been started, or adopted."""
         self._spec = spec
+        self._started = started
         self.restarts = 0
         self.process: Process | None = None
 
@@ -48,6 +50,8 @@ class Daemon:
         while True:
             began = loop.time()
             self.process = self._adopt() or self._start()
+            if self._started is not None:
+                self._started()
             try:
                 code = await self.process.wait()
             finally:
@@ -76,11 +80,6 @@ class Daemon:
     def _start(self) -> Process:
         cgroups.make(self._spec.group)
         with self._spec.log.open("ab") as output:
-            process = spawn(
-                self._spec.argv,
-                group=self._spec.group,
-                output=output,
-                netns=self._spec.netns,
-            )
-        self._spec.record.write_bytes(msgspec.json.encode(process.identity))
-        return process
+            identity = spawn(self._spec.argv, group=self._spec.group, output=output, netns=self._spec.netns)
+        self._spec.record.write_bytes(msgspec.json.encode(identity))
+        return Process(identity)

@@ -32,6 +32,7 @@ class Echoes:
     def __init__(self, socket: Path) -> None:
         self._client = AsyncClient(socket)
         self._wishes: dict[str, Serve] = {}
+        self._refused: dict[str, dict[Port, str]] = {}
         self._restarted = asyncio.Event()
 
     async def run(self) -> None:
@@ -56,11 +57,15 @@ class Echoes:
         Waits for the server when it is not there.
         """
         wish = Serve(key=key, netns=str(namespace), identity=identity, ports=tuple(sorted(ports)))
-        self._wishes[key] = wish
-        served = await self._call("echo.serve", wish, Served)
-        return {refused.port: refused.reason for refused in served.refused}
+        if self._wishes.get(key) != wish or key not in self._refused:
+            self._wishes[key] = wish
+            self._refused.pop(key, None)
+            served = await self._call("echo.serve", wish, Served)
+            self._refused[key] = {refused.port: refused.reason for refused in served.refused}
+        return self._refused[key]
 
     async def stop(self, key: str) -> None:
+        self._refused.pop(key, None)
         if self._wishes.pop(key, None) is not None:
             await self._call("echo.stop", Stop(key=key), bool)
 

@@ -210,6 +210,7 @@ class PodStatusRead(_Part, frozen=True):
     phase: str = "Pending"
     pod_ip: str = msgspec.field(default="", name="podIP")
     start_time: str = ""
+    message: str = ""
     conditions: tuple[Condition, ...] = ()
 
     @property

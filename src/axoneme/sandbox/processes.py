@@ -113,7 +113,7 @@ def spawn(
     output: BinaryIO,
     netns: Path | None = None,
     environment: Mapping[str, str] | None = None,
-) -> Process:
+) -> ProcessId:
     """Starts a daemon of ours in a control group, and in a network namespace if one is given."""
     enter = [] if netns is None else ["nsenter", f"--net={netns}", "--"]
     started = subprocess.Popen(
@@ -125,9 +125,9 @@ def spawn(
         start_new_session=True,
     )
     cgroups.join(group, started.pid)
-    process = Process(ProcessId.of(started.pid))
-    started.returncode = 0  # `Process` waits for it; subprocess shall not warn that nobody did
-    return process
+    identity = ProcessId.of(started.pid)
+    started.returncode = 0  # a `Process` may wait for it; subprocess shall not warn that nobody did
+    return identity
 
 
 def _search_path() -> str:

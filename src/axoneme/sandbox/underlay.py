@@ -11,12 +11,10 @@ milliseconds, where loading a netlink library takes longer than the whole job.
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable
 
+from axoneme.net.commands import ip
 from axoneme.sandbox import netns
-from axoneme.sandbox.errors import SandboxError
 from axoneme.sandbox.layout import OUTSIDE, Layout
 from axoneme.sandbox.plan import IPV4_ROUTER, IPV4_UNDERLAY, IPV6_ROUTER, IPV6_UNDERLAY, NodePlan, Plan
 
@@ -27,9 +25,9 @@ def build(plan: Plan, layout: Layout) -> None:
     """Makes `outside`, the nodes' namespaces and the links between them; nothing of it may exist yet."""
     for name in (OUTSIDE, *(node.name for node in plan.all_nodes())):
         netns.make(layout.namespace(name), netns.ROUTER_SYSCTLS)
-    _ip(layout.namespace(OUTSIDE), _outside_commands(plan, layout))
+    ip(_outside_commands(plan, layout), layout.namespace(OUTSIDE))
     for node in plan.all_nodes():
-        _ip(layout.namespace(node.name), _node_commands(node))
+        ip(_node_commands(node), layout.namespace(node.name))
 
 
 def complete(plan: Plan, layout: Layout) -> bool:
@@ -44,7 +42,7 @@ def route_pods(layout: Layout, ranges: Iterable[tuple[str, str]]) -> None:
     So the world can address pods, and policies about the world's ingress have something to meet.
     `ranges`: pairs of a range and the node's underlay address.
     """
-    _ip(layout.namespace(OUTSIDE), [f"route replace {pods} via {node}" for pods, node in ranges])
+    ip([f"route replace {pods} via {node}" for pods, node in ranges], layout.namespace(OUTSIDE))
 
 
 def _outside_commands(plan: Plan, layout: Layout) -> list[str]:
@@ -69,15 +67,3 @@ def _node_commands(node: NodePlan) -> list[str]:
     if node.ipv6 is not None:
         commands += [f"addr add {node.ipv6} dev {UPLINK} nodad", f"route add default via {IPV6_ROUTER}"]
     return commands
-
-
-def _ip(namespace: Path, commands: Sequence[str]) -> None:
-    done = subprocess.run(
-        ["nsenter", f"--net={namespace}", "ip", "-batch", "-"],
-        input="\n".join(commands) + "\n",
-        text=True,
-        capture_output=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise SandboxError(f"setting up the network in {namespace}: ip says: {done.stderr.strip()}")

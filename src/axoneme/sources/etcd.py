@@ -12,8 +12,8 @@ it granted. It takes at most 128 operations in a transaction (``--max-txn-ops``)
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
+import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -40,14 +40,16 @@ from axoneme.sources.store import (
 )
 
 if TYPE_CHECKING:
-    import aiohttp
+    import ssl
 
-log = logging.getLogger(__name__)
+    import aiohttp
 
 R = TypeVar("R", bound=msgspec.Struct)
 
 #: Keys in one answer to a listing.
 _PAGE = 1000
+
+_CLOSED = "etcd: the store has been closed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,8 @@ class EtcdStore:
         self._tls = tls
         self._timeout = timeout
         self._session: aiohttp.ClientSession | None = None
-        self._closed = asyncio.Event()
+        self._streams: set[aiohttp.StreamReader] = set()
+        self._closed = False
 
     # ---- reading ---------------------------------------------------------------------------------
 
@@ -126,7 +129,9 @@ class EtcdStore:
         return await self.transact({}, (Put(key, value, lease),))
 
     async def delete(self, key: str) -> bool:
-        answer = await self._call("kv/deleterange", messages.DeleteRange(self._key(key)), messages.DeleteAnswer)
+        answer = await self._call(
+            "kv/deleterange", messages.DeleteRange(self._key(key)), messages.DeleteAnswer
+        )
         return answer.deleted > 0
 
     async def transact(self, expect: Mapping[str, int], operations: Sequence[Put | Delete]) -> int:
@@ -225,8 +230,11 @@ class EtcdStore:
                     raise _failure(path, response.status, await response.read())
                 if response.connection and response.connection.transport:
                     _probe(response.connection.transport)
-                yield _lines(response.content)
-                raise Unavailable(f"etcd: {response.url}: the stream ended")
+                self._streams.add(response.content)
+                try:
+                    yield _lines(response)
+                finally:
+                    self._streams.discard(response.content)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._unavailable(error) from error
 
@@ -250,11 +258,85 @@ class EtcdStore:
         raise AssertionError("unreachable")
 
     def _open(self) -> aiohttp.ClientSession:
-        if self._closed.is_set():
-            raise Unavailable("etcd: the store has been closed")
+        if self._closed:
+            raise Unavailable(_CLOSED)
         if not self._session:
             import aiohttp
 
             connector = aiohttp.TCPConnector(limit=0, ssl=self._ssl())
             self._session = aiohttp.ClientSession(connector=connector)
         return self._session
+
+    def _ssl(self) -> ssl.SSLContext | bool:
+        if not self._tls:
+            return True
+        import ssl
+
+        try:
+            context = ssl.create_default_context(cafile=self._tls.ca)
+            if self._tls.certificate:
+                context.load_cert_chain(self._tls.certificate, self._tls.key)
+        except OSError as error:  # which ssl.SSLError is, too
+            raise StoreError(f"etcd: the TLS files {self._tls} cannot be used: {error}") from error
+        return context
+
+    def _unavailable(self, error: Exception) -> Unavailable:
+        reason = f"no answer within {self._timeout:g} s" if isinstance(error, TimeoutError) else str(error)
+        return Unavailable(f"etcd: {', '.join(self._endpoints)}: {reason or type(error).__name__}")
+
+    async def close(self) -> None:
+        """Ends the watches too, with `Unavailable`."""
+        self._closed = True
+        for stream in self._streams:
+            stream.set_exception(Unavailable(_CLOSED))
+        if self._session:
+            await self._session.close()
+
+
+# ---- failures ------------------------------------------------------------------------------------
+
+# Of gRPC:
+_NOT_FOUND = 5
+_OUT_OF_RANGE = 11
+_PASSING = frozenset({1, 4, 8, 13, 14})  # cancelled, deadline, exhausted, internal, unavailable
+
+#: A member that has lost its cluster must say so, not go on with what it last knew.
+_HEADERS = {"Grpc-Metadata-hasleader": "true"}
+
+
+class _Failed(StoreError):
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def _failure(path: str, status: int, body: bytes) -> StoreError:
+    try:
+        error = msgspec.json.decode(body, type=messages.Error)
+    except msgspec.DecodeError:
+        # Something that stands before etcd, or is none.
+        return Unavailable(f"etcd: {path}: HTTP status {status}: {body[:200]!r}")
+    if error.code in _PASSING:
+        return Unavailable(f"etcd: {path}: {error.message}")
+    return _Failed(f"etcd: {path}: {error.message}", error.code)
+
+
+async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """The lines of a body that has no end, of any length."""
+    parts: list[bytes] = []
+    async for piece in response.content.iter_any():
+        *complete, rest = piece.split(b"\n")
+        for end in complete:
+            yield b"".join((*parts, end))
+            parts.clear()
+        parts.append(rest)
+    raise Unavailable(f"etcd: {response.url}: the stream ended")
+
+
+def _probe(transport: asyncio.BaseTransport) -> None:
+    """Lets the kernel find out within half a minute that nobody is at the other end of a silent stream."""
+    connection = transport.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 10)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)

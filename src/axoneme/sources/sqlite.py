@@ -10,9 +10,10 @@ memory: it gets `Compacted` once the log has lost what it has not read. Should a
 Everything runs on the event loop itself. Measured, a put takes 40 µs there and a get 4, against 200
 and 120 by way of a thread; a thread busy in Python also makes the loop wait up to 5 ms for the
 interpreter. What could take long is kept out of the way instead: nothing waits inside SQLite for
-another process's lock (it is tried again from the loop), long listings give way every few hundred
-rows, many calls without a pause give way too, and the write-ahead log is copied back into the database, with two fsyncs, on a thread, where
-SQLite holds no interpreter lock: on the loop that made one put in 1,000 last 5 ms.
+another process's lock (it is tried again from the loop); long listings, and many calls without a
+pause, let others run in between; and the write-ahead log is copied back into the database, with two
+fsyncs, on a thread, where SQLite does not hold the interpreter: on the loop that made one put in
+1,000 last 5 ms.
 
 Durability: after a crash of any process every committed write is there. After a power failure the
 newest writes may be missing, though never a part of one, because commits are not synced to the disk;

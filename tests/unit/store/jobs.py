@@ -1,4 +1,4 @@
-"""What other processes do to a store in the tests: ``python -m unit.store.jobs JOB ARGUMENT… -- BACKEND…``."""
+"""What other processes do to a store in the tests: ``jobs JOB KEY TIMES -- BACKEND…``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import sys
 import time
 
-from axoneme.sources.store import Conflict, Store
+from axoneme.sources.store import Conflict, Put, Store
 
 from .backends import open_from
 
@@ -47,9 +47,7 @@ async def stamp(store: Store, key: str, times: int) -> None:
         await store.put(key, repr(time.monotonic()).encode())
 
 
-def put(key: str, number: int):  # type: ignore[no-untyped-def]
-    from axoneme.sources.store import Put
-
+def put(key: str, number: int) -> Put:
     return Put(key, str(number).encode())
 
 

@@ -25,42 +25,41 @@ class Kubelet:
     def __init__(self, context: NodeContext) -> None:
         self._context = context
         self._workers: dict[str, PodWorker] = {}
-        self._group: asyncio.TaskGroup | None = None
+        self._news: list[ObjectChange] = []
+        self._heard = asyncio.Event()
         self._services_changed = asyncio.Event()
         context.cluster.listen(self._hear)
-
-    async def run(self) -> None:
-        """Until cancelled; pods run on then. Start it before the cluster tells its first news."""
-        async with asyncio.TaskGroup() as group:
-            self._group = group
-            group.create_task(self._follow_services())
-            group.create_task(self._bound_logs())
-            await asyncio.Event().wait()
-
-    async def clear_leftovers(self) -> None:
-        """Ends pods of this node that an earlier supervisor left and that exist no more."""
-        for record in list(pods_of(self._context.layout.pods, self._context.node)):
-            stored = self._context.cluster.get(ObjectKey("Pod", record.namespace, record.name))
-            if stored is None or stored.metadata.uid != record.uid:
-                await self._clear(record)
 
     def worker(self, uid: str) -> PodWorker | None:
         return self._workers.get(uid)
 
-    # ---- what is heard -----------------------------------------------------------------------------
+    async def run(self) -> None:
+        """Until cancelled; what pods run runs on then."""
+        await self._heard.wait()  # the first news are all that there is
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._clear_leftovers())
+            group.create_task(self._follow_services())
+            group.create_task(self._bound_logs())
+            while True:
+                await self._heard.wait()
+                self._heard.clear()
+                news, self._news = self._news, []
+                for change in news:
+                    self._concern(change.key, change.before, change.after, group)
 
     def _hear(self, news: list[ObjectChange]) -> None:
-        for change in news:
-            if change.key.kind == "Service":
-                self._services_changed.set()
-            elif change.key.kind == "Pod":
-                self._concern(change.key, change.before, change.after)
+        self._news += [change for change in news if change.key.kind == "Pod"]
+        if any(change.key.kind == "Service" for change in news):
+            self._services_changed.set()
+        self._heard.set()
 
-    def _concern(self, key: ObjectKey, before: Stored | None, after: Stored | None) -> None:
+    def _concern(
+        self, key: ObjectKey, before: Stored | None, after: Stored | None, group: asyncio.TaskGroup
+    ) -> None:
         if before is not None and (after is None or after.metadata.uid != before.metadata.uid):
-            worker = self._workers.get(before.metadata.uid)
-            if worker is not None:
-                worker.stop(worker.pod.spec.termination_grace_period_seconds)
+            gone = self._workers.get(before.metadata.uid)
+            if gone is not None:
+                gone.stop(gone.pod.spec.termination_grace_period_seconds)
         if after is None:
             return
         pod = self._context.cluster.parsed(key, Pod)
@@ -70,20 +69,17 @@ class Kubelet:
         if worker is None:
             worker = PodWorker(pod, self._context)
             self._workers[pod.metadata.uid] = worker
-            assert self._group is not None
-            self._group.create_task(self._work(worker))
+            group.create_task(self._work(worker))
         worker.update(pod)
         if pod.terminating:
             grace = pod.metadata.deletion_grace_period_seconds
-            default = pod.spec.termination_grace_period_seconds
-            worker.stop(default if grace is None else grace)
+            worker.stop(pod.spec.termination_grace_period_seconds if grace is None else grace)
 
     async def _work(self, worker: PodWorker) -> None:
         try:
             await worker.run()
         except Exception:  # one pod's trouble must not take the others along
-            log.exception("%s is given up; delete it to try again", worker.pod.key)
-            return
+            log.exception("%s could not be ended cleanly", worker.pod.key)
         self._workers.pop(worker.pod.metadata.uid, None)
 
     # ---- in the background -------------------------------------------------------------------------
@@ -101,6 +97,13 @@ class Kubelet:
             for worker in list(self._workers.values()):
                 for container in worker.pod.spec.containers:
                     bound_log(worker.files.log(container.name))
+
+    async def _clear_leftovers(self) -> None:
+        """Ends pods of this node that an earlier supervisor left and that exist no more."""
+        for record in list(pods_of(self._context.layout.pods, self._context.node)):
+            stored = self._context.cluster.get(ObjectKey("Pod", record.namespace, record.name))
+            if stored is None or stored.metadata.uid != record.uid:
+                await self._clear(record)
 
     async def _clear(self, record: PodRecord) -> None:
         context = self._context

@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from axoneme.rpc import AsyncClient, RpcError
+from axoneme.rpc import NOT_FOUND, UNAVAILABLE, AsyncClient, RpcError
 from axoneme.sandbox import cgroups, clock, documents, netns
 from axoneme.sandbox.cluster import Cluster
 from axoneme.sandbox.echo.answers import Identity
@@ -31,6 +31,7 @@ from axoneme.sandbox.kubelet.records import PodFiles, PodRecord
 from axoneme.sandbox.launch import Enclosure
 from axoneme.sandbox.layout import Layout
 from axoneme.sandbox.objects import Container, Pod, Probe, Service
+from axoneme.sandbox.report import ExecTarget
 from axoneme.sandbox.statuses import StateTerminated
 
 log = logging.getLogger(__name__)
@@ -72,6 +73,7 @@ class PodWorker:
         self._stopping = asyncio.Event()
         self._grace = 0.0
         self._shared = pod.spec.host_network
+        self._adopted = False
 
     # ---- for the kubelet ---------------------------------------------------------------------------
 
@@ -114,9 +116,36 @@ class PodWorker:
             self._view.notes = notes
             self._changed.set()
 
-    def keeper(self, container: str) -> ContainerKeeper | None:
-        """Of the container by name; the first one for an empty name."""
-        return next((each for each in self._keepers if container in {"", each.view.container.name}), None)
+    def container(self, name: str) -> Container:
+        """The container by name, the first one for an empty name; RpcError when there is none."""
+        for container in self.pod.spec.containers:
+            if name in {"", container.name}:
+                return container
+        known = ", ".join(each.name for each in self.pod.spec.containers)
+        raise RpcError(NOT_FOUND, f"{self.pod.key} has no container {name!r}; it has: {known}")
+
+    def exec_target(self, name: str) -> ExecTarget:
+        """Where a command for a container must run: beside its process, or, for one that the echo server
+        plays, in the pod's network with namespaces of its own. RpcError when there is no such place yet."""
+        container = self.container(name)
+        if not self._view.pod_ips:
+            raise RpcError(UNAVAILABLE, f"{self.pod.key} has no network yet: {self._view.trouble or 'wait'}")
+        keeper = next((each for each in self._keepers if each.view.container == container), None)
+        if keeper is None or not (keeper.process or keeper.played):
+            raise RpcError(UNAVAILABLE, f"{self.pod.key}: container {container.name} does not run now")
+        enclosure = self.enclosure(keeper.process)
+        program = programs.program(self.pod, container, self._facts())
+        return ExecTarget(
+            netns=enclosure.netns,
+            group=enclosure.group,
+            hostname=enclosure.hostname,
+            hidden=enclosure.hidden,
+            files=enclosure.files,
+            join=enclosure.join,
+            environment=dict(program.environment),
+            directory=program.directory if keeper.process else "/",
+            addresses=tuple(self._view.pod_ips),
+        )
 
     @property
     def files(self) -> PodFiles:
@@ -145,8 +174,15 @@ class PodWorker:
 
     async def _live(self) -> None:
         if self.pod.finished:
-            await self._stopping.wait()  # an earlier supervisor has brought it to its end
-            return
+            return  # an earlier supervisor has brought it to its end
+        try:
+            await self._go_through_life()
+        except Exception as failure:  # one pod's trouble must not take the others along
+            log.exception("%s cannot go on; delete it to try again", self.pod.key)
+            self._view.trouble = f"{type(failure).__name__}: {failure}"
+            self._changed.set()
+
+    async def _go_through_life(self) -> None:
         self._show_containers()
         await self._until_done("network", self._connect)
         self._write_files()
@@ -154,11 +190,11 @@ class PodWorker:
         await self._run_containers()
         await self._disconnect()  # a pod that has finished keeps its logs, not its address
 
-    async def _until_done(self, what: str, work: Callable[[], object]) -> None:
+    async def _until_done(self, what: str, work: Callable[[], Awaitable[None]]) -> None:
         pause = _FIRST_RETRY
         while True:
             try:
-                await work()  # type: ignore[misc]
+                await work()
             except (RpcError, OSError) as failure:
                 if self._view.trouble != f"{what}: {failure}":
                     self._view.trouble = f"{what}: {failure}"
@@ -189,13 +225,16 @@ class PodWorker:
             attached = await network.attach(self._context.agent, self.pod, self._namespace)
             self._save(attached)
         else:
-            attached = record.network
+            attached, self._adopted = record.network, True
         self._view.pod_ips = attached.texts()
 
     async def _initialize(self) -> None:
         """Init containers one after the other. Where the echo server plays all of the pod, there is
         nothing to prepare, and they count as done: they would wait for what only the application does."""
-        program = any(self._is_program(each) for each in self.pod.spec.containers)
+        done = self._adopted and any(
+            each.type == "Initialized" and each.status == "True" for each in self.pod.status.conditions
+        )
+        program = not done and any(self._is_program(each) for each in self.pod.spec.containers)
         for view in self._view.init_containers:
             if program and self._is_program(view.container) and view.container.restart_policy != "Always":
                 policy = "Never" if self.pod.spec.restart_policy == "Never" else "OnFailure"
@@ -205,7 +244,7 @@ class PodWorker:
                 self._keepers.remove(keeper)
                 if not view.succeeded:
                     self._changed.set()
-                    await self._stopping.wait()
+                    await self._stopping.wait()  # with Never there is no second try
             else:
                 view.settled = view.ready = True
                 now = clock.now()
@@ -255,15 +294,14 @@ class PodWorker:
             container, lambda name: shutil.which(name, path=programs.DEFAULT_PATH) is not None
         )
 
+    def _facts(self) -> Facts:
+        addresses = self._context.addresses
+        return Facts(self._context.node, addresses[0] if addresses else "", self._view.pod_ips)
+
     def _means(self, container: Container) -> Means:
         program = None
         if self._is_program(container):
-            facts = Facts(
-                self._context.node,
-                self._context.addresses[0] if self._context.addresses else "",
-                self._view.pod_ips,
-            )
-            program = programs.program(self.pod, container, facts)
+            program = programs.program(self.pod, container, self._facts())
 
         async def probe(wish: Probe, enclosure: Enclosure | None) -> None:
             address = self._view.pod_ips[0]

@@ -1,0 +1,158 @@
+"""A virtual node: its directory, its bpffs, its agent and flow server, and the object that stands for it."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+from collections.abc import Callable
+
+import msgspec
+
+from axoneme.datapath import bpffs
+from axoneme.rpc import AsyncClient, RpcError
+from axoneme.sandbox import admission, cgroups, clock
+from axoneme.sandbox.daemons import Daemon, DaemonSpec
+from axoneme.sandbox.layout import Layout
+from axoneme.sandbox.objects import ObjectKey
+from axoneme.sandbox.plan import CLUSTER_NAME, IPV4_PODS, IPV6_PODS, NodePlan, Plan
+from axoneme.sandbox.report import NodeReport
+from axoneme.sandbox.statuses import Condition, NodeAddress, NodeInfo, NodeStatus
+from axoneme.sandbox.underlay import UPLINK
+from axoneme.sandbox.workloads.changes import NewObject
+
+#: Seconds between two tries to reach a process that is starting.
+_TRY = 0.01
+
+
+class VirtualNode:
+    """One node of a sandbox; `run` keeps its processes."""
+
+    def __init__(self, plan: Plan, node: NodePlan, layout: Layout, groups: cgroups.Groups) -> None:
+        self.node = node
+        self._plan = plan
+        self._files = layout.node(node.name)
+        self._store = layout.store
+        self.agent = AsyncClient(self._files.agent_socket)
+        self._flows = AsyncClient(self._files.flows_socket)
+        group = groups.agent(node.name)
+        namespace = layout.namespace(node.name)
+
+        def daemon(name: str, command: tuple[str, ...], started: Callable[[], None] | None) -> Daemon:
+            return Daemon(
+                DaemonSpec(
+                    name=f"the {name} of {node.name}",
+                    argv=(*command, str(self._files.config)),
+                    group=group,
+                    record=self._files.directory / f"{name}.pid",
+                    log=layout.logs / f"{node.name}-{name}.log",
+                    netns=namespace,
+                ),
+                started,
+            )
+
+        self._agent_daemon = daemon("agent", plan.agent_command, None)
+        self._flows_daemon = daemon("flows", plan.flows_command, None)
+        self.ready = asyncio.Event()
+
+    def prepare(self) -> None:
+        """Makes the directory, the bpffs and the configuration; what is there already stays."""
+        self._files.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        bpffs.mount(self._files.bpffs)
+        self._files.config.write_text(self._configuration())
+
+    async def run(self) -> None:
+        """Keeps the agent and, once it answers, the flow server; sets `ready` when both have answered."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._agent_daemon.run())
+            await _answers(self.agent)
+            group.create_task(self._flows_daemon.run())
+            await _answers(self._flows)
+            self.ready.set()
+
+    async def report(self, pods: int) -> NodeReport:
+        agent, flows = await asyncio.gather(_reachable(self.agent), _reachable(self._flows))
+        return NodeReport(
+            name=self.node.name,
+            addresses=self.node.addresses(),
+            agent=agent,
+            flows=flows,
+            restarts=self._agent_daemon.restarts + self._flows_daemon.restarts,
+            pods=pods,
+        )
+
+    def object(self) -> NewObject:
+        """The Node as users and selectors see it."""
+        system = platform.uname()
+        architecture = {"x86_64": "amd64", "aarch64": "arm64"}.get(system.machine, system.machine)
+        status = NodeStatus(
+            addresses=(
+                *(NodeAddress(type="InternalIP", address=each) for each in self.node.addresses()),
+                NodeAddress(type="Hostname", address=self.node.name),
+            ),
+            conditions=(
+                Condition(
+                    type="Ready",
+                    status="True",
+                    reason="SandboxNode",
+                    last_transition_time=clock.now(),
+                ),
+            ),
+            node_info=NodeInfo(
+                kernel_version=system.release,
+                architecture=architecture,
+                os_image="axoneme sandbox",
+                container_runtime_version="axoneme://sandbox",
+            ),
+        )
+        labels = {
+            "kubernetes.io/hostname": self.node.name,
+            "kubernetes.io/os": "linux",
+            "kubernetes.io/arch": architecture,
+        }
+        key = ObjectKey("Node", "", self.node.name)
+        document = msgspec.json.encode(
+            {"apiVersion": "v1", "kind": "Node", "metadata": {"labels": labels}, "spec": {}, "status": status}
+        )
+        return NewObject(key, admission.complete(key, document, clock.surroundings()))
+
+    def _configuration(self) -> str:
+        """The agent's file, with the names of `axoneme.agent.config`."""
+        import yaml
+
+        families = self._plan.family.names()
+        pools = [
+            {"cidr": cidr, "node_prefix_length": length}
+            for name, (cidr, length) in (("ipv4", IPV4_PODS), ("ipv6", IPV6_PODS))
+            if name in families
+        ]
+        return yaml.safe_dump(
+            {
+                "node": self.node.name,
+                "directory": str(self._files.directory),
+                "store": {"kind": "sqlite", "path": str(self._store)},
+                "cluster_name": CLUSTER_NAME,
+                "routing": self._plan.routing.value,
+                "families": list(families),
+                "uplinks": [UPLINK],
+                "underlay_addresses": list(self.node.addresses()),
+                "cluster_pool": pools,
+                "enforcement": "default",
+                "masquerade": True,
+            },
+            sort_keys=False,
+        )
+
+
+async def _answers(client: AsyncClient) -> None:
+    """Returns when the process at the other end answers."""
+    while not await _reachable(client):
+        await asyncio.sleep(_TRY)
+
+
+async def _reachable(client: AsyncClient) -> bool:
+    try:
+        async with asyncio.timeout(2.0):
+            await client.call("status")
+    except (RpcError, TimeoutError):
+        return False
+    return True

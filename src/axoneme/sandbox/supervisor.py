@@ -1,0 +1,148 @@
+"""The process that keeps one sandbox running, as `systemd` and a control plane would keep a cluster.
+
+It makes the underlay, starts the nodes' agents and flow servers and the echo server, runs the workload
+controllers and every node's kubelet, and tells the router which node has which pods. `run` is what
+``axo sandbox supervise NAME`` calls.
+
+It may be killed at any time: pods, agents and the echo server run on without it, and the next one adopts
+them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import sys
+
+from axoneme.model.state import NODES, NodeState, decode
+from axoneme.sandbox import admission, cgroups, clock, kernel, planfile, underlay
+from axoneme.sandbox.cluster import Cluster
+from axoneme.sandbox.daemons import Daemon, DaemonSpec
+from axoneme.sandbox.desk import Desk
+from axoneme.sandbox.echo.answers import Identity
+from axoneme.sandbox.echo.listeners import Port
+from axoneme.sandbox.echoes import Echoes
+from axoneme.sandbox.kubelet.kubelet import Kubelet
+from axoneme.sandbox.kubelet.worker import NodeContext
+from axoneme.sandbox.layout import OUTSIDE, Layout
+from axoneme.sandbox.nodes import VirtualNode
+from axoneme.sandbox.plan import WORLD_PORTS, Plan
+from axoneme.sandbox.workloads.controller import WorkloadController
+from axoneme.sources.follow import Sync, follow
+from axoneme.sources.sqlite import SqliteStore
+from axoneme.sources.store import Store
+
+log = logging.getLogger(__name__)
+
+#: The namespace of objects that name none.
+DEFAULT_NAMESPACE = "default"
+
+
+def run(name: str) -> None:
+    """Supervises the sandbox until the process is ended."""
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    layout = Layout(name)
+    asyncio.run(supervise(planfile.load(layout), layout))
+
+
+async def supervise(plan: Plan, layout: Layout) -> None:
+    """Until cancelled."""
+    kernel.become_subreaper()
+    layout.supervisor_pid.write_text(f"{os.getpid()}\n")
+    groups = cgroups.Groups(plan.name)
+    echoes = Echoes(layout.echo_socket)
+    if not underlay.complete(plan, layout):
+        underlay.build(plan, layout)
+    nodes = [VirtualNode(plan, node, layout, groups) for node in plan.all_nodes()]
+    for node in nodes:
+        node.prepare()
+    store = SqliteStore(layout.store)
+    try:
+        cluster = Cluster(store)
+        controller = WorkloadController(cluster, clock.surroundings)
+        kubelets = [
+            Kubelet(
+                NodeContext(
+                    node=node.node.name,
+                    addresses=node.node.addresses(),
+                    layout=layout,
+                    groups=groups,
+                    agent=node.agent,
+                    echoes=echoes,
+                    cluster=cluster,
+                )
+            )
+            for node in nodes
+        ]
+        desk = Desk(plan, layout, cluster, nodes, kubelets)
+        async with asyncio.TaskGroup() as group:
+            for node in nodes:
+                group.create_task(node.run())
+            group.create_task(_echo_server(layout, groups, echoes).run())
+            group.create_task(echoes.run())
+            await _make_standing_objects(cluster, nodes)
+            group.create_task(controller.run())
+            for kubelet in kubelets:
+                group.create_task(kubelet.run())
+            group.create_task(cluster.run())
+            group.create_task(_play_world(plan, layout, echoes))
+            group.create_task(_route_pods(store, layout))
+            group.create_task(desk.serve(ready=gc.freeze))
+    finally:
+        await store.close()
+
+
+def _echo_server(layout: Layout, groups: cgroups.Groups, echoes: Echoes) -> Daemon:
+    return Daemon(
+        DaemonSpec(
+            name="the echo server",
+            argv=(sys.executable, "-m", "axoneme.sandbox.echo", str(layout.echo_socket)),
+            group=groups.supervisor,
+            record=layout.directory / "echo.pid",
+            log=layout.logs / "echo.log",
+        ),
+        echoes.server_started,
+    )
+
+
+async def _make_standing_objects(cluster: Cluster, nodes: list[VirtualNode]) -> None:
+    """What every cluster has from the start; what is there already stays."""
+    await cluster.create(admission.namespace(DEFAULT_NAMESPACE, clock.surroundings()))
+    for node in nodes:
+        await cluster.create(node.object())
+
+
+async def _play_world(plan: Plan, layout: Layout, echoes: Echoes) -> None:
+    """An echo server on the addresses of the outside."""
+    ports = [Port(protocol, number) for protocol in ("TCP", "UDP") for number in WORLD_PORTS]
+    identity = Identity(pod="world", namespace="", node=OUTSIDE, addresses=plan.world_addresses())
+    await echoes.play("world", layout.namespace(OUTSIDE), identity, ports)
+
+
+async def _route_pods(store: Store, layout: Layout) -> None:
+    """Keeps the router's routes to the nodes' pod ranges, which the nodes publish."""
+    known: set[tuple[str, str]] = set()
+    async for news in follow(store, NODES):
+        if isinstance(news, Sync):
+            continue
+        wanted: set[tuple[str, str]] = set()
+        for change in news:
+            if change.value is not None:
+                wanted |= _routes(decode(change.value, NodeState, change.key))
+        if new := wanted - known:
+            await asyncio.to_thread(underlay.route_pods, layout, sorted(new))
+            known |= new
+
+
+def _routes(state: NodeState) -> set[tuple[str, str]]:
+    """Pairs of a pod range and the node's address of the same family."""
+    return {
+        (pods, address)
+        for pods in state.pod_cidrs
+        for address in state.internal_addresses
+        if (":" in pods) == (":" in address)
+    }
