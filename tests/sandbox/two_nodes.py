@@ -37,13 +37,13 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _CLONE_NEWNET = 0x40000000
 POLICY = PolicyKey("CiliumNetworkPolicy", "default", "only-clients")
 WORLD = {4: "203.0.113.10", 6: "2001:db8:a::10"}
-KNOBS = [
+KNOBS = (
     "net.ipv4.ip_forward=1",
     "net.ipv6.conf.all.forwarding=1",
     "net.ipv4.conf.all.rp_filter=0",
     "net.ipv4.conf.default.rp_filter=0",
     "net.ipv6.conf.default.accept_dad=0",
-]
+)
 
 
 class Namespaces:

@@ -69,7 +69,8 @@ def overlay_device(port: int, mtu: int) -> int:
         pass
     ip(
         [
-            f"link add {OVERLAY} address {OVERLAY_MAC} mtu {mtu} type vxlan external dstport {port} nolearning",
+            f"link add {OVERLAY} address {OVERLAY_MAC} mtu {mtu} "
+            f"type vxlan external dstport {port} nolearning",
             f"link set {OVERLAY} arp off up",
         ]
     )

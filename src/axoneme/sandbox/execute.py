@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,13 +30,21 @@ def pod_namespace(sandbox: str, namespace: str, pod: str) -> Path:
 
 
 def exec_in_pod(
-    sandbox: str, namespace: str, pod: str, argv: Sequence[str], tty: bool = False, container: str = ""
+    sandbox: str,
+    namespace: str,
+    pod: str,
+    argv: Sequence[str],
+    tty: bool = False,
+    *,
+    stdin: bool = False,
+    container: str = "",
 ) -> int:
-    """Runs `argv` in the pod with this process's standard streams, and returns its exit code.
+    """Runs `argv` in the pod with this process's standard output, and returns its exit code.
 
     It runs beside the container's process, in its namespaces; in a pod that the echo server plays it gets
-    the pod's network, name and hosts file in namespaces of its own. With `tty` the command may use this
-    process's terminal, keys that interrupt included; without, its input is not a terminal's group leader.
+    the pod's network, name and hosts file in namespaces of its own. With `tty` it shares this process's
+    terminal, keys that interrupt included; with `stdin` it reads this process's input. Otherwise it reads
+    nothing, so that it does not eat a script's input.
     """
     place = target(sandbox, namespace, pod, container)
     enclosure = launch.Enclosure(
@@ -48,11 +56,12 @@ def exec_in_pod(
         join=place.join,
         directory=place.directory,
     )
-    environment = dict(place.environment)
-    if tty:
-        environment |= _terminal()
-    command = launch.command_line("run", enclosure, -1, argv)
-    process = subprocess.Popen(command, env=environment)
+    terminal = {"TERM": os.environ.get("TERM", "xterm")} if tty else {}
+    process = subprocess.Popen(
+        launch.command_line("run", enclosure, -1, argv),
+        stdin=None if tty or stdin else subprocess.DEVNULL,
+        env={**place.environment, **terminal},
+    )
     while True:
         try:
             return process.wait()
