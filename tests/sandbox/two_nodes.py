@@ -161,7 +161,7 @@ class Node:
                 self.plane.attach_overlay(node.OVERLAY, overlay)
             self.endpoints = EndpointTable(self.folder / "endpoints", self.plane)
             for record in self.endpoints.restore()[0]:
-                self.plane.attach_endpoint(record.state.host_interface, record.ifindex)
+                self.plane.attach_endpoint(record.ifindex)
         self.control = Control(self.name, PolicyEngine(Options()), self.plane, self.rules.update)
 
     def stop(self) -> None:

@@ -109,7 +109,7 @@ class EndpointTable:
         try:
             record = msgspec.structs.replace(record, ifindex=pods.create(link))
             self.write(record)
-            self._plane.attach_endpoint(link.host_interface, record.ifindex)
+            self._plane.attach_endpoint(record.ifindex)
             pods.connect(link)
         except BaseException:
             self.unplug(record)
@@ -122,7 +122,6 @@ class EndpointTable:
         self._plane.endpoints.delete(addresses)
         self._plane.raise_addresses(_packed(record))
         pods.remove(record.state.host_interface)
-        self._plane.detach(record.state.host_interface)
 
     def write(self, record: EndpointRecord) -> None:
         """The kernel's entries for the pod's addresses, and a new decision for what used them before."""
@@ -150,10 +149,9 @@ class EndpointTable:
         if stale:
             self._plane.endpoints.delete(np.array(stale, self._plane.endpoints.key))
         names = {record.state.host_interface for record in self.records.values()}
-        for name in self._plane.attached_interfaces():
-            if name.startswith("axo") and len(name) == 11 and name not in names:
+        for name in pods.host_interfaces():
+            if name not in names:
                 pods.remove(name)
-                self._plane.detach(name)
 
 
 def _packed(record: EndpointRecord) -> list[bytes]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import re
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 #: Both as in bpf/config.h.
 GATEWAY_MAC: Final = "02:61:78:6f:00:01"
 OVERLAY_MAC: Final = "02:61:78:6f:00:02"
+_HOST_INTERFACE: Final = re.compile("axo[0-9a-f]{8}")
 IPV4_GATEWAY: Final = "169.254.1.1"
 IPV6_GATEWAY: Final = "fe80::1"
 
@@ -108,3 +110,8 @@ def existing(names: Sequence[str]) -> dict[str, int]:
     """Which of these interfaces are there, with their ifindex."""
     here = {name: index for index, name in socket.if_nameindex()}
     return {name: here[name] for name in names if name in here}
+
+
+def host_interfaces() -> list[str]:
+    """The host ends of pods' links that are in this network namespace."""
+    return [name for _, name in socket.if_nameindex() if _HOST_INTERFACE.fullmatch(name)]

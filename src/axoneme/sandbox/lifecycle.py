@@ -13,7 +13,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -23,7 +23,7 @@ from axoneme.sandbox import cgroups, kernel, planfile
 from axoneme.sandbox.errors import SandboxError
 from axoneme.sandbox.layout import ROOT, Layout, check_name
 from axoneme.sandbox.plan import Plan
-from axoneme.sandbox.processes import spawn
+from axoneme.sandbox.processes import ProcessId, spawn
 from axoneme.sandbox.report import SandboxReport
 from axoneme.sources.store import Store
 
@@ -189,7 +189,8 @@ def _start_supervisor(layout: Layout) -> None:
     group = cgroups.make(cgroups.Groups(layout.name).supervisor)
     program = "import sys; from axoneme.sandbox.supervisor import run; run(sys.argv[1])"
     with (layout.logs / "supervisor.log").open("ab") as output:
-        spawn([sys.executable, "-c", program, layout.name], group=group, output=output)
+        identity = spawn([sys.executable, "-c", program, layout.name], group=group, output=output)
+    layout.supervisor_pid.write_text(f"{identity.pid}\n")
 
 
 async def _populate(layout: Layout, populate: Populate) -> int:
@@ -233,12 +234,11 @@ def _wait(layout: Layout, revision: int, until: float, progress: Progress) -> Sa
 
 
 def _supervised(layout: Layout) -> bool:
-    """Whether a supervisor lives: in its control group there is one besides the echo server."""
     try:
         pid = int(layout.supervisor_pid.read_text())
-    except (FileNotFoundError, ValueError):
-        pid = 0
-    return pid in cgroups.members(cgroups.Groups(layout.name).supervisor)
+        return ProcessId.of(pid).alive and pid in cgroups.members(cgroups.Groups(layout.name).supervisor)
+    except (FileNotFoundError, ValueError, ProcessLookupError):
+        return False
 
 
 def _last_words(layout: Layout) -> str:
@@ -268,7 +268,7 @@ def _mounts_below(directory: Path) -> list[str]:
     found = []
     with Path("/proc/self/mountinfo").open() as mounts:
         for line in mounts:
-            target = line.split()[4].encode().decode("unicode_escape")
+            target = line.split()[4]
             if target == str(directory) or target.startswith(f"{directory}/"):
                 found.append(target)
     return sorted(found, key=len, reverse=True)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import os
 import sys
 
 from axoneme.model.state import NODES, NodeState, decode
@@ -52,7 +51,6 @@ def run(name: str) -> None:
 async def supervise(plan: Plan, layout: Layout) -> None:
     """Until cancelled."""
     kernel.become_subreaper()
-    layout.supervisor_pid.write_text(f"{os.getpid()}\n")
     groups = cgroups.Groups(plan.name)
     echoes = Echoes(layout.echo_socket)
     if not underlay.complete(plan, layout):

@@ -179,8 +179,7 @@ class PodWorker:
             await self._go_through_life()
         except Exception as failure:  # one pod's trouble must not take the others along
             log.exception("%s cannot go on; delete it to try again", self.pod.key)
-            self._view.trouble = f"{type(failure).__name__}: {failure}"
-            self._changed.set()
+            self._tell_trouble(f"{type(failure).__name__}: {failure}")
 
     async def _go_through_life(self) -> None:
         self._show_containers()
@@ -196,16 +195,20 @@ class PodWorker:
             try:
                 await work()
             except (RpcError, OSError) as failure:
-                if self._view.trouble != f"{what}: {failure}":
-                    self._view.trouble = f"{what}: {failure}"
-                    log.warning("%s: %s", self.pod.key, self._view.trouble)
-                    self._changed.set()
+                self._tell_trouble(f"{what}: {failure}")
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_RETRY)
             else:
-                self._view.trouble = ""
+                self._tell_trouble("")
                 self._changed.set()
                 return
+
+    def _tell_trouble(self, trouble: str) -> None:
+        if trouble != self._view.trouble:
+            self._view.trouble = trouble
+            self._changed.set()
+            if trouble:
+                log.warning("%s: %s", self.pod.key, trouble)
 
     async def _connect(self) -> None:
         """The pod's namespace and its place on the network, or those that are there already."""
