@@ -16,11 +16,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "datapath")]
 
-from bench_node import node  # noqa: E402
+from bench_node import node
 
-from axoneme.datapath import testrun  # noqa: E402
-from axoneme.datapath.libbpf import Object  # noqa: E402
-from oracle.packets import ACK, TCP, frame  # noqa: E402
+from axoneme.datapath import testrun
+from axoneme.datapath.libbpf import Object
+from oracle.packets import ACK, TCP, frame
 
 EMPTY = """
 #include <linux/bpf.h>

@@ -102,7 +102,9 @@ def write(open_store: Callable[[], Store], pipe: Connection, times: int, pause: 
 async def across(store: Store, open_store: Callable[[], Store], times: int, pause: float, name: str) -> None:
     after = (await store.list("bench/")).revision
     ours, theirs = multiprocessing.Pipe()
-    writer = multiprocessing.get_context("fork").Process(target=write, args=(open_store, theirs, times, pause))
+    writer = multiprocessing.get_context("fork").Process(
+        target=write, args=(open_store, theirs, times, pause)
+    )
     writer.start()
     taken: list[float] = []
     async with aclosing(store.watch("bench/", after)) as batches:

@@ -9,6 +9,7 @@ Everything runs in this process; sockets belong to the namespace in which they w
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
 import socket
 import subprocess
@@ -49,8 +50,10 @@ KNOBS = (
 class Namespaces:
     """Network namespaces whose names nobody else has, and that go with the test."""
 
+    _numbers = itertools.count(1)
+
     def __init__(self) -> None:
-        self._prefix = f"test-axo-{os.getpid()}-"
+        self._prefix = f"test-axo-{os.getpid()}-{next(self._numbers)}-"
         self._made: list[str] = []
 
     def add(self, name: str) -> Path:

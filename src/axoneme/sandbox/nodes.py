@@ -52,7 +52,8 @@ class VirtualNode:
 
         self._agent_daemon = daemon("agent", plan.agent_command, None)
         self._flows_daemon = daemon("flows", plan.flows_command, None)
-        self.ready = asyncio.Event()
+        #: Set when the agent has answered for the first time.
+        self.agent_up = asyncio.Event()
 
     def prepare(self) -> None:
         """Makes the directory, the bpffs and the configuration; what is there already stays."""
@@ -61,13 +62,13 @@ class VirtualNode:
         self._files.config.write_text(self._configuration())
 
     async def run(self) -> None:
-        """Keeps the agent and, once it answers, the flow server; sets `ready` when both have answered."""
+        """Keeps the agent and, once it answers, the flow server, which leaves it the processor until then."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._agent_daemon.run())
-            await _answers(self.agent)
+            while not await _reachable(self.agent):
+                await asyncio.sleep(_TRY)
+            self.agent_up.set()
             group.create_task(self._flows_daemon.run())
-            await _answers(self._flows)
-            self.ready.set()
 
     async def report(self, pods: int) -> NodeReport:
         agent, flows = await asyncio.gather(_reachable(self.agent), _reachable(self._flows))
@@ -141,12 +142,6 @@ class VirtualNode:
             },
             sort_keys=False,
         )
-
-
-async def _answers(client: AsyncClient) -> None:
-    """Returns when the process at the other end answers."""
-    while not await _reachable(client):
-        await asyncio.sleep(_TRY)
 
 
 async def _reachable(client: AsyncClient) -> bool:

@@ -70,6 +70,7 @@ async def supervise(plan: Plan, layout: Layout) -> None:
                     layout=layout,
                     groups=groups,
                     agent=node.agent,
+                    agent_up=node.agent_up,
                     echoes=echoes,
                     cluster=cluster,
                 )

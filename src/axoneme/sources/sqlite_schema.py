@@ -38,12 +38,15 @@ def busy(error: sqlite3.DatabaseError) -> bool:
     return code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
-def connect(path: Path) -> sqlite3.Connection:
-    """A connection that never waits for a lock by itself, and commits only when told to."""
-    # Any thread may use it, though only one at a time: the one that checkpoints is not the one that opened.
-    db = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
-    db.execute("PRAGMA synchronous=NORMAL")
-    db.execute("PRAGMA wal_autocheckpoint=0")
+def connect(path: Path, timeout: float = 0) -> sqlite3.Connection:
+    """A connection that waits ``timeout`` seconds for a lock, and commits only when told to."""
+    db = sqlite3.connect(path, timeout=timeout, isolation_level=None)
+    try:
+        db.execute("PRAGMA synchronous=NORMAL")
+        db.execute("PRAGMA wal_autocheckpoint=0")
+    except BaseException:
+        db.close()
+        raise
     return db
 
 
@@ -56,24 +59,41 @@ def create(path: Path, boot: str, now: float, patience: float = 10.0) -> sqlite3
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     deadline = time.monotonic() + patience
     while True:
-        db = connect(path)
         try:
-            db.execute("PRAGMA journal_mode=WAL")
-            _prepare(db, boot, now)
-            return db
+            return _open(path, boot, now)
         except sqlite3.OperationalError as error:
-            db.close()
             if not busy(error):
                 raise Unavailable(f"{path}: {error}") from error
             if time.monotonic() > deadline:
                 raise Unavailable(f"{path}: locked by another process for {patience:g} s") from error
             time.sleep(0.001)
         except sqlite3.DatabaseError as error:
-            db.close()
             raise WrongDatabase(f"{path}: not an Axoneme store: {error}") from error
-        except BaseException:
-            db.close()
-            raise
+
+
+def checkpoint(path: Path) -> None:
+    """Copies the write-ahead log back into the database, so that it begins from its start again.
+
+    First all that is there, without keeping anyone from reading or writing; then, since writers went
+    on meanwhile, the rest, for which they are locked out. That is short, whatever came before.
+    """
+    db = connect(path, timeout=1.0)
+    try:
+        for mode in ("PASSIVE", "RESTART"):
+            db.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+    finally:
+        db.close()
+
+
+def _open(path: Path, boot: str, now: float) -> sqlite3.Connection:
+    db = connect(path)
+    try:
+        db.execute("PRAGMA journal_mode=WAL")
+        _prepare(db, boot, now)
+    except BaseException:
+        db.close()
+        raise
+    return db
 
 
 def _prepare(db: sqlite3.Connection, boot: str, now: float) -> None:

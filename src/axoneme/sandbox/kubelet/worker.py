@@ -42,13 +42,14 @@ _LONGEST_RETRY: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class NodeContext:
-    """What the pods of one node share."""
+    """What the pods of one node share. `agent_up` is set when the agent has answered for the first time."""
 
     node: str
     addresses: Sequence[str]
     layout: Layout
     groups: cgroups.Groups
     agent: AsyncClient
+    agent_up: asyncio.Event
     echoes: Echoes
     cluster: Cluster
 
@@ -225,6 +226,7 @@ class PodWorker:
             record = None
         if record is None or record.network is None:
             self._save(None)
+            await self._context.agent_up.wait()
             attached = await network.attach(self._context.agent, self.pod, self._namespace)
             self._save(attached)
         else:

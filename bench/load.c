@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+/* A load of round trips or of connections over TCP, small enough to be no part of what it measures.
+ *
+ *   load server PORT               echoes, one thread a core's worth of connections by poll
+ *   load rr ADDRESS PORT SECONDS   round trips of one byte on one connection
+ *   load fin|rst ADDRESS PORT SECONDS   connect, one round trip, close (in order, or by reset)
+ *
+ * Prints how many a second.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MOST 1024
+
+static void die(const char *what)
+{
+	perror(what);
+	exit(1);
+}
+
+static void set(int fd, int level, int option)
+{
+	int one = 1;
+
+	setsockopt(fd, level, option, &one, sizeof(one));
+}
+
+static int serve(int port)
+{
+	struct sockaddr_in6 here = { .sin6_family = AF_INET6, .sin6_port = htons(port) };
+	struct pollfd fds[MOST];
+	int n = 1, zero = 0, listener = socket(AF_INET6, SOCK_STREAM, 0);
+	char buffer[4096];
+
+	set(listener, SOL_SOCKET, SO_REUSEADDR);
+	setsockopt(listener, IPPROTO_IPV6, IPV6_V6ONLY, &zero, sizeof(zero));
+	if (bind(listener, (struct sockaddr *)&here, sizeof(here)) || listen(listener, 1024))
+		die("server");
+	fds[0] = (struct pollfd){ .fd = listener, .events = POLLIN };
+	for (;;) {
+		if (poll(fds, n, -1) < 0)
+			die("poll");
+		for (int i = n - 1; i > 0; i--) {
+			ssize_t got;
+
+			if (!fds[i].revents)
+				continue;
+			got = read(fds[i].fd, buffer, sizeof(buffer));
+			if (got <= 0 || write(fds[i].fd, buffer, got) != got) {
+				close(fds[i].fd);
+				fds[i] = fds[--n];
+			}
+		}
+		if (fds[0].revents && n < MOST) {
+			int fd = accept(listener, NULL, NULL);
+
+			if (fd >= 0) {
+				set(fd, IPPROTO_TCP, TCP_NODELAY);
+				fds[n++] = (struct pollfd){ .fd = fd, .events = POLLIN };
+			}
+		}
+	}
+}
+
+static int dial(const struct sockaddr_storage *to, socklen_t length)
+{
+	int fd = socket(to->ss_family, SOCK_STREAM, 0);
+
+	if (fd < 0 || connect(fd, (const struct sockaddr *)to, length))
+		die("connect");
+	set(fd, IPPROTO_TCP, TCP_NODELAY);
+	return fd;
+}
+
+static void exchange(int fd)
+{
+	char byte = 'x';
+
+	if (write(fd, &byte, 1) != 1 || read(fd, &byte, 1) != 1)
+		die("exchange");
+}
+
+static double now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec + t.tv_nsec / 1e9;
+}
+
+int main(int argc, char **argv)
+{
+	struct sockaddr_storage to = {};
+	struct sockaddr_in *four = (void *)&to;
+	struct sockaddr_in6 *six = (void *)&to;
+	struct linger at_once = { .l_onoff = 1 };
+	socklen_t length = sizeof(*four);
+	double start, end;
+	long count = 0;
+	int fd = -1;
+
+	if (argc == 3 && !strcmp(argv[1], "server"))
+		return serve(atoi(argv[2]));
+	if (argc != 5)
+		return 2;
+	four->sin_family = AF_INET;
+	four->sin_port = htons(atoi(argv[3]));
+	if (inet_pton(AF_INET, argv[2], &four->sin_addr) != 1) {
+		six->sin6_family = AF_INET6;
+		length = sizeof(*six);
+		if (inet_pton(AF_INET6, argv[2], &six->sin6_addr) != 1)
+			return 2;
+	}
+	start = now();
+	end = start + atof(argv[4]);
+	if (!strcmp(argv[1], "rr"))
+		fd = dial(&to, length);
+	while (now() < end) {
+		int one = fd >= 0 ? fd : dial(&to, length);
+
+		exchange(one);
+		if (fd < 0) {
+			if (!strcmp(argv[1], "rst"))
+				setsockopt(one, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+			close(one);
+		}
+		count++;
+	}
+	printf("%.0f\n", count / (now() - start));
+	return 0;
+}
