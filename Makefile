@@ -2,7 +2,7 @@
 PYTHON := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bpf test test-all lint build clean
+.PHONY: help setup demo bpf test test-all bench lint build clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -10,22 +10,28 @@ help: ## what can be made
 setup: ## install what is missing: Debian packages, .venv with locked versions, the compiled datapath
 	@bash tools/setup.sh
 
+demo: setup ## a cluster of virtual nodes on this machine: traffic, policies, and who may talk to whom
+	@.venv/bin/axo demo
+
 bpf: ## compile bpf/ into the package
 	@$(PYTHON) build_backend/compile_bpf.py
 
 test: setup ## all tests that this machine can run; says what it skipped and why
-	@$(PYTHON) -m pytest tests
+	@bash tools/test.sh
 
 test-all: setup ## also what takes longer
-	@AXONEME_TEST_ALL=1 $(PYTHON) -m pytest tests
+	@AXONEME_TEST_ALL=1 bash tools/test.sh
 
-lint: setup ## style and types
-	@$(PYTHON) -m ruff check src tests build_backend
-	@$(PYTHON) -m ruff format --check src tests build_backend
-	@$(PYTHON) -m mypy src
+bench: setup ## measure against the budgets, one program of bench/ after the other
+	@set -e; for program in bench/*.py; do echo "== $$program"; $(PYTHON) $$program; done
 
-build: setup ## the wheel, with the compiled datapath inside, into dist/
-	@$(PYTHON) -m build --wheel --no-isolation
+lint: setup ## style and types; the datapath is compiled with every warning an error
+	@$(PYTHON) -m ruff check src tests build_backend bench
+	@$(PYTHON) -m ruff format --check src tests build_backend bench
+	@$(PYTHON) -m mypy
+
+build: setup ## the wheel, with the compiled datapath inside, and the source distribution, into dist/
+	@$(PYTHON) -m build --wheel --sdist --no-isolation
 
 clean: ## remove what was built; not .venv
 	@rm -rf build dist src/*.egg-info src/axoneme/datapath/objects .hypothesis .mypy_cache .ruff_cache .pytest_cache

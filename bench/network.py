@@ -1,7 +1,7 @@
 """Pods over our datapath against the same pods over plain veth routing, in one run and in turn.
 
 Round trips, new connections (with flow events written, as always) and one stream: on one node, and between two
-nodes natively routed and through the overlay (whose baseline is plain routing too). Prints a table of the
+nodes by routes and through the overlay (whose baseline is plain routing too). Prints a table of the
 median of the rounds, ours, plain, and the ratio round by round. Run as root:
 `.venv/bin/python bench/network.py [rounds]`.
 """

@@ -1,6 +1,7 @@
 """The PEP 517 build backend: setuptools, after the datapath has been compiled.
 
-A wheel carries the compiled BPF objects, so that whoever installs it needs no compiler.
+A wheel carries the compiled BPF objects, so that whoever installs it needs no compiler. A source
+distribution carries `bpf/` instead; building a wheel from it needs clang.
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
-"""Compiles bpf/*.bpf.c into the package, each object only when something that it may include is newer.
+"""Compiles bpf/*.bpf.c into the package, each object only when something that it includes is newer.
 
-Run as a program it does the same and says what it did.
+Run as a program it does the same and says what it did. The compiler itself writes down what an object
+includes, so nobody keeps such a list by hand.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -14,7 +16,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ROOT / "bpf"
 OBJECTS = ROOT / "src" / "axoneme" / "datapath" / "objects"
-FLAGS = ["-O2", "-g", "-target", "bpf", "-mcpu=v3", "-Wall", "-Werror"]
+# bpfel, not bpf: the same objects wherever they are compiled, as the wheel's tag promises.
+FLAGS = ["-O2", "-g", "-target", "bpfel", "-mcpu=v3", "-Wall", "-Werror"]
 
 
 class CompilerMissing(Exception):
@@ -39,23 +42,49 @@ def include_directories() -> list[str]:
     return [f"-I{path}" for path in candidates if path.is_dir()]
 
 
+def current(target: Path, notes: Path) -> bool:
+    """Whether the object is newer than this file and everything that it was made of."""
+    try:
+        made = target.stat().st_mtime_ns
+        parts = notes.read_text().split()
+        return made > max(Path(part).stat().st_mtime_ns for part in [__file__, *parts])
+    except FileNotFoundError:
+        return False
+
+
+def included(rule: str) -> list[str]:
+    """The files in the make rule that the compiler wrote."""
+    return rule.replace("\\\n", " ").partition(": ")[2].split()
+
+
+def compile_one(source: Path, target: Path, notes: Path) -> None:
+    # Another build may be doing the same: each has files of its own until they are complete.
+    partial = target.with_suffix(f".{os.getpid()}.partial")
+    rule = partial.with_suffix(".rule")
+    try:
+        command = [tool("clang"), *FLAGS, *include_directories(), "-MD", "-MF", rule]
+        subprocess.run([*command, "-c", source, "-o", partial], check=True)
+        # Drops DWARF, keeps BTF.
+        subprocess.run([tool("llvm-strip"), "-g", partial], check=True)
+        parts = partial.with_suffix(".parts")
+        parts.write_text("\n".join(included(rule.read_text())))
+        parts.rename(notes)
+        partial.rename(target)
+    finally:
+        partial.unlink(missing_ok=True)
+        rule.unlink(missing_ok=True)
+
+
 def compile_all() -> list[Path]:
     """The objects that were compiled now; empty when all were current."""
     OBJECTS.mkdir(parents=True, exist_ok=True)
-    newest = max(p.stat().st_mtime for p in [*SOURCES.glob("*.h"), *SOURCES.glob("*.bpf.c"), Path(__file__)])
     done = []
     for source in sorted(SOURCES.glob("*.bpf.c")):
         target = OBJECTS / source.name.replace(".bpf.c", ".o")
-        if target.exists() and target.stat().st_mtime >= newest:
-            continue
-        partial = target.with_suffix(".partial")
-        subprocess.run(
-            [tool("clang"), *FLAGS, *include_directories(), "-c", source, "-o", partial], check=True
-        )
-        # Drops DWARF, keeps BTF.
-        subprocess.run([tool("llvm-strip"), "-g", partial], check=True)
-        partial.rename(target)
-        done.append(target)
+        notes = target.with_suffix(".made-of")
+        if not current(target, notes):
+            compile_one(source, target, notes)
+            done.append(target)
     return done
 
 

@@ -5,46 +5,58 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 say() { printf 'setup: %s\n' "$*"; }
+fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 
-packages=(clang-19 llvm-19 libbpf-dev libbpf1 iproute2 procps util-linux etcd-server iperf3 make)
+# What each is for: clang and llvm compile bpf/, against libbpf-dev and linux-libc-dev; libbpf1 loads it;
+# iproute2, util-linux and procps make and enter network namespaces; gcc, etcd and iperf3 serve tests and bench/.
+packages=(clang-19 llvm-19 libbpf-dev linux-libc-dev libbpf1 iproute2 util-linux procps gcc libc6-dev etcd-server iperf3)
+installed=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' "${packages[@]}" 2>/dev/null | sed -n 's/^installed //p' || true)
 missing=()
 for package in "${packages[@]}"; do
-	dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
+	[[ $'\n'$installed$'\n' == *$'\n'$package$'\n'* ]] || missing+=("$package")
 done
 
+# The interpreter of an existing .venv stays; a new one gets the first that is recent enough and has venv.
+suits() { "$1" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
 python=""
-for candidate in python3 python3.13 python3.12 python3.11 /usr/bin/python3; do
-	if "$candidate" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
-		python=$candidate
-		break
-	fi
-done
-[ -n "$python" ] || missing+=(python3 python3-venv)
+if [ -x .venv/bin/python ]; then
+	python=.venv/bin/python
+else
+	for candidate in python3 python3.13 python3.12 python3.11 /usr/bin/python3; do
+		if suits "$candidate"; then
+			python=$candidate
+			break
+		fi
+	done
+	[ -n "$python" ] || missing+=(python3 python3-venv)
+fi
 
 if [ ${#missing[@]} -gt 0 ]; then
-	if [ "$(id -u)" -ne 0 ]; then
-		say "these Debian packages are missing, and only root can install them: ${missing[*]}" >&2
-		say "run 'sudo make setup' once" >&2
-		exit 1
-	fi
+	command -v apt-get >/dev/null || fail "these packages are missing, and this is no Debian that could install them: ${missing[*]}"
+	[ "$(id -u)" -eq 0 ] || fail "these Debian packages are missing, and only root can install them: ${missing[*]}
+setup: run 'sudo make setup' once, or: sudo apt-get install ${missing[*]}"
 	say "installing Debian packages: ${missing[*]}"
 	export DEBIAN_FRONTEND=noninteractive
 	apt-get update -qq
-	apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null
-	python=${python:-python3}
+	apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null </dev/null
+	if [ -z "$python" ]; then
+		python=/usr/bin/python3
+		suits "$python" || fail "Python 3.11 or later is needed; $python is $("$python" --version)"
+	fi
 fi
 
 stamp=.venv/.setup-stamp
-wanted=$(cat pyproject.toml requirements.lock tools/setup.sh build_backend/*.py | sha256sum | cut -d' ' -f1)
-if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
+wanted=$(cat pyproject.toml requirements.lock tools/setup.sh build_backend/*.py <(pwd) | sha256sum | cut -d' ' -f1)
+if [ ! -x .venv/bin/axo ] || [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
+	pip=(.venv/bin/python -m pip --quiet --disable-pip-version-check --no-input)
 	if [ ! -x .venv/bin/python ]; then
 		say "creating .venv with $("$python" --version)"
 		"$python" -m venv .venv
 	fi
 	say "installing the locked Python packages"
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	"${pip[@]}" install --require-hashes -r requirements.lock
 	say "installing axoneme into .venv (editable)"
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	"${pip[@]}" install --no-deps --no-build-isolation -e .
 	echo "$wanted" >"$stamp"
 fi
 .venv/bin/python build_backend/compile_bpf.py

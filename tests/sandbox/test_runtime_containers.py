@@ -26,7 +26,7 @@ spec:
   - name: shell
     image: nowhere.example/shell
     command: [sh, -c]
-    args: ["echo started as $(NAME) on $NODE with $$(NOT); trap 'echo told to go; exit 0' TERM; while :; do sleep 0.05; done"]
+    args: ["echo 'started as $(NAME) with $$(NOT)' on $NODE; trap 'echo told to go; exit 0' TERM; while :; do sleep 0.05; done"]
     workingDir: /tmp
     env:
     - {name: NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
@@ -74,7 +74,7 @@ def logs(runtime: Runtime, pod: str) -> str:
 
 def test_a_command_gets_its_environment_and_its_output_is_kept(runtime: Runtime) -> None:
     node = runtime.pod("shell")["spec"]["nodeName"]
-    text = f"started as shell on {node} with $(NOT)\n"
+    text = f"started as shell with $(NOT) on {node}\n"
     runtime.wait(lambda: logs(runtime, "shell") == text, f"the log says {text!r}")
 
 
@@ -198,7 +198,7 @@ spec:
 """)
     def finished() -> Document | None:
         pod = runtime.get("Pod", "brief")
-        return pod if pod and pod["status"]["phase"] in {"Succeeded", "Failed"} else None
+        return pod if pod and pod.get("status", {}).get("phase") in {"Succeeded", "Failed"} else None
 
     pod = runtime.wait(finished, "the pod finishes")
     assert pod["status"]["phase"] == phase
@@ -221,7 +221,7 @@ spec: {containers: [{name: main, image: x, command: [sh, -c, "exit 5"]}]}
 
     def backing_off() -> Document | None:
         pod = runtime.get("Pod", "crashing")
-        found = container(pod) if pod and pod["status"].get("containerStatuses") else None
+        found = container(pod) if pod and pod.get("status", {}).get("containerStatuses") else None
         waiting = found["state"].get("waiting", {}) if found else {}
         return found if waiting.get("reason") == "CrashLoopBackOff" else None
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Mapping, Sequence
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 import numpy as np
@@ -299,7 +299,7 @@ class _Compiler:
 # ---- parts ---------------------------------------------------------------------------------------
 
 
-def _among(column: npt.NDArray[np.unsignedinteger[npt.NBitBase]], values: Sequence[int]) -> Mask:
+def _among(column: npt.NDArray[np.unsignedinteger[Any]], values: Sequence[int]) -> Mask:
     """`numpy.isin` for the few values that a filter has."""
     if len(values) > 12:
         return np.isin(column, values)

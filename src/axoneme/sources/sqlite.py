@@ -263,6 +263,10 @@ class SqliteStore:
 
 
 _GET = "SELECT key, value, revision FROM entries WHERE key = ?"
+_SET = (
+    "INSERT INTO entries VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE"
+    " SET value = excluded.value, revision = excluded.revision, lease = excluded.lease"
+)
 _LIST = "SELECT key, value, revision FROM entries WHERE key >= ? AND key < ? ORDER BY key"
 _DUE = "SELECT id FROM leases WHERE expires <= ?"
 
@@ -301,7 +305,7 @@ def _apply(db: sqlite3.Connection, operations: Sequence[Put | Delete]) -> int | 
         if isinstance(operation, Put):
             value: bytes | None = operation.value
             row = (operation.key, value, revision, operation.lease.id if operation.lease else None)
-            db.execute("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?)", row)
+            db.execute(_SET, row)
         else:
             value = None
             if not db.execute("DELETE FROM entries WHERE key = ?", (operation.key,)).rowcount:

@@ -74,13 +74,16 @@ def create(path: Path, boot: str, now: float, patience: float = 10.0) -> sqlite3
 def checkpoint(path: Path) -> None:
     """Copies the write-ahead log back into the database, so that it begins from its start again.
 
-    First all that is there, without keeping anyone from reading or writing; then, since writers went
-    on meanwhile, the rest, for which they are locked out. That is short, whatever came before.
+    First all that is there, without keeping anyone from reading or writing. Writers go on meanwhile,
+    so this is repeated until little is left; for that rest they are locked out.
     """
     db = connect(path, timeout=1.0)
     try:
-        for mode in ("PASSIVE", "RESTART"):
-            db.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+        for _ in range(5):
+            _, pages, copied = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            if pages - copied < 200:
+                break
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     finally:
         db.close()
 

@@ -55,7 +55,10 @@ async def opened(urls: list[str], **options: Any) -> AsyncIterator[EtcdStore]:
 async def imposter(answer: bytes) -> AsyncIterator[str]:
     """The URL of a server that gives one answer to whatever it is asked; none if that is empty."""
 
+    responding: set[asyncio.Task[None] | None] = set()
+
     async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        responding.add(asyncio.current_task())
         with suppress(ConnectionError, asyncio.IncompleteReadError):
             while answer:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -64,11 +67,14 @@ async def imposter(answer: bytes) -> AsyncIterator[str]:
                 writer.write(answer)
             await reader.read()
         writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
 
     server = await asyncio.start_server(respond, "127.0.0.1", 0)
     async with server:
         host, port = server.sockets[0].getsockname()
         yield f"http://{host}:{port}"
+        await asyncio.wait([task for task in responding if task])
 
 
 @pytest.fixture
@@ -120,12 +126,12 @@ async def test_a_dead_endpoint_is_passed_over(etcd: str) -> None:
 
 
 async def test_an_answer_of_something_else_is_unavailable() -> None:
-    async with imposter(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 9\r\n\r\n<html>502") as url:
-        async with opened([url]) as store:
-            with pytest.raises(Unavailable, match="HTTP status 502: b'<html>502'"):
-                await store.get("a")
-            with pytest.raises(Unavailable, match="502"):
-                await anext(store.watch("a", 1))
+    answer = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 9\r\n\r\n<html>502"
+    async with imposter(answer) as url, opened([url]) as store:
+        with pytest.raises(Unavailable, match="HTTP status 502: b'<html>502'"):
+            await store.get("a")
+        with pytest.raises(Unavailable, match="502"):
+            await anext(store.watch("a", 1))
 
 
 async def test_a_server_that_never_answers_is_given_up() -> None:

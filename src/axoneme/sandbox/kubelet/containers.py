@@ -116,7 +116,10 @@ async def _read_to_end(descriptor: int) -> bytes:
         while True:
             await readable.wait()
             readable.clear()
-            part = os.read(descriptor, 4096)
+            try:
+                part = os.read(descriptor, 4096)
+            except BlockingIOError:  # told twice of the same bytes
+                continue
             if not part:
                 return said
             said += part

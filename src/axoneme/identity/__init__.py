@@ -1,0 +1,1 @@
+"""Who is behind an address: identities, and the book that names them."""

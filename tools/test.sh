@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Runs the tests that this user may run, and says which it leaves out.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+folders=()
+for folder in unit datapath sandbox cluster; do
+	[ -n "$(find "tests/$folder" -name 'test_*.py' -print -quit 2>/dev/null)" ] && folders+=("tests/$folder")
+done
+if [ "$(id -u)" -ne 0 ]; then
+	echo "test: not root, so only tests/unit runs."
+	echo "test: left out: ${folders[*]:1} (they load programs into the kernel and make network namespaces);"
+	echo "test: 'sudo make test' runs them too."
+	folders=(tests/unit)
+fi
+exec .venv/bin/python -m pytest "${folders[@]}" "$@"
