@@ -28,7 +28,7 @@ bench: setup ## measure against the budgets, one program of bench/ after the oth
 lint: setup ## style and types; the datapath is compiled with every warning an error
 	@$(PYTHON) -m ruff check src tests build_backend bench
 	@$(PYTHON) -m ruff format --check src tests build_backend bench
-	@$(PYTHON) -m mypy
+	@$(PYTHON) -m mypy src
 
 build: setup ## the wheel, with the compiled datapath inside, and the source distribution, into dist/
 	@$(PYTHON) -m build --wheel --sdist --no-isolation

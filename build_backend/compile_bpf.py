@@ -16,8 +16,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ROOT / "bpf"
 OBJECTS = ROOT / "src" / "axoneme" / "datapath" / "objects"
-# bpfel, not bpf: the same objects wherever they are compiled, as the wheel's tag promises.
-FLAGS = ["-O2", "-g", "-target", "bpfel", "-mcpu=v3", "-Wall", "-Werror"]
+# The same objects wherever they are compiled: bpfel, as the wheel's tag promises; no path of this machine.
+FLAGS = ["-O2", "-g", "-target", "bpfel", "-mcpu=v3", "-Wall", "-Werror", f"-ffile-prefix-map={ROOT}=."]
 
 
 class CompilerMissing(Exception):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,30 +12,85 @@ import pytest
 HERE = Path(__file__).parent
 #: Folders whose tests load programs into the kernel or make namespaces.
 PRIVILEGED = ("datapath", "sandbox", "cluster")
+#: Where the sandboxes of tests live; all their names begin so.
+SANDBOXES = "/run/axoneme/sandbox/test-"
+
+
+def _missing() -> str:
+    """What this process lacks for the privileged tests; empty when nothing."""
+    if os.geteuid() != 0:
+        return "needs root: sudo make test"
+    if not Path("/sys/kernel/btf/vmlinux").exists():
+        return "needs a kernel with BTF (CONFIG_DEBUG_INFO_BTF=y)"
+    capabilities = re.search(r"^CapEff:\s*(\w+)$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    if capabilities and not int(capabilities[1], 16) >> 21 & 1:
+        return "needs CAP_SYS_ADMIN, which this container was not given"
+    return ""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if os.geteuid() == 0:
+    missing = _missing()
+    if not missing:
         return
     for item in items:
         if item.path.relative_to(HERE).parts[0] in PRIVILEGED:
-            item.add_marker(pytest.mark.skip(reason="needs root: sudo make test"))
-
-
-def _traces() -> dict[str, set[str]]:
-    """What tests make outside of their temporary folders, all of it named or placed so that it is ours."""
-    mounts = Path("/proc/self/mounts").read_text().splitlines()
-    namespaces = Path("/run/netns")
-    return {
-        "network namespaces": {p.name for p in namespaces.glob("test-*")} if namespaces.is_dir() else set(),
-        "bpffs mounts": {line.split()[1] for line in mounts if line.split()[2] == "bpf"},
-        "sandboxes": {p.name for p in Path("/run/axoneme/sandbox").glob("test-*")},
-    }
+            item.add_marker(pytest.mark.skip(reason=missing))
 
 
 @pytest.fixture(scope="session", autouse=True)
-def nothing_is_left_behind() -> Iterator[None]:
-    before = _traces()
+def nothing_is_left_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    ours = tmp_path_factory.getbasetemp()
+    before = _traces(ours)
     yield
-    left = {what: sorted(names - before[what]) for what, names in _traces().items()}
-    assert not any(left.values()), f"left behind: {left}"
+    left = {what: sorted(found - before[what]) for what, found in _traces(ours).items()}
+    left = {what: found for what, found in left.items() if found}
+    assert not left, f"tests left behind: {left}"
+
+
+def _traces(ours: Path) -> dict[str, set[str]]:
+    """What tests make outside of their temporary folders, without what another test session makes now."""
+    namespaces = Path("/run/netns")
+    found = {
+        "network namespaces": {each.name for each in namespaces.glob("test-*")}
+        if namespaces.is_dir()
+        else set(),
+        "links": {each.name for each in Path("/sys/class/net").iterdir()},
+        "bpffs mounts": set(_bpffs_mounts(ours)),
+        "sandboxes": {each.name for each in Path(SANDBOXES).parent.glob("test-*")},
+        "control groups": {str(each) for each in Path("/sys/fs/cgroup").glob("**/axoneme/test-*")},
+        "processes": set(_processes()),
+    }
+    return {what: {name for name in names if not _of_another_session(name)} for what, names in found.items()}
+
+
+def _bpffs_mounts(ours: Path) -> Iterator[str]:
+    sessions = ours.parent
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _, place, kind, *_ = line.split()
+        path = Path(place)
+        if kind == "bpf" and (path.is_relative_to(ours) or not path.is_relative_to(sessions)):
+            yield place
+
+
+def _processes() -> Iterator[str]:
+    """Those that name a sandbox of a test among their arguments."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            arguments = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:  # it has ended
+            continue
+        if SANDBOXES in arguments or re.search(r"supervise test-", arguments):
+            yield f"{folder.name}: {arguments.strip()}"
+
+
+def _of_another_session(name: str) -> bool:
+    """Whether the name holds the number of another process which runs tests: names of tests end in it."""
+    for number in re.findall(r"test-\S*?-(\d+)\b", name):
+        if int(number) == os.getpid():
+            continue
+        try:
+            if b"pytest" in Path(f"/proc/{number}/cmdline").read_bytes():
+                return True
+        except OSError:
+            continue
+    return False

@@ -98,7 +98,7 @@ class Runtime:
 
     def change(self, kind: str, name: str, change: Callable[[Document], None]) -> None:
         """Changes an object as a client with optimistic locking does."""
-        path = ObjectKey(kind, "default", name).path()
+        path = ObjectKey(kind, "" if kind in _CLUSTER_WIDE else "default", name).path()
 
         async def work(store: Store) -> None:
             from axoneme.sources.store import Conflict, Put

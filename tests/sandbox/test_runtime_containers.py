@@ -80,7 +80,9 @@ def test_a_command_gets_its_environment_and_its_output_is_kept(runtime: Runtime)
 
 def test_a_process_lives_in_namespaces_of_its_pod(runtime: Runtime) -> None:
     own = addresses(runtime.pod("shell"))
-    code, said = run(runtime, "shell", "sh", "-c", "hostname; pwd; echo $ADDRESS $TIER; cat /proc/1/comm /etc/hosts")
+    code, said = run(
+        runtime, "shell", "sh", "-c", "hostname; pwd; echo $ADDRESS $TIER; cat /proc/1/comm /etc/hosts"
+    )
     assert code == 0, said
     assert said.splitlines()[:4] == ["shell", "/tmp", f"{own[0]} front", "sh"]
     assert f"{own[0]} shell" in said
@@ -91,7 +93,9 @@ def test_a_process_lives_in_namespaces_of_its_pod(runtime: Runtime) -> None:
 
 def test_a_command_in_an_echo_pod_gets_its_network_and_name(runtime: Runtime) -> None:
     own = addresses(runtime.pod("echo"))
-    code, said = run(runtime, "echo", "sh", "-c", "hostname; ip -o addr show dev eth0; cat /etc/resolv.conf; cat")
+    code, said = run(
+        runtime, "echo", "sh", "-c", "hostname; ip -o addr show dev eth0; cat /etc/resolv.conf; cat"
+    )
     assert code == 0, said
     assert said.startswith("echo\n")
     assert f"{own[0]}/" in said
@@ -140,7 +144,9 @@ def test_a_deleted_pod_is_told_to_go_and_leaves_nothing(runtime: Runtime) -> Non
     namespace = runtime.namespace(pod)
     log = directory / "shell.log"
     with log.open() as kept:
-        runtime.change("Pod", "shell", lambda pod: pod["metadata"].update(deletionTimestamp="2026-01-01T00:00:00Z"))
+        runtime.change(
+            "Pod", "shell", lambda pod: pod["metadata"].update(deletionTimestamp="2026-01-01T00:00:00Z")
+        )
         runtime.wait(lambda: runtime.get("Pod", "shell") is None, "the pod is gone", timeout=5)
         assert kept.read().endswith("told to go\n")
     assert not directory.exists()
@@ -157,7 +163,9 @@ metadata: {name: deaf}
 spec: {containers: [{name: deaf, image: x, command: [sleep, "1000"]}]}
 """)
     runtime.wait(lambda: ready(runtime.get("Pod", "deaf")), "the pod is ready")
-    runtime.change("Pod", "deaf", lambda pod: pod["metadata"].update(deletionTimestamp="2026-01-01T00:00:00Z"))
+    runtime.change(
+        "Pod", "deaf", lambda pod: pod["metadata"].update(deletionTimestamp="2026-01-01T00:00:00Z")
+    )
     runtime.wait(lambda: runtime.get("Pod", "deaf") is None, "the pod is gone, long before 30 s", timeout=5)
 
 
@@ -196,6 +204,7 @@ spec:
   restartPolicy: {policy}
   containers: [{{name: main, image: x, command: [sh, -c, "echo was here; exit {code}"]}}]
 """)
+
     def finished() -> Document | None:
         pod = runtime.get("Pod", "brief")
         return pod if pod and pod.get("status", {}).get("phase") in {"Succeeded", "Failed"} else None
@@ -258,7 +267,9 @@ spec:
     runtime.delete("Pod", "probed")
 
 
-def test_a_real_server_is_probed_over_http_and_served_beside_an_echo(runtime: Runtime, tmp_path: Path) -> None:
+def test_a_real_server_is_probed_over_http_and_served_beside_an_echo(
+    runtime: Runtime, tmp_path: Path
+) -> None:
     (tmp_path / "healthy").touch()
     runtime.apply(f"""
 apiVersion: v1
@@ -297,6 +308,8 @@ spec:
     assert result.answer is not None
     runtime.delete("Pod", "agentlike")
     runtime.wait(
-        lambda: runtime.probe(runtime.layout.namespace("node1"), "172.31.0.2", 9999).verdict is Verdict.REFUSED,
+        lambda: (
+            runtime.probe(runtime.layout.namespace("node1"), "172.31.0.2", 9999).verdict is Verdict.REFUSED
+        ),
         "its port is closed",
     )

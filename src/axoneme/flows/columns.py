@@ -8,10 +8,12 @@ behind `first` has lost the difference, and can say how much.
 from __future__ import annotations
 
 from bisect import bisect_left
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from axoneme.flows.events import Records
+from axoneme.flows.events import Records, join, opaque
 
 
 class Ring:
@@ -19,6 +21,7 @@ class Ring:
         if capacity < 1:
             raise ValueError(f"a ring of {capacity} records")
         self._records: Records = np.zeros(capacity, dtype)
+        self._opaque = opaque(self._records)
         self.capacity = capacity
         self.next = 0
 
@@ -31,22 +34,22 @@ class Ring:
 
     def append(self, records: Records) -> None:
         """Adds a batch that begins no earlier (``time``) than the last one ended."""
-        kept = records[-self.capacity :]
+        kept = opaque(records[-self.capacity :])
         start = (self.next + len(records) - len(kept)) % self.capacity
         head = min(len(kept), self.capacity - start)
-        self._records[start : start + head] = kept[:head]
-        self._records[: len(kept) - head] = kept[head:]
+        self._opaque[start : start + head] = kept[:head]
+        self._opaque[: len(kept) - head] = kept[head:]
         self.next += len(records)
 
     def read(self, start: int, stop: int) -> Records:
         """A copy of the records that are still there of those from ``start`` to ``stop`` (exclusive)."""
         start, stop = max(start, self.first), min(stop, self.next)
         if stop <= start:
-            return self._records[:0].copy()
+            return np.zeros(0, self._records.dtype)
         begin, end = start % self.capacity, stop % self.capacity
         if begin < end:
-            return self._records[begin:end].copy()
-        return np.concatenate((self._records[begin:], self._records[:end]))
+            return join(self._records[begin:end])
+        return join(self._records[begin:], self._records[:end])
 
     def at(self, time: int) -> int:
         """The sequence number of the first record that is not older than ``time``."""
@@ -60,6 +63,6 @@ class Ring:
         """The time of the last record; 0 when there is none."""
         return int(self._records["time"][(self.next - 1) % self.capacity]) if self.next else 0
 
-    def column(self, field: str) -> np.ndarray[tuple[int], np.dtype[np.uint32]]:
+    def column(self, field: str) -> npt.NDArray[Any]:
         """One column of all that is kept, in no order: a view."""
         return self._records[field][: len(self)]

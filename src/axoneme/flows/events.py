@@ -81,6 +81,7 @@ class Vocabulary:
     policy_deny: int
     reasons: Mapping[int, str]  # drop reasons, by Hubble's names where it has them
     reserved: Mapping[int, str]  # identities with a fixed meaning: 1 -> "host"
+    first_local: int  # from here on an identity means something on its node only: a prefix outside
 
     @classmethod
     def read(cls, event: np.dtype[np.void], enums: Mapping[str, Mapping[str, int]]) -> Vocabulary:
@@ -96,7 +97,7 @@ class Vocabulary:
             reply=flags["EVENT_REPLY"],
             ingress=flags["EVENT_INGRESS"],
             masqueraded=flags["EVENT_MASQUERADED"],
-            hook_interface=0x7FFFFFFF,
+            hook_interface=0xFFFFFFFF ^ enums["hook"]["HOOK_EGRESS"],
             policy_default=reasons["DROP_POLICY_DEFAULT"],
             policy_deny=reasons["DROP_POLICY_DENY"],
             reasons={number: _HUBBLE_REASONS.get(number, name) for number, name in names.items()},
@@ -105,6 +106,7 @@ class Vocabulary:
                 for name, number in identities.items()
                 if 0 < number < identities["IDENTITY_FIRST_CLUSTER"]
             },
+            first_local=identities["IDENTITY_FIRST_LOCAL"],
         )
 
     def verdicts(self, records: Records) -> npt.NDArray[np.uint8]:
@@ -130,7 +132,8 @@ def record_dtype(event: np.dtype[np.void]) -> np.dtype[np.void]:
 
     Ports become big-endian integers here, whichever way the event's dtype spells them.
     """
-    assert event.names is not None and event.fields is not None
+    assert event.names is not None
+    assert event.fields is not None
     base = (event.itemsize + 7) & ~7
     return np.dtype(
         {
@@ -156,17 +159,33 @@ def stamp(events: Events, dtype: np.dtype[np.void], offset: int, floor: int = 0)
     """
     count, size = len(events), events.dtype.itemsize
     records = np.empty(count, dtype)
-    raw = np.ascontiguousarray(events).view(np.uint8).reshape(count, size)
     whole = records.view(np.uint8).reshape(count, dtype.itemsize)
-    whole[:, :size] = raw
+    whole[:, :size] = np.ascontiguousarray(events).view(np.uint8).reshape(count, size)
     whole[:, size:] = 0
     time = records["time"]
     if np.any(time[1:] < time[:-1]):
-        records = records[np.argsort(time, kind="stable")]
+        records = take(records, np.argsort(time, kind="stable"))
         time = records["time"]
     np.maximum(time, np.uint64(floor), out=time)
     records["wall"] = time.astype(np.int64) + offset
     return records
+
+
+def opaque(records: Records) -> npt.NDArray[np.void]:
+    """The same memory as items without fields: numpy copies those whole, and others field by field
+    (and turns big-endian fields into native ones where it joins two arrays)."""
+    return records.view(f"V{records.dtype.itemsize}")
+
+
+def take(records: Records, which: npt.NDArray[np.intp] | Mask) -> Records:
+    """Some of the records, by a mask or by their places: a copy."""
+    taken: Records = opaque(records)[which].view(records.dtype)
+    return taken
+
+
+def join(*parts: Records) -> Records:
+    joined: Records = np.concatenate([opaque(part) for part in parts]).view(parts[0].dtype)
+    return joined
 
 
 def words(records: Records, field: str) -> npt.NDArray[np.uint64]:

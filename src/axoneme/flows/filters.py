@@ -1,12 +1,8 @@
-"""Which flows somebody wants to see: filters as values, and as masks over columns.
+"""Filters as masks over columns.
 
-In a `FlowFilter` the values of one field are alternatives, and all fields that are given must hold.
-Several filters are alternatives again, and ``not`` filters take away from what the others let
-through. A field without prefix is about either end; ``from_`` is the source, ``to_`` the destination.
-
-Compiled, every condition is a few array operations over a batch. What is asked of a pod, workload or
-label is evaluated once for each row of `axoneme.flows.names`, and then is a look-up in a table of
-booleans.
+Every condition of a `FlowFilter` becomes a few array operations over a batch. What is asked of a pod,
+workload or label is evaluated once for each row of `axoneme.flows.names`, and then is a look-up in a
+table of booleans.
 """
 
 from __future__ import annotations
@@ -15,11 +11,11 @@ import ipaddress
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from axoneme.flows.events import Mask, Records, TrafficDirection, Verdict, Vocabulary, address_bytes, words
+from axoneme.flows.flowfilter import FilterError, FlowFilter
 from axoneme.flows.names import End, Names
 from axoneme.flows.selectors import parse_selector
 from axoneme.model.labels import Labels
@@ -35,49 +31,6 @@ _PROTOCOLS = {
     "sctp": (132,),
 }
 _SIDES = {"": ("source", "destination"), "from_": ("source",), "to_": ("destination",)}
-
-
-class FlowFilter(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Pods are ``name``, ``namespace/name`` (the start of a name is enough) or ``namespace/``;
-    workloads ``name`` or ``kind/name``; labels selectors as kubectl takes them; addresses one
-    address or a prefix; identities numbers or reserved names; times ns of the wall clock."""
-
-    verdict: tuple[str, ...] = ()
-    pod: tuple[str, ...] = ()
-    from_pod: tuple[str, ...] = ()
-    to_pod: tuple[str, ...] = ()
-    namespace: tuple[str, ...] = ()
-    from_namespace: tuple[str, ...] = ()
-    to_namespace: tuple[str, ...] = ()
-    workload: tuple[str, ...] = ()
-    from_workload: tuple[str, ...] = ()
-    to_workload: tuple[str, ...] = ()
-    label: tuple[str, ...] = ()
-    from_label: tuple[str, ...] = ()
-    to_label: tuple[str, ...] = ()
-    identity: tuple[int | str, ...] = ()
-    from_identity: tuple[int | str, ...] = ()
-    to_identity: tuple[int | str, ...] = ()
-    ip: tuple[str, ...] = ()
-    from_ip: tuple[str, ...] = ()
-    to_ip: tuple[str, ...] = ()
-    port: tuple[int, ...] = ()
-    from_port: tuple[int, ...] = ()
-    to_port: tuple[int, ...] = ()
-    protocol: tuple[int | str, ...] = ()
-    node: tuple[str, ...] = ()
-    reason: tuple[int | str, ...] = ()
-    direction: tuple[str, ...] = ()
-    event: tuple[str, ...] = ()
-    since: int | None = None
-    until: int | None = None
-
-
-class FilterError(ValueError):
-    """A value in a filter that means nothing; says which field, and what would be right."""
-
-    def __init__(self, field: str, value: object, right: str) -> None:
-        super().__init__(f"filter {field}: {value!r} is not {right}")
 
 
 class Matcher:

@@ -2,12 +2,14 @@
 
 Where the meaning is the same, names, numbers and texts are Hubble's (`jq` filters written for it
 work); what Hubble has no field for stands at the end of each struct. Fields at their default value
-are left out. `ObserveRequest` and `Page` are the two sides of the stream `flows.observe`.
+are left out. `ObserveRequest` and `Item` are the two sides of the stream ``flows.observe``.
 """
 
 from __future__ import annotations
 
 import msgspec
+
+from axoneme.flows.flowfilter import FlowFilter
 
 
 class TCPFlags(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -141,9 +143,25 @@ class LostEvents(msgspec.Struct, frozen=True):
     num_events_lost: int
 
 
-class Page(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One item of the stream: flows in order of time, and what was lost before them."""
+class Item(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One item of the stream: a flow, or the news that some are missing from here."""
 
-    flows: list[Flow] = []
-    lost_events: list[LostEvents] = []
+    flow: Flow | None = None
+    lost_events: LostEvents | None = None
     node_name: str = ""
+
+
+class ObserveRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Parameters of ``flows.observe``. Flows that one of the filters accepts (or all, without any) and
+    none of the ``not_filters``, in order of time.
+
+    Without ``last`` and ``since`` it begins with the oldest flow that is kept or, to ``follow``, with the
+    present. Times are ns of the wall clock.
+    """
+
+    filters: list[FlowFilter] = []
+    not_filters: list[FlowFilter] = []
+    last: int | None = None
+    follow: bool = False
+    since: int | None = None
+    until: int | None = None

@@ -49,7 +49,7 @@ class Names:
     means something on this node only: those are prefixes outside the cluster.
     """
 
-    def __init__(self, reserved: Mapping[int, str], local_from: int = 1 << 24) -> None:
+    def __init__(self, reserved: Mapping[int, str], local_from: int) -> None:
         self._reserved = reserved
         self._local_from = local_from
         self._table = AddressTable()

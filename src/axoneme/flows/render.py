@@ -1,6 +1,6 @@
 """Flows as text: one line each, a block each, or a table.
 
-The functions take `Flow` values; `page` makes them of what came over the wire. Times are shown in
+The functions take `Flow` values; `item` makes them of what came over the wire. Times are shown in
 ``zone``, by default the local one.
 """
 
@@ -11,15 +11,15 @@ from datetime import UTC, datetime, tzinfo
 
 import msgspec
 
-from axoneme.flows.flow import Endpoint, Flow, LostEvents, Page, PolicyName
+from axoneme.flows.flow import Endpoint, Flow, Item, LostEvents, PolicyName
 
 _RESERVED = "reserved:"
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
-def page(item: object) -> Page:
-    """An item of the stream ``flows.observe``, as the JSON decoder gave it."""
-    return msgspec.convert(item, Page)
+def item(value: object) -> Item:
+    """An item of the stream ``flows.observe``, from what the JSON decoder made of it."""
+    return msgspec.convert(value, Item)
 
 
 def json(flow: Flow) -> str:
@@ -138,9 +138,8 @@ def _decisions(flow: Flow) -> Iterator[str]:
         for verb, policies in (("allowed", allowed), ("denied", denied)):
             if policies:
                 yield f"{direction} {verb} by {_names(policies)}"
-    if flow.drop_reason_desc == "POLICY_DENIED":
-        if not flow.egress_denied_by and not flow.ingress_denied_by:
-            yield f"no rule allows the {flow.traffic_direction.lower()}"
+    if flow.drop_reason_desc == "POLICY_DENIED" and not (flow.egress_denied_by or flow.ingress_denied_by):
+        yield f"no rule allows the {flow.traffic_direction.lower()}"
 
 
 def _names(policies: tuple[PolicyName, ...]) -> str:

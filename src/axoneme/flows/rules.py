@@ -1,20 +1,30 @@
-"""From the rule number in a flow to the policies behind it.
+"""What numbers in a flow stand for: rules, and identities of this node alone.
 
-The agent writes a line for each rule number before the number gets into a kernel table: JSON,
-``{"rule": 123, "refs": [{"kind": …, "namespace": …, "name": …, "rule": …}]}``. Numbers are hashes of
-their refs, so a line never changes its meaning and outlives the policy: the flows that it decided
-can still be shown.
+The agent writes it down in a file of its state directory, line by line, each before its number gets
+into a kernel table; the flow server reads on when it meets a number that it does not know. What a line
+says holds until a later line says otherwise; nothing is ever taken away, so that flows which a deleted
+policy decided can still be explained. Each line is one JSON object:
+
+    {"rule": 77, "refs": [{"kind": …, "namespace": …, "name": …, "rule": …}]}
+    {"subject": 300, "direction": "ingress", "rule": 78}
+    {"identity": 16777216, "labels": ["cidr:192.0.2.0/24", "reserved:world"]}
+
+The second kind is for what no rule allows: the policies behind that rule number are why the subject's
+traffic is denied by default (0: it no longer is).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
-from axoneme.model.policy import PolicyRef
+from axoneme.model.policy import Direction, PolicyRef
+
+#: In the agent's state directory.
+FILE_NAME = "rules.jsonl"
 
 
 class RuleLine(msgspec.Struct, frozen=True):
@@ -22,46 +32,129 @@ class RuleLine(msgspec.Struct, frozen=True):
     refs: tuple[PolicyRef, ...]
 
 
+class SubjectLine(msgspec.Struct, frozen=True):
+    subject: int
+    direction: str
+    rule: int
+
+
+class IdentityLine(msgspec.Struct, frozen=True):
+    identity: int
+    labels: tuple[str, ...]
+
+
+class _AnyLine(msgspec.Struct, frozen=True):
+    rule: int | None = None
+    refs: tuple[PolicyRef, ...] | None = None
+    subject: int | None = None
+    direction: str = ""
+    identity: int | None = None
+    labels: tuple[str, ...] = ()
+
+
 class RuleJournal:
-    """Reads what has been added to the file when it is asked for a number that it does not know."""
+    """The reading side; a missing file is an empty one."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._decode = msgspec.json.Decoder(RuleLine)
-        self._rules: dict[int, tuple[PolicyRef, ...]] = {}
+        self._decoder = msgspec.json.Decoder(_AnyLine)
+        self._refs: dict[int, tuple[PolicyRef, ...]] = {}
+        self._defaults: dict[tuple[int, Direction], int] = {}
+        self._identities: dict[int, tuple[str, ...]] = {}
+        self._fresh: dict[int, tuple[str, ...]] = {}
         self._inode = 0
         self._read = 0
         #: Lines that could not be understood.
         self.malformed = 0
 
-    def __call__(self, rule: int) -> Sequence[PolicyRef] | None:
-        """The refs of a rule; None while the journal does not have it."""
-        found = self._rules.get(rule)
-        if found is None and self._catch_up():
-            found = self._rules.get(rule)
+    def refs(self, rule: int) -> Sequence[PolicyRef] | None:
+        """The places in policies that make a rule; None while the journal does not have it."""
+        found = self._refs.get(rule)
+        if found is None:
+            self.catch_up()
+            found = self._refs.get(rule)
         return found
 
-    def _catch_up(self) -> bool:
-        """Whether there was something new; a file in place of the former one is read from its start."""
+    def default_of(self, subject: int, direction: Direction) -> int:
+        """The rule that stands for the policies which deny by default; 0 when it is not known."""
+        return self._defaults.get((subject, direction), 0)
+
+    def take_identities(self) -> Mapping[int, tuple[str, ...]]:
+        """The labels of identities that have come or changed since the last call."""
+        fresh, self._fresh = self._fresh, {}
+        return fresh
+
+    def catch_up(self) -> None:
+        """Reads what has been added; a file in place of the former one is read from its start."""
         try:
             with open(self._path, "rb") as file:
                 status = os.fstat(file.fileno())
                 if status.st_ino != self._inode or status.st_size < self._read:
                     self._inode, self._read = status.st_ino, 0
                 if status.st_size == self._read:
-                    return False
+                    return
                 file.seek(self._read)
                 data = file.read()
         except FileNotFoundError:
-            return False
-        # The writer may be in the middle of a line.
-        whole = data[: data.rfind(b"\n") + 1]
+            return
+        whole = data[: data.rfind(b"\n") + 1]  # the writer may be in the middle of a line
         self._read += len(whole)
         for line in whole.splitlines():
             try:
-                known = self._decode.decode(line)
-            except msgspec.MsgspecError:
+                self._take(self._decoder.decode(line))
+            except (msgspec.MsgspecError, KeyError):
                 self.malformed += 1
-                continue
-            self._rules[known.rule] = known.refs
-        return bool(whole)
+
+    def _take(self, line: _AnyLine) -> None:
+        if line.subject is not None and line.rule is not None:
+            self._defaults[line.subject, Direction[line.direction.upper()]] = line.rule
+        elif line.rule is not None and line.refs is not None:
+            self._refs[line.rule] = line.refs
+        elif line.identity is not None:
+            if self._identities.get(line.identity) != line.labels:
+                self._identities[line.identity] = self._fresh[line.identity] = line.labels
+        else:
+            raise KeyError("neither a rule nor a subject nor an identity")
+
+
+class RuleWriter:
+    """The writing side, for the agent; writes nothing twice, also after a restart.
+
+    Lines that a crash cut off are completed by the line break that the next writer puts first.
+    """
+
+    def __init__(self, path: Path) -> None:
+        known = RuleJournal(path)
+        known.catch_up()
+        self._refs = dict(known._refs)
+        self._defaults = dict(known._defaults)
+        self._identities = dict(known._identities)
+        self._file = open(path, "ab", buffering=0)  # noqa: SIM115
+        if known._read < self._file.tell():
+            self._file.write(b"\n")
+
+    def rules(self, rules: Mapping[int, Sequence[PolicyRef]]) -> None:
+        """What rule numbers mean."""
+        new = {n: tuple(refs) for n, refs in rules.items() if self._refs.get(n) != tuple(refs)}
+        self._refs.update(new)
+        self._write(RuleLine(number, refs) for number, refs in new.items())
+
+    def default(self, subject: int, direction: Direction, rule: int) -> None:
+        """The rule that stands for the policies which deny by default to a subject; 0 for none."""
+        if self._defaults.get((subject, direction), 0) != rule:
+            self._defaults[subject, direction] = rule
+            self._write([SubjectLine(subject, direction.name.lower(), rule)])
+
+    def identities(self, identities: Mapping[int, Iterable[str]]) -> None:
+        """The labels of identities that the shared state does not have."""
+        new = {n: tuple(ls) for n, ls in identities.items() if self._identities.get(n) != tuple(ls)}
+        self._identities.update(new)
+        self._write(IdentityLine(number, labels) for number, labels in new.items())
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _write(self, lines: Iterable[msgspec.Struct]) -> None:
+        data = b"".join(msgspec.json.encode(line) + b"\n" for line in lines)
+        if data:
+            self._file.write(data)

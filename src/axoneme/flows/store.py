@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from axoneme.flows.columns import Ring
-from axoneme.flows.events import Records
+from axoneme.flows.events import Records, join, take
 
 
 @dataclass(slots=True)
@@ -82,6 +82,6 @@ def merge(flows: Records, drops: Records, limit: int) -> tuple[Records, int]:
         return flows[:limit], min(len(flows), limit)
     if not len(flows):
         return drops[:limit], 0
-    both = np.concatenate((flows, drops))
+    both = join(flows, drops)
     order = np.argsort(both["time"], kind="stable")[:limit]
-    return both[order], int(np.count_nonzero(order < len(flows)))
+    return take(both, order), int(np.count_nonzero(order < len(flows)))

@@ -40,11 +40,17 @@ class Echoes:
         while True:
             await self._restarted.wait()
             self._restarted.clear()
-            held = await self._call("status", {}, Status)
-            for key in set(held.keys) - self._wishes.keys():
-                await self._call("echo.stop", Stop(key=key), bool)
-            for wish in list(self._wishes.values()):
-                await self._call("echo.serve", wish, Served)
+            try:
+                await self._tell_all()
+            except RpcError as failure:
+                log.error("the echo server does not do as it is told: %s", failure)
+
+    async def _tell_all(self) -> None:
+        held = await self._call("status", {}, Status)
+        for key in set(held.keys) - self._wishes.keys():
+            await self._call("echo.stop", Stop(key=key), bool)
+        for wish in list(self._wishes.values()):
+            await self._call("echo.serve", wish, Served)
 
     def server_started(self) -> None:
         self._restarted.set()

@@ -111,6 +111,7 @@ def down(name: str) -> Removed:
     pods = _count(layout.pods)
     cgroups.kill(root)
     cgroups.remove(root)
+    _reap(layout)
     with contextlib.suppress(OSError):  # others have sandboxes too
         root.parent.rmdir()
     directory = layout.directory.exists()
@@ -250,6 +251,12 @@ def _last_words(layout: Layout) -> str:
 
 
 # ---- down --------------------------------------------------------------------------------------------
+
+
+def _reap(layout: Layout) -> None:
+    """Lets the dead supervisor go, if it was this very process that started it."""
+    with contextlib.suppress(FileNotFoundError, ValueError, ChildProcessError):
+        os.waitpid(int(layout.supervisor_pid.read_text()), os.WNOHANG)
 
 
 def _count(directory: Path) -> int:

@@ -32,6 +32,7 @@ class Listeners:
         self._namespace = namespace
         self._identity = identity
         self._open: dict[Port, asyncio.Server | EchoDatagrams] = {}
+        self._turn = asyncio.Lock()
 
     @property
     def ports(self) -> frozenset[Port]:
@@ -42,27 +43,31 @@ class Listeners:
 
         Returns what could not be served and why: the kernel has no SCTP, a process has the port.
         """
-        for port in self._open.keys() - set(ports):
-            self._open.pop(port).close()
-        failed: dict[Port, str] = {}
-        loop = asyncio.get_running_loop()
-        for port, bound in self._bind(set(ports) - self._open.keys(), failed).items():
-            if port.protocol == "UDP":
-                self._open[port] = EchoDatagrams(bound, self._identity, loop)
-            else:
-                protocol = port.protocol.lower()
-                self._open[port] = await loop.create_server(
-                    lambda protocol=protocol: EchoStream(self._identity, protocol),  # type: ignore[misc]
-                    sock=bound,
-                    backlog=_BACKLOG,
-                )
-        return failed
+        async with self._turn:  # two wishes at once would both find a port unserved
+            for port in self._open.keys() - set(ports):
+                self._open.pop(port).close()
+            failed: dict[Port, str] = {}
+            for port, bound in self._bind(set(ports) - self._open.keys(), failed).items():
+                try:
+                    self._open[port] = await self._listen(port, bound)
+                except OSError as failure:
+                    bound.close()
+                    failed[port] = failure.strerror or str(failure)
+            return failed
 
     def close(self) -> None:
         """Stops listening."""
         for listener in self._open.values():
             listener.close()
         self._open.clear()
+
+    async def _listen(self, port: Port, bound: socket.socket) -> asyncio.Server | EchoDatagrams:
+        loop = asyncio.get_running_loop()
+        if port.protocol == "UDP":
+            return EchoDatagrams(bound, self._identity, loop)
+        return await loop.create_server(
+            lambda: EchoStream(self._identity, port.protocol.lower()), sock=bound, backlog=_BACKLOG
+        )
 
     def _bind(self, ports: Collection[Port], failed: dict[Port, str]) -> dict[Port, socket.socket]:
         bound: dict[Port, socket.socket] = {}

@@ -79,8 +79,10 @@ class PodWorker:
     # ---- for the kubelet ---------------------------------------------------------------------------
 
     def update(self, pod: Pod) -> None:
-        """The pod's object has changed: its labels may, its spec may not."""
+        """The pod's object has changed: its labels may, its spec may not; and whoever replaces its
+        status will find it mended."""
         self.pod = pod
+        self._changed.set()
 
     def stop(self, grace: float) -> None:
         """The pod shall go; processes get `grace` seconds."""
@@ -344,8 +346,8 @@ class PodWorker:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            if self.pod.finished and not self._view.containers:
-                continue
+            if not self._view.containers:
+                continue  # nothing to tell yet, or an earlier supervisor has told the end
             status = msgspec.json.encode(compose(self.pod, self._view, clock.now()))
 
             def change(document: bytes, status: bytes = status) -> bytes:

@@ -1,0 +1,98 @@
+"""Connections that ended without saying so: which entries of the flow table are due, and their ends.
+
+The datapath reports the end of a TCP connection when it sees it. All others end by silence: an entry
+whose last packet is older than its state's lifetime counts for nothing in the datapath, and is taken
+out from here, with the event that the datapath would have written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from axoneme.flows.events import Events, Mask, Vocabulary
+
+_COPIED = (
+    "source_identity",
+    "destination_identity",
+    "egress_rule",
+    "ingress_rule",
+    "source_endpoint",
+    "destination_endpoint",
+)
+
+
+@dataclass(frozen=True)
+class FlowTable:
+    """What the numbers in ``struct flow`` mean, and how long an entry lives by its state, in ticks."""
+
+    lifetimes: npt.NDArray[np.uint32]
+    tick_shift: int
+    closed: int
+    from_low: int
+    masqueraded: int
+
+    @classmethod
+    def read(cls, enums: Mapping[str, Mapping[str, int]], lifetimes: Sequence[int]) -> FlowTable:
+        """From the schema's enums, by their C names."""
+        return cls(
+            lifetimes=np.array(lifetimes, np.uint32),
+            tick_shift=enums["tick"]["TICK_SHIFT"],
+            closed=enums["flow_state"]["FLOW_CLOSED"],
+            from_low=enums["flow_flag"]["FLOW_FROM_LOW"],
+            masqueraded=enums["flow_flag"]["FLOW_MASQUERADED"],
+        )
+
+    def due(self, flows: npt.NDArray[np.void], now: int) -> Mask:
+        """Which entries (``struct flow``) are over. ``now``: CLOCK_MONOTONIC, ns.
+
+        One tick later than the datapath sees it, for our clock is finer than the one it reads.
+        """
+        state = np.minimum(flows["state"], len(self.lifetimes) - 1)
+        # In 64 bits: an entry that was touched after ``now`` was taken has a negative age.
+        age = np.int64(now >> self.tick_shift) - flows["seen"]
+        over: Mask = age > self.lifetimes[state].astype(np.int64) + 1
+        return over
+
+    def ends(
+        self, keys: npt.NDArray[np.void], flows: npt.NDArray[np.void], now: int, vocabulary: Vocabulary
+    ) -> Events:
+        """The events of those among the given entries whose end nobody has reported yet.
+
+        They happen now, but say how long the connection was in use: ``started`` is moved by the time
+        that it has been silent.
+        """
+        silent = flows["state"] != self.closed
+        keys, flows = keys[silent], flows[silent]
+        events = np.zeros(len(flows), vocabulary.event)
+        low = (flows["flags"] & self.from_low) != 0
+        events["source"] = np.where(low[:, None], keys["low"], keys["high"])
+        events["destination"] = np.where(low[:, None], keys["high"], keys["low"])
+        events["source_port"] = np.where(low, keys["low_port"], keys["high_port"])
+        events["destination_port"] = np.where(low, keys["high_port"], keys["low_port"])
+        events["protocol"] = keys["protocol"]
+        events["icmp_type"] = keys["icmp_type"]
+        events["kind"] = vocabulary.end
+        for name in _COPIED:
+            events[name] = flows[name]
+        legs = flows["leg"]
+        events["packets"] = np.minimum(legs["packets"], np.uint64(0xFFFFFFFF))
+        events["bytes"] = legs["bytes"]
+        events["tcp_flags"] = legs["tcp_flags"][:, 0] | legs["tcp_flags"][:, 1]
+        events["hook"] = legs["hook"][:, 0]
+        inward = (flows["source_endpoint"] == 0) & (flows["destination_endpoint"] != 0)
+        events["flags"] = np.where(inward, vocabulary.ingress, 0)
+        masked = (flows["flags"] & self.masqueraded) != 0
+        events["flags"] |= np.where(masked, vocabulary.masqueraded, 0).astype(np.uint8)
+        events["nat_port"] = np.where(masked, flows["nat_port"], 0)
+        events["nat_address"] = np.where(masked[:, None], flows["nat_address"], 0)
+        events["time"] = now
+        last = np.maximum(
+            flows["seen"].astype(np.int64) << self.tick_shift, flows["created"].astype(np.int64)
+        )
+        used = np.maximum(0, last - flows["created"].astype(np.int64))
+        events["started"] = np.maximum(0, now - used)
+        return events

@@ -1,0 +1,1 @@
+"""Addresses for pods: which are free, and which to give out next."""
