@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def _traces(ours: Path) -> dict[str, set[str]]:
         "network namespaces": {each.name for each in namespaces.glob("test-*")}
         if namespaces.is_dir()
         else set(),
-        "links": {each.name for each in Path("/sys/class/net").iterdir()},
+        "links": {name for _, name in socket.if_nameindex()},
         "bpffs mounts": set(_bpffs_mounts(ours)),
         "sandboxes": {each.name for each in Path(SANDBOXES).parent.glob("test-*")},
         "control groups": {str(each) for each in Path("/sys/fs/cgroup").glob("**/axoneme/test-*")},

@@ -72,8 +72,9 @@ def test_a_deployment_has_a_replica_set_and_pods_that_scale_and_change(runtime: 
     assert kept <= {pod["metadata"]["name"] for pod in ready_pods(runtime, "web", 5)}
     runtime.change("Deployment", "web", lambda web: web["spec"].update(replicas=1))
     ready_pods(runtime, "web", 1)
-    status = lambda: (runtime.get("Deployment", "web") or {})["status"]
-    runtime.wait(lambda: status()["readyReplicas"] == 1, "its status follows")
+    runtime.wait(
+        lambda: (runtime.get("Deployment", "web") or {})["status"]["readyReplicas"] == 1, "its status follows"
+    )
 
     runtime.apply(workload("Deployment", "web", 1, "v2"))
     runtime.wait(lambda: {image(pod) for pod in runtime.pods(app="web")} == {"v2"}, "all pods are new")

@@ -180,7 +180,7 @@ def test_udp_answers_come_back(cluster: Cluster) -> None:
             with inside(client.namespace):
                 asker = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             with asker:
-                asker.settimeout(2)
+                asker.settimeout(10)
                 asker.sendto(bytes(4000), (pod.addresses[4], 53))  # fragments
                 question, sender = server.recvfrom(9000)
                 assert len(question) == 4000

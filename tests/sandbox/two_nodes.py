@@ -290,11 +290,11 @@ def listening(namespace: Path, port: int, kind: int = socket.SOCK_STREAM) -> Ite
         made.bind(("::", port))
         if kind == socket.SOCK_STREAM:
             made.listen(64)
-        made.settimeout(2)
+        made.settimeout(10)
         yield made
 
 
-def connect(namespace: Path, address: str, port: int, timeout: float = 2) -> socket.socket:
+def connect(namespace: Path, address: str, port: int, timeout: float = 10) -> socket.socket:
     """A connection, or what socket raises; TimeoutError where packets are dropped."""
     version = ip_address(address).version
     with inside(namespace):

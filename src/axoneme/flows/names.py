@@ -90,6 +90,16 @@ class Names:
         self._identity_labels.pop(identity, None)
         self._identity_rows.pop(identity, None)
 
+    def knows_not(self, records: Records) -> bool:
+        """Whether there are identities of this node among them whose labels nobody has told yet."""
+        unknown: set[int] = set()
+        for side in ("source", "destination"):
+            numbers = records[f"{side}_identity"]
+            local = numbers[numbers >= self._local_from]
+            if local.size:
+                unknown.update(np.unique(local).tolist())
+        return not unknown <= self._identity_labels.keys()
+
     # ---- naming ------------------------------------------------------------------------------
 
     def resolve(self, records: Records) -> None:

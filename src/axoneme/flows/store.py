@@ -6,12 +6,14 @@ buffer, nor here. Readers see one sequence: `FlowStore.read` merges the two by t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from axoneme.flows.columns import Ring
-from axoneme.flows.events import Records, join, take
+from axoneme.flows.events import Mask, Records, join, take
 
 
 @dataclass(slots=True)
@@ -58,6 +60,20 @@ class FlowStore:
         time = max(0, time)
         return Cursor(self.flows.at(time), self.drops.at(time))
 
+    def last(self, count: int, accepts: Callable[[Records], Mask], begin: Cursor) -> Cursor:
+        """From where on there are ``count`` records that ``accepts`` lets through (or as many as there
+        are after ``begin``)."""
+        flows = _last(self.flows, count, accepts, begin.flows)
+        drops = _last(self.drops, count, accepts, begin.drops)
+        # As `read` orders them: by time, and what has the same time with the connections first.
+        chosen = np.argsort(np.concatenate((flows[1], drops[1])), kind="stable")
+        chosen = chosen[max(0, len(chosen) - count) :]
+        first_flow, first_drop = chosen[chosen < len(flows[0])], chosen[chosen >= len(flows[0])]
+        return Cursor(
+            int(flows[0][first_flow[0]]) if len(first_flow) else self.flows.next,
+            int(drops[0][first_drop[0] - len(flows[0])]) if len(first_drop) else self.drops.next,
+        )
+
     def read(self, cursor: Cursor, limit: int, stop: Cursor | None = None) -> Batch:
         """The next records after ``cursor`` and before ``stop``, at most ``limit``; moves ``cursor``.
 
@@ -85,3 +101,27 @@ def merge(flows: Records, drops: Records, limit: int) -> tuple[Records, int]:
     both = join(flows, drops)
     order = np.argsort(both["time"], kind="stable")[:limit]
     return take(both, order), int(np.count_nonzero(order < len(flows)))
+
+
+#: Records that are looked at at once on the way back.
+_STRIDE = 4096
+
+#: Sequence numbers and times of some records.
+_Places = tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]
+
+
+def _last(ring: Ring, count: int, accepts: Callable[[Records], Mask], begin: int) -> _Places:
+    """The last ``count`` or a few more that are accepted, in order."""
+    numbers: list[npt.NDArray[np.int64]] = [np.zeros(0, np.int64)]
+    times: list[npt.NDArray[np.uint64]] = [np.zeros(0, np.uint64)]
+    stop, begin = ring.next, max(begin, ring.first)
+    found = 0
+    while stop > begin and found < count:
+        start = max(begin, stop - _STRIDE)
+        records = ring.read(start, stop)
+        places = np.flatnonzero(accepts(records))
+        numbers.append(places + start)
+        times.append(records["time"][places])
+        found += len(places)
+        stop = start
+    return np.concatenate(numbers[::-1]), np.concatenate(times[::-1])

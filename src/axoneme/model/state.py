@@ -75,7 +75,7 @@ def identity_key(number: int) -> str:
     return f"{IDENTITIES}{number}"
 
 
-S = TypeVar("S", NodeState, EndpointState, IdentityState)
+S = TypeVar("S", bound=NodeState | EndpointState | IdentityState)
 
 
 def encode(state: NodeState | EndpointState | IdentityState) -> bytes:

@@ -46,12 +46,13 @@ class Desk:
 
     async def status(self, _: NoParams) -> SandboxReport:
         """How far everything is."""
+        answering = await asyncio.gather(*(node.answering() for node in self._nodes))
+        # From here on nothing is awaited, so that all of it is about the same moment.
         pods = self._cluster.all("Pod", Pod)
-        counts = {node.node.name: 0 for node in self._nodes}
-        for pod in pods:
-            if pod.spec.node_name in counts:
-                counts[pod.spec.node_name] += 1
-        reports = await asyncio.gather(*(node.report(counts[node.node.name]) for node in self._nodes))
+        reports = [
+            node.report(*answers, sum(pod.spec.node_name == node.node.name for pod in pods))
+            for node, answers in zip(self._nodes, answering, strict=True)
+        ]
         missing = [
             f"Node {each.name}: its {what} does not answer"
             for each in reports

@@ -28,7 +28,7 @@ from axoneme.sandbox.report import SandboxReport
 from axoneme.sources.store import Store
 
 #: Seconds between two looks at a sandbox that is coming up.
-_LOOK: Final = 0.02
+_LOOK: Final = 0.05
 _LOG_LINES: Final = 15
 
 Progress = Callable[[str], None]
@@ -188,9 +188,8 @@ def _take_up(plan: Plan, layout: Layout, progress: Progress) -> None:
 
 def _start_supervisor(layout: Layout) -> None:
     group = cgroups.make(cgroups.Groups(layout.name).supervisor)
-    program = "import sys; from axoneme.sandbox.supervisor import run; run(sys.argv[1])"
     with (layout.logs / "supervisor.log").open("ab") as output:
-        identity = spawn([sys.executable, "-c", program, layout.name], group=group, output=output)
+        identity = spawn([sys.executable, "-m", "axoneme.sandbox", layout.name], group=group, output=output)
     layout.supervisor_pid.write_text(f"{identity.pid}\n")
 
 

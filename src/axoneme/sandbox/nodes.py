@@ -70,8 +70,12 @@ class VirtualNode:
             self.agent_up.set()
             group.create_task(self._flows_daemon.run())
 
-    async def report(self, pods: int) -> NodeReport:
+    async def answering(self) -> tuple[bool, bool]:
+        """Whether the agent answers, and the flow server."""
         agent, flows = await asyncio.gather(_reachable(self.agent), _reachable(self._flows))
+        return agent, flows
+
+    def report(self, agent: bool, flows: bool, pods: int) -> NodeReport:
         return NodeReport(
             name=self.node.name,
             addresses=self.node.addresses(),

@@ -1,8 +1,8 @@
 """The process that keeps one sandbox running, as `systemd` and a control plane would keep a cluster.
 
 It makes the underlay, starts the nodes' agents and flow servers and the echo server, runs the workload
-controllers and every node's kubelet, and tells the router which node has which pods. `run` is what
-``axo sandbox supervise NAME`` calls.
+controllers and every node's kubelet, and tells the router which node has which pods. `lifecycle.up` starts
+it, detached.
 
 It may be killed at any time: pods, agents and the echo server run on without it, and the next one adopts
 them.

@@ -70,6 +70,8 @@ class Kubelet:
             worker = PodWorker(pod, self._context)
             self._workers[pod.metadata.uid] = worker
             group.create_task(self._work(worker))
+        if pod.metadata.labels != worker.pod.metadata.labels:
+            self._services_changed.set()  # other services may select it now
         worker.update(pod)
         if pod.terminating:
             grace = pod.metadata.deletion_grace_period_seconds

@@ -1,0 +1,66 @@
+"""What the flow server needs of a node's configuration file, which it shares with the agent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+
+class ConfigError(ValueError):
+    """The file cannot be used; the text names the file and the field."""
+
+
+class StoreConfig(msgspec.Struct, frozen=True):
+    """Where the shared state is kept."""
+
+    kind: Literal["sqlite", "etcd"] = "sqlite"
+    path: str = ""
+    endpoints: list[str] = []
+    ca: str = ""
+    certificate: str = ""
+    key: str = ""
+
+
+class HistoryConfig(msgspec.Struct, frozen=True):
+    """How many flows are kept in memory (about 150 bytes each); drops have a share of their own."""
+
+    flows: int = 65536
+    drops: int = 16384
+
+
+class FlowServerConfig(msgspec.Struct, frozen=True):
+    """Fields that only the agent knows are passed over."""
+
+    node: str
+    directory: str
+    store: StoreConfig
+    bpffs: str = ""
+    state: str = ""
+    flows_socket: str = ""
+    flow_history: HistoryConfig = HistoryConfig()
+
+    @property
+    def maps(self) -> Path:
+        return Path(self.bpffs or f"{self.directory}/bpf") / "maps"
+
+    @property
+    def state_path(self) -> Path:
+        return Path(self.state or f"{self.directory}/state")
+
+    @property
+    def socket(self) -> Path:
+        return Path(self.flows_socket or f"{self.directory}/flows.sock")
+
+
+def load(path: Path) -> FlowServerConfig:
+    """Raises `ConfigError`."""
+    import yaml
+
+    try:
+        return msgspec.convert(yaml.safe_load(path.read_text()), FlowServerConfig)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except (yaml.YAMLError, msgspec.ValidationError) as error:
+        raise ConfigError(f"{path}: {error}") from error

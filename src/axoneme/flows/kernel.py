@@ -1,0 +1,75 @@
+"""The flow server's view of the datapath: the pinned maps that it reads, and nothing else of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from axoneme.datapath.btf import Btf
+from axoneme.datapath.elf import Elf
+from axoneme.datapath.maps import Table
+from axoneme.datapath.ring import RingReader
+from axoneme.datapath.schema import OBJECTS, Schema, SchemaError
+from axoneme.flows.store import KernelLosses
+
+_NAMES: Final = ("flow_events", "drop_events", "flows", "lost")
+
+
+class Kernel:
+    """The maps, open. They belong to the agent; when it replaces them, `replaced` says so."""
+
+    def __init__(self, maps: Path, schema: Schema) -> None:
+        """Raises `axoneme.datapath.bpf.NotFound` while one of them is not there."""
+        self._maps = maps
+        event = schema.struct("event")
+        self._inodes = self._look()
+        self.flow_events = RingReader.pinned(maps / "flow_events", event)
+        self.drop_events = RingReader.pinned(maps / "drop_events", event)
+        self.flows = Table.pinned(maps / "flows", schema.struct("flow_key"), schema.struct("flow"))
+        self._lost = Table.pinned(maps / "lost", np.dtype(np.uint32), schema.struct("counter"))
+        self._rings = schema.enum("ring")
+
+    def losses(self) -> KernelLosses:
+        """Events that found their ring full, since the maps exist."""
+        numbers, counts = self._lost.sums()
+        lost = dict(zip(numbers.tolist(), counts["packets"].tolist(), strict=True))
+        return KernelLosses(lost[self._rings["RING_FLOWS"]], lost[self._rings["RING_DROPS"]])
+
+    def replaced(self) -> bool:
+        """Whether other maps stand under the names now, or none."""
+        return self._look() != self._inodes
+
+    def close(self) -> None:
+        for item in (self.flow_events, self.drop_events, self.flows, self._lost):
+            item.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _look(self) -> dict[str, int | None]:
+        found: dict[str, int | None] = {}
+        for name in _NAMES:
+            try:
+                found[name] = (self._maps / name).stat().st_ino
+            except FileNotFoundError:
+                found[name] = None
+        return found
+
+
+def lifetimes(objects: Path = OBJECTS) -> npt.NDArray[np.uint32]:
+    """How long an entry of the flow table lives, in ticks, by ``enum flow_state``: the constant in the
+    programs that this package ships."""
+    path = objects / "endpoint.o"
+    image = path.read_bytes()
+    elf = Elf(image, path.name)
+    variable = Btf.of_object(image, path.name).variables.get("lifetime")
+    section = elf.section(variable.section) if variable else None
+    if variable is None or section is None:
+        raise SchemaError(f"{path}: has no constant 'lifetime'; rebuild the objects (make bpf)")
+    return np.frombuffer(section, np.uint32, variable.size // 4, variable.offset)

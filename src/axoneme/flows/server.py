@@ -1,0 +1,250 @@
+"""The flow server of a node: a process of its own, so that no reader of flows can delay a policy.
+
+It polls the two rings (nobody is woken by the kernel for an event), names what comes, keeps it, serves
+``flows.observe`` and ``status``, and takes expired entries out of the flow table. It survives the agent:
+it waits until the maps are there, and opens them anew when others take their place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from axoneme.datapath.bpf import NotFound
+from axoneme.datapath.schema import Schema
+from axoneme.flows import feed, privileges
+from axoneme.flows.config import FlowServerConfig, StoreConfig, load
+from axoneme.flows.encode import Encoder
+from axoneme.flows.events import Vocabulary, record_dtype
+from axoneme.flows.expiry import FlowTable
+from axoneme.flows.flow import ObserveRequest
+from axoneme.flows.ingest import Ingest
+from axoneme.flows.kernel import Kernel, lifetimes
+from axoneme.flows.names import Names
+from axoneme.flows.observe import Bell, Observer
+from axoneme.flows.rules import FILE_NAME, RuleJournal
+from axoneme.flows.store import FlowStore
+from axoneme.flows.sweep import Sweep
+from axoneme.rpc import Batch, NoParams, Server
+from axoneme.sources.follow import Sync, follow
+from axoneme.sources.store import Store
+
+log = logging.getLogger(__name__)
+
+#: Most events that are taken from a ring in one go: some 5 ms of work.
+_TAKE: Final = 16384
+_SHORTEST, _USUAL, _LONGEST = 0.005, 0.02, 0.05
+#: How long the first events wait for the names of their ends.
+_PATIENCE: Final = 5.0
+
+
+class Status(msgspec.Struct, frozen=True):
+    """As in Hubble's ServerStatusResponse, and more."""
+
+    node_name: str
+    num_flows: int
+    max_flows: int
+    seen_flows: int
+    uptime_ns: int
+    flows_rate: float  # a second, over the last ten
+    attached: bool  # whether the datapath's maps are there
+    num_drops: int
+    max_drops: int
+    seen_drops: int
+    lost_flows: int  # in the kernel, whose ring was full
+    lost_drops: int
+    readers: int
+    connections: int  # entries in the flow table
+    expired: int  # entries taken out of it since the start
+    names: int
+
+
+def pace(before: float, taken: int) -> float:
+    """How long to sleep until the next look, in seconds, by how much there was in this one."""
+    if taken > _TAKE // 16:
+        return _SHORTEST
+    return _USUAL if taken else min(_LONGEST, before * 1.5)
+
+
+class FlowServer:
+    def __init__(self, config: FlowServerConfig, store: Store) -> None:
+        schema = Schema.load()
+        self._config = config
+        self._shared = store
+        self._schema = schema
+        self._vocabulary = vocabulary = Vocabulary.read(schema.struct("event"), schema.enums)
+        self._meaning = FlowTable.read(schema.enums, lifetimes().tolist())
+        history = config.flow_history
+        self._store = FlowStore(record_dtype(vocabulary.event), history.flows, history.drops)
+        self._names = Names(vocabulary.reserved, vocabulary.first_local)
+        rules = RuleJournal(config.state_path / FILE_NAME)
+        self._ingest = Ingest(self._store, self._names, rules, vocabulary)
+        self._bell = Bell()
+        encoder = Encoder(self._names, rules.refs, config.node, vocabulary)
+        self._observer = Observer(
+            self._store, self._names, encoder, vocabulary, config.node, self._bell, _clocks
+        )
+        self._synced = {prefix: asyncio.Event() for prefix in feed.PREFIXES}
+        self._started = time.monotonic_ns()
+        self._sweep: Sweep | None = None
+        self._rates = [(self._started, 0)]
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        server = Server(self._config.socket)
+        server.method("status", NoParams, self._status)
+        server.stream("flows.observe", ObserveRequest, self._observe)
+        async with asyncio.TaskGroup() as tasks:
+            for prefix in feed.PREFIXES:
+                tasks.create_task(self._follow(prefix))
+            tasks.create_task(self._pump())
+            tasks.create_task(server.serve())
+
+    # ---- names ---------------------------------------------------------------------------------
+
+    async def _follow(self, prefix: str) -> None:
+        async with aclosing(follow(self._shared, prefix)) as news:
+            async for changes in news:
+                if isinstance(changes, Sync):
+                    self._synced[prefix].set()
+                    continue
+                for change in changes:
+                    try:
+                        feed.apply(self._names, self._config.node, change.key, change.value)
+                    except ValueError as error:
+                        log.warning("%s; its flows go without a name", error)
+
+    # ---- events --------------------------------------------------------------------------------
+
+    async def _pump(self) -> None:
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                for event in self._synced.values():
+                    await event.wait()
+        except TimeoutError:
+            log.warning("the shared state does not answer: flows go without names until it does")
+        while True:
+            with await self._kernel() as kernel:
+                self._sweep = Sweep(kernel.flows, self._meaning, self._vocabulary, time.monotonic_ns)
+                await self._drain(kernel, self._sweep)
+                self._sweep = None
+            log.info("%s: other maps are there, or none", self._config.maps)
+
+    async def _kernel(self) -> Kernel:
+        waiting = False
+        while True:
+            try:
+                return Kernel(self._config.maps, self._schema)
+            except NotFound as error:
+                if not waiting:
+                    log.info("waiting for the datapath: %s", error)
+                waiting = True
+            await asyncio.sleep(0.2)
+
+    async def _drain(self, kernel: Kernel, sweep: Sweep) -> None:
+        """Until the maps are replaced; what they still hold then is taken first."""
+        pause, looked = _SHORTEST, 0
+        while True:
+            taken = self._take(kernel, sweep)
+            now = time.monotonic_ns()
+            if now - looked > 1e9:
+                looked = now
+                self._store.kernel_losses = kernel.losses()
+                self._ingest.tidy()
+                self._rates = [*self._rates[-10:], (now, self._seen())]
+                if kernel.replaced():
+                    while self._take(kernel, sweep):
+                        pass
+                    return
+            pause = pace(pause, taken)
+            await asyncio.sleep(pause if taken < _TAKE else 0)
+
+    def _take(self, kernel: Kernel, sweep: Sweep) -> int:
+        monotonic, wall = _clocks()
+        drops = kernel.drop_events.read(_TAKE)
+        self._ingest.drops(drops, wall - monotonic)
+        flows = kernel.flow_events.read(_TAKE)
+        self._ingest.flows(flows, wall - monotonic)
+        ended = sweep.step()
+        for ends in ended:
+            self._ingest.flows(ends, wall - monotonic)
+        if len(drops) or len(flows) or ended:
+            self._bell.ring()
+        return max(len(drops), len(flows))
+
+    # ---- what is served ------------------------------------------------------------------------
+
+    def _observe(self, request: ObserveRequest) -> AsyncIterator[Batch]:
+        return self._observer.observe(request)
+
+    async def _status(self, _: NoParams) -> Status:
+        flows, drops, lost = self._store.flows, self._store.drops, self._store.kernel_losses
+        now, (then, seen) = time.monotonic_ns(), self._rates[0]
+        return Status(
+            node_name=self._config.node,
+            num_flows=len(flows) + len(drops),
+            max_flows=flows.capacity + drops.capacity,
+            seen_flows=self._seen(),
+            uptime_ns=now - self._started,
+            flows_rate=round((self._seen() - seen) / max(1e-9, (now - then) / 1e9), 1),
+            attached=self._sweep is not None,
+            num_drops=len(drops),
+            max_drops=drops.capacity,
+            seen_drops=drops.next,
+            lost_flows=lost.flows,
+            lost_drops=lost.drops,
+            readers=self._observer.readers,
+            connections=self._sweep.entries if self._sweep else 0,
+            expired=self._sweep.removed if self._sweep else 0,
+            names=len(self._names),
+        )
+
+    def _seen(self) -> int:
+        return self._store.flows.next + self._store.drops.next
+
+
+def run(config_path: Path) -> None:
+    """The process: until SIGTERM or SIGINT. Raises `axoneme.flows.config.ConfigError`."""
+    config = load(config_path)
+    asyncio.run(_main(config))
+
+
+async def _main(config: FlowServerConfig) -> None:
+    privileges.keep_only((privileges.CAP_BPF,))
+    store = _open(config.store)
+    serving = asyncio.ensure_future(FlowServer(config, store).run())
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, serving.cancel)
+    try:
+        await serving
+    except asyncio.CancelledError:
+        log.info("asked to stop")
+    except ExceptionGroup as group:
+        # One of its tasks failed, the others were told to stop.
+        raise group.exceptions[0] from None
+    finally:
+        await store.close()
+
+
+def _open(config: StoreConfig) -> Store:
+    if config.kind == "etcd":
+        from axoneme.sources.etcd import EtcdStore, Tls
+
+        files = (Path(name) if name else None for name in (config.ca, config.certificate, config.key))
+        return EtcdStore(config.endpoints, tls=Tls(*files) if config.ca else None)
+    from axoneme.sources.sqlite import SqliteStore
+
+    return SqliteStore(Path(config.path))
+
+
+def _clocks() -> tuple[int, int]:
+    return time.monotonic_ns(), time.time_ns()

@@ -1,0 +1,7 @@
+"""`python -m axoneme.sandbox NAME` supervises that sandbox; `lifecycle.up` starts it."""
+
+import sys
+
+from axoneme.sandbox.supervisor import run
+
+run(sys.argv[1])

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from ipaddress import ip_network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from axoneme.identity.local import LocalNumbers, LocalNumbersExhausted, Network
+from axoneme.identity.numbers import is_node_local
+
+PREFIXES: list[Network] = [ip_network(f"10.{n}.0.0/16") for n in range(8)]
+
+
+def test_a_prefix_keeps_its_number_while_it_is_held() -> None:
+    numbers = LocalNumbers()
+    first, second = numbers.acquire(PREFIXES[0]), numbers.acquire(PREFIXES[1])
+    assert is_node_local(first)
+    assert first != second
+    assert numbers.acquire(PREFIXES[0]) == first
+    assert numbers.prefix(second) == PREFIXES[1]
+    assert len(numbers) == 2
+
+
+def test_what_the_kernel_holds_stays_as_it_is_after_a_restart() -> None:
+    before = LocalNumbers()
+    held = {prefix: before.acquire(prefix) for prefix in PREFIXES[:3]}
+    del held[PREFIXES[1]]
+    after = LocalNumbers(held)
+    assert {prefix: after.acquire(prefix) for prefix in held} == held
+    assert after.acquire(PREFIXES[5]) not in held.values()
+
+
+def test_a_number_given_back_is_given_out_again_last() -> None:
+    numbers = LocalNumbers(first=100, last=103)
+    for prefix in PREFIXES[:3]:
+        numbers.acquire(prefix)
+    assert numbers.release(PREFIXES[2]) == 102
+    assert numbers.release(PREFIXES[2]) is None
+    assert numbers.prefix(102) is None
+    assert numbers.acquire(PREFIXES[3]) == 103
+    assert numbers.acquire(PREFIXES[4]) == 102
+
+
+def test_running_out_is_an_error_with_the_number() -> None:
+    numbers = LocalNumbers(first=100, last=101)
+    numbers.acquire(PREFIXES[0])
+    numbers.acquire(PREFIXES[1])
+    with pytest.raises(LocalNumbersExhausted, match="all 2 numbers"):
+        numbers.acquire(PREFIXES[2])
+
+
+@pytest.mark.parametrize("held", [{PREFIXES[0]: 99}, {PREFIXES[0]: 100, PREFIXES[1]: 100}])
+def test_a_kernel_table_that_cannot_be_is_refused(held: dict[Network, int]) -> None:
+    with pytest.raises(ValueError, match=r"10\.0\.0\.0/16"):
+        LocalNumbers(held, first=100, last=200)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.sampled_from(PREFIXES))))
+def test_numbers_are_never_shared(steps: list[tuple[bool, Network]]) -> None:
+    numbers, model = LocalNumbers(first=100, last=109), dict[Network, int]()
+    for acquire, prefix in steps:
+        if acquire:
+            number = numbers.acquire(prefix)
+            assert model.setdefault(prefix, number) == number
+        else:
+            assert numbers.release(prefix) == model.pop(prefix, None)
+        assert len(set(model.values())) == len(model)
+        assert {numbers.get(each) for each in model} == set(model.values())
