@@ -114,7 +114,7 @@ def main() -> None:
     ring, refill = kernel_ring("flow_events", events(vocabulary))
 
     print(f"event {vocabulary.event.itemsize} bytes, record {store.dtype.itemsize}; batches of {BATCH}")
-    copied = rate(lambda: ring.read(), refill)
+    copied = rate(ring.read, refill)
     taken = rate(lambda: ingest.flows(ring.read(), 10**18), refill)
     print(f"copied out of the ring                    {copied:7.2f} M/s")
     print(f"decoded: copied, stamped, named, stored   {taken:7.2f} M/s")

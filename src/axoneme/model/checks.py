@@ -126,7 +126,7 @@ def network(place: Place, *, bare: bool = False) -> Network:
         found = ipaddress.ip_network(text, strict=False)
     except ValueError:
         place.refuse(f"an address range like 10.0.0.0/8 or 2001:db8::/32{_or_bare(bare)} belongs here")
-    if found.version == 6 and found.subnet_of(_IPV4_IN_IPV6):
+    if isinstance(found, ipaddress.IPv6Network) and found.subnet_of(_IPV4_IN_IPV6):
         place.refuse("an IPv4 range must be written as one: this form would never match a packet")
     return found
 
