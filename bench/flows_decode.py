@@ -140,7 +140,9 @@ def main() -> None:
     began = time.perf_counter()
     for _ in range(500):
         ingest.flows(little, 10**18)
-    print(f"a poll with {small} events                    {(time.perf_counter() - began) / 500 * 1e6:7.0f} us")
+    print(
+        f"a poll with {small} events                    {(time.perf_counter() - began) / 500 * 1e6:7.0f} us"
+    )
 
 
 if __name__ == "__main__":

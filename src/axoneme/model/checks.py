@@ -20,7 +20,7 @@ _LABEL_TEXT = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?\Z")
 _SERVICE_NAME = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9]+(-[A-Za-z0-9]+)*\Z")
 _PREFIX = re.compile(r"(?P<address>[0-9A-Fa-f:.]+)(?:/(?P<bits>0|[1-9][0-9]{0,2}))?\Z")
 
-_IPV4_IN_IPV6 = ipaddress.ip_network("::ffff:0:0/96")
+_IPV4_IN_IPV6 = ipaddress.IPv6Network("::ffff:0:0/96")
 
 LAST_PORT = 65535
 
