@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import yaml
 
+from axoneme.rpc import Client
 from axoneme.sandbox import lifecycle
 from axoneme.sandbox.client import Probe, ProbeResult, Protocol, probe_all
 from axoneme.sandbox.layout import OUTSIDE, Layout
@@ -202,7 +203,80 @@ def container(pod: Document, name: str | None = None) -> Document:
 
 @contextmanager
 def sandbox(name: str, text: str = "", **more: Any) -> Iterator[Runtime]:
-    runtime = Runtime(plan(name, **more))
+    """A sandbox with the stand-in for the agent."""
+    with _made(Runtime(plan(name, **more)), text) as runtime:
+        yield runtime
+
+
+@contextmanager
+def live(name: str, text: str = "", **more: Any) -> Iterator[Live]:
+    """A sandbox with the real agent and datapath."""
+    with _made(Live(Plan(name=f"test-{name}-{os.getpid()}", **more)), text) as runtime:
+        yield runtime
+
+
+class Live(Runtime):
+    """And what its agents and flow servers are asked."""
+
+    def agent(self, node: str) -> Client:
+        return Client(self.layout.node(node).agent_socket)
+
+    def agents(self) -> list[Client]:
+        return [self.agent(node.name) for node in self.plan.all_nodes()]
+
+    def agent_pid(self, node: str) -> int:
+        return int(self.agent(node).call("status")["pid"])
+
+    def policies_loaded(self, count: int) -> None:
+        """Waits until every agent has heard of so many objects with policies."""
+        self.wait(
+            lambda: all(agent.call("status")["policies"] == count for agent in self.agents()) or None,
+            f"{count} policies at every agent",
+        )
+
+    def endpoints(self) -> dict[str, Document]:
+        """What the agents say about their pods, by name."""
+        return {
+            f"{each['namespace']}/{each['pod']}": each
+            for agent in self.agents()
+            for each in agent.call("endpoint.list")
+        }
+
+    def why(self, source: Document, destination: Document, port: int, protocol: str = "TCP") -> bool:
+        """Whether both ends' policies allow it: endpoints as `endpoints` has them."""
+        verdicts = [
+            self.agent(subject["node"]).call(
+                "policy.evaluate",
+                {
+                    "direction": direction,
+                    "subject": f"{subject['namespace']}/{subject['pod']}",
+                    "peer": {"identity": peer["identity"]},
+                    "protocol": protocol,
+                    "port": port,
+                },
+            )["allowed"]
+            for direction, subject, peer in (
+                ("egress", source, destination),
+                ("ingress", destination, source),
+            )
+        ]
+        return all(verdicts)
+
+    def flows(self, **request: Any) -> list[Document]:
+        """The flows that the nodes have kept."""
+        return [
+            item["flow"]
+            for node in self.plan.all_nodes()
+            for item in Client(self.layout.node(node.name).flows_socket).stream("flows.observe", request)
+            if "flow" in item
+        ]
+
+
+R = TypeVar("R", bound=Runtime)
+
+
+@contextmanager
+def _made(runtime: R, text: str) -> Iterator[R]:
     try:
         runtime.up(text)
         yield runtime

@@ -313,3 +313,24 @@ spec:
         ),
         "its port is closed",
     )
+
+
+def test_a_container_ends_though_a_probe_in_it_was_cut_off(runtime: Runtime, tmp_path: Path) -> None:
+    runtime.apply(f"""
+apiVersion: v1
+kind: Pod
+metadata: {{name: slow}}
+spec:
+  containers:
+  - name: main
+    image: x
+    command: [sleep, "1000"]
+    readinessProbe: {{exec: {{command: [sleep, "500"]}}, timeoutSeconds: 400}}
+    livenessProbe: {{exec: {{command: [test, "!", -e, {tmp_path}/dead]}}, periodSeconds: 0.1, failureThreshold: 1}}
+""")
+    runtime.wait(
+        lambda: (runtime.get("Pod", "slow") or {}).get("status", {}).get("phase") == "Running", "it runs"
+    )
+    (tmp_path / "dead").touch()
+    runtime.wait(lambda: container(runtime.pod("slow"))["restartCount"] > 0, "it is started again", timeout=5)
+    runtime.delete("Pod", "slow")

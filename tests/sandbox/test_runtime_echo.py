@@ -107,7 +107,6 @@ def test_ports_come_from_probes_and_services_too_and_others_are_refused(runtime:
     assert runtime.probe(source, address, 53, Protocol.UDP).verdict is Verdict.REFUSED
 
 
-@pytest.mark.skip(reason="not settled: the port is not always served within the deadline")
 def test_a_service_that_comes_later_opens_its_port_and_closes_it_when_it_goes(runtime: Runtime) -> None:
     address, source = addresses(runtime.pod("mute"))[0], runtime.namespace("grpc")
     assert runtime.probe(source, address, 6379).verdict is Verdict.REFUSED

@@ -8,6 +8,7 @@ Everything runs in this process; sockets belong to the namespace in which they w
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import itertools
 import os
@@ -19,7 +20,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from axoneme.agent.control import Control
 from axoneme.agent.endpoints import EndpointRecord, EndpointTable
 from axoneme.datapath import bpffs
 from axoneme.datapath.plane import Constants, Datapath, Sizes, packed
+from axoneme.flows.rules import RuleWriter
 from axoneme.model.labels import Label, Labels
 from axoneme.model.policy import Policy
 from axoneme.model.state import EndpointState, NodeState
@@ -108,7 +109,7 @@ class Node:
             [f"10.244.{number}.0/24", f"fd00:10:244:{number}::/64"],
         )
         self.folder = cluster.folder / self.name
-        self.rules: dict[int, Any] = {}
+        self.folder.mkdir()
         self._link()
         self.start()
 
@@ -165,7 +166,8 @@ class Node:
             self.endpoints = EndpointTable(self.folder / "endpoints", self.plane)
             for record in self.endpoints.restore()[0]:
                 self.plane.attach_endpoint(record.ifindex)
-        self.control = Control(self.name, PolicyEngine(Options()), self.plane, self.rules.update)
+        journal = RuleWriter(self.folder / "rules.jsonl")
+        self.control = Control(self.name, PolicyEngine(Options()), self.plane, journal)
 
     def stop(self) -> None:
         """As if killed: nothing is taken back."""
@@ -194,11 +196,11 @@ class Node:
             ifindex=0,
             state=state,
         )
-        self.control.endpoint_changed(name, state, None)
+        self.control.endpoint_changed(name, state)
         self.control.local_subject(identity, True)
         self.control.settle()
         with inside(self.namespace):
-            record = self.endpoints.plug(record)
+            record = asyncio.run(self.endpoints.plug(record))
         self.endpoints.remember(record)
         return Pod(name, self, namespace, addresses, identity, record)
 
@@ -247,8 +249,7 @@ class Cluster:
         for other in self.nodes:
             one.control.node_changed(other.name, other.state)
         for pod in self.pods.values():
-            behind = None if pod.node is one else ip_address(pod.node.addresses[4])
-            one.control.endpoint_changed(pod.name, pod.record.state, behind)
+            one.control.endpoint_changed(pod.name, pod.record.state)
 
     def restart(self, number: int, policies: Sequence[Policy] = ()) -> int:
         """Another agent over what the last one left; how many entries it had to write."""
@@ -268,7 +269,7 @@ class Cluster:
             one.control.settle()
 
     def enforce_on(self, one: Node, policies: Sequence[Policy]) -> None:
-        one.control.engine.upsert_policy(POLICY, policies)
+        one.control.policy_changed(POLICY, policies)
 
     def close(self) -> None:
         for one in self.nodes:

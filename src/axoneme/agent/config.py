@@ -8,20 +8,12 @@ from typing import Literal
 
 import msgspec
 
+from axoneme.flows.config import HistoryConfig
+from axoneme.sources.config import StoreConfig
+
 
 class ConfigError(ValueError):
     """The file cannot be used; the text names the file, the field and the remedy."""
-
-
-class StoreConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the shared state is kept."""
-
-    kind: Literal["sqlite", "etcd"] = "sqlite"
-    path: str = ""
-    endpoints: list[str] = []
-    ca: str = ""
-    certificate: str = ""
-    key: str = ""
 
 
 class PoolConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -51,8 +43,8 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     store: StoreConfig
     cluster_name: str = "default"
     routing: Literal["overlay", "native"] = "overlay"
-    families: list[Literal["ipv4", "ipv6"]] = ["ipv4", "ipv6"]
-    uplinks: list[str] = ["eth0"]
+    families: tuple[Literal["ipv4", "ipv6"], ...] = ("ipv4", "ipv6")
+    uplinks: tuple[str, ...] = ("eth0",)
     underlay_addresses: list[str] = []
     cluster_pool: list[PoolConfig] = []
     enforcement: Literal["default", "always", "never"] = "default"
@@ -64,6 +56,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     state: str = ""
     agent_socket: str = ""
     flows_socket: str = ""
+    flow_history: HistoryConfig = HistoryConfig()
     tables: TableConfig = TableConfig()
 
     @property
@@ -98,6 +91,6 @@ def load(path: Path) -> AgentConfig:
         raise ConfigError(f"{path}: {error.strerror}") from error
     except (yaml.YAMLError, msgspec.ValidationError, ValueError) as error:
         raise ConfigError(f"{path}: {error}; see docs/configuration.md") from error
-    if config.store.kind == "sqlite" and not config.store.path:
-        raise ConfigError(f"{path}: store.path is missing: name the file that all nodes share")
+    if missing := config.store.missing():
+        raise ConfigError(f"{path}: {missing}")
     return config

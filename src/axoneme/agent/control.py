@@ -11,9 +11,10 @@ meets an identity whose policy is not there yet:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
+from typing import Protocol as Interface
 
 import numpy as np
 
@@ -29,53 +30,83 @@ from axoneme.identity.addressbook import (
     Record,
     Source,
 )
+from axoneme.identity.local import LocalNumbers
+from axoneme.identity.numbers import is_node_local
 from axoneme.model.labels import Labels
-from axoneme.model.policy import Direction, Protocol
+from axoneme.model.policy import Direction, Policy, PolicyRef, Protocol
 from axoneme.model.state import EndpointState, NodeState
 from axoneme.policy.arrays import entry_arrays, key_array, read_arrays
-from axoneme.policy.engine import PolicyEngine
-from axoneme.policy.table import Entry, Key, TableDiff, difference
+from axoneme.policy.engine import PolicyEngine, PolicyKey
+from axoneme.policy.rulenumbers import RuleNumbers
+from axoneme.policy.table import Key, TableDiff, difference
 
-FIRST_LOCAL = 1 << 24
 
-#: Writes down what rule numbers mean, for whoever reads flows.
-RuleSink = Callable[[Mapping[int, Any]], None]
+class Journal(Interface):
+    """Writes down what numbers in flows mean, before they get into the kernel."""
+
+    def rules(self, rules: Mapping[int, Sequence[PolicyRef]]) -> None: ...
+
+    def default(self, subject: int, direction: Direction, rule: int) -> None:
+        """The number for the policies by which what no rule allows is denied; 0 for none."""
+
+    def identities(self, identities: Mapping[int, Iterable[str]]) -> None: ...
 
 
 class Control:
     """One node's tables. ``node`` is its name; ``underlay_version`` the family of the overlay's outside."""
 
     def __init__(
-        self, node: str, engine: PolicyEngine, plane: Datapath, rules: RuleSink, underlay_version: int = 4
+        self,
+        node: str,
+        engine: PolicyEngine,
+        plane: Datapath,
+        journal: Journal,
+        underlay_version: int = 4,
     ) -> None:
         self.engine = engine
         self.book = AddressBook()
         self._node = node
         self._plane = plane
-        self._rules = rules
+        self._journal = journal
         self._underlay_version = underlay_version
-        self._prefixes: dict[Network, int] = {}
-        self._free: list[int] = []
-        self._next_local = FIRST_LOCAL
+        self._nodes: dict[str, NodeState] = {}
+        self._endpoints: dict[str, EndpointState] = {}
+        self._on_node: dict[str, set[str]] = {}
         self._identity_users: dict[int, set[str]] = {}
-        self._endpoint_identity: dict[str, int] = {}
         self._known: dict[int, Labels] = {}
         self._local_identity: dict[int, int] = {}
         self._ports: dict[int, dict[str, tuple[tuple[str, Protocol, int], ...]]] = {}
         self._retired_identities: set[int] = set()
+        self._defaults = RuleNumbers()
+        self._default_rules: dict[tuple[int, Direction], tuple[PolicyRef, ...]] = {}
+        self._defaults_stale = False
         #: Writes to kernel tables since the start, by table.
         self.writes = {"policies": 0, "addresses": 0}
-        self._adopt()
+        held = self._held_addresses()
+        # CIDRs keep the numbers under which the kernel knows them.
+        self._local = LocalNumbers({p: r.identity for p, r in held.items() if is_node_local(r.identity)})
+        self._prefixes = set(self._local)
+        for prefix in self._prefixes:
+            self._introduce(prefix)
+        self.book.adopt(held)
 
     # ---- what is heard -------------------------------------------------------------------------
+
+    def policy_changed(self, key: PolicyKey, policies: Sequence[Policy]) -> None:
+        """The policies of an object; none: it is gone. ValueError when they name what does not exist."""
+        self.engine.upsert_policy(key, policies)
+        self._defaults_stale = True
 
     def node_changed(self, name: str, state: NodeState | None) -> None:
         """A node says where it is, or is gone (None)."""
         addresses: list[tuple[Network, Record]] = []
         ranges: list[tuple[Network, Record]] = []
-        if state is not None:
+        if state is None:
+            self._nodes.pop(name, None)
+        else:
+            self._nodes[name] = state
             own = name == self._node
-            behind = self._underlay(state)
+            behind = None if own else self._underlay(name)
             identity = HOST if own else REMOTE_NODE
             for text in {*state.addresses, *state.internal_addresses}:
                 addresses.append((ip_network(text), Record(identity, behind, Flag.NODE)))
@@ -84,21 +115,36 @@ class Control:
                     ranges.append((ip_network(text), Record(UNMANAGED, behind, Flag.RANGE)))
         self.book.say(Source.NODE, name, addresses)
         self.book.say(Source.RANGE, name, ranges)
+        for key in self._on_node.get(name, ()):
+            self._say_endpoint(key)
 
-    def _underlay(self, state: NodeState) -> Address | None:
-        for text in state.internal_addresses:
+    def _underlay(self, name: str) -> Address | None:
+        """Where a node is reached; None while it has not said so."""
+        state = self._nodes.get(name)
+        for text in state.internal_addresses if state else ():
             address = ip_address(text)
             if address.version == self._underlay_version:
                 return address
         return None
 
-    def endpoint_changed(self, key: str, state: EndpointState | None, behind: Address | None) -> None:
-        """A pod of any node, or it is gone. ``behind``: its node's underlay address, None for this node."""
-        self._use_identity(key, state.identity if state else None, state.labels if state else ())
+    def endpoint_changed(self, key: str, state: EndpointState | None) -> None:
+        """A pod of any node, or it is gone (None)."""
+        before = self._endpoints.pop(key, None)
+        if before is not None:
+            self._on_node[before.node].discard(key)
+        if state is not None:
+            self._endpoints[key] = state
+            self._on_node.setdefault(state.node, set()).add(key)
+        self._use_identity(key, before, state)
         ports = tuple((p.name, Protocol[p.protocol], p.port) for p in state.named_ports) if state else ()
         self._name_ports(key, state.identity if state else None, ports)
+        self._say_endpoint(key)
+
+    def _say_endpoint(self, key: str) -> None:
+        """Pods of this node are in another table; those of a node that is nowhere yet have to wait."""
+        state = self._endpoints.get(key)
         records: list[tuple[Network, Record]] = []
-        if state is not None and state.node != self._node:
+        if state is not None and state.node != self._node and (behind := self._underlay(state.node)):
             records = [(ip_network(text), Record(state.identity, behind)) for text in state.addresses]
         self.book.say(Source.POD, key, records)
 
@@ -111,6 +157,7 @@ class Control:
         else:
             self._local_identity.pop(identity, None)
             self.engine.remove_subject(identity)
+        self._defaults_stale = True
 
     def identity_known(self, number: int, labels: Labels) -> None:
         if self._known.get(number) != labels:
@@ -121,18 +168,16 @@ class Control:
         if not self._identity_users.get(number) and self._known.pop(number, None) is not None:
             self._retired_identities.add(number)
 
-    def _use_identity(self, key: str, number: int | None, labels: Iterable[str]) -> None:
-        before = self._endpoint_identity.pop(key, None)
-        if number is not None:
-            self._endpoint_identity[key] = number
-            self._identity_users.setdefault(number, set()).add(key)
-            self._retired_identities.discard(number)
-            self.identity_known(number, Labels.parse(labels))
-        if before is not None and before != number:
-            users = self._identity_users[before]
+    def _use_identity(self, key: str, before: EndpointState | None, after: EndpointState | None) -> None:
+        if after is not None:
+            self._identity_users.setdefault(after.identity, set()).add(key)
+            self._retired_identities.discard(after.identity)
+            self.identity_known(after.identity, Labels.parse(after.labels))
+        if before is not None and (after is None or after.identity != before.identity):
+            users = self._identity_users[before.identity]
             users.discard(key)
             if not users:
-                del self._identity_users[before]
+                del self._identity_users[before.identity]
 
     def _name_ports(self, key: str, number: int | None, ports: tuple[tuple[str, Protocol, int], ...]) -> None:
         touched = {n for n, by_key in self._ports.items() if key in by_key}
@@ -149,33 +194,44 @@ class Control:
             if not self._ports[n]:
                 del self._ports[n]
 
+    @property
+    def identities(self) -> Mapping[int, Labels]:
+        """The identities of the cluster that were heard of, and those of prefixes."""
+        prefixes = {
+            number: identity.labels
+            for prefix in self._prefixes
+            if (number := self._local.get(prefix)) and (identity := self.engine.identity(number))
+        }
+        return {**self._known, **prefixes}
+
+    @property
+    def nodes(self) -> int:
+        return len(self._nodes)
+
     # ---- to the kernel -------------------------------------------------------------------------
 
     def settle(self) -> int:
         """Brings the kernel up to date with all that was heard; how many entries were written."""
         before = sum(self.writes.values())
-        needed = self.engine.needed_prefixes()
-        for prefix in sorted(needed - self._prefixes.keys(), key=str):
-            number = self._new_local()
-            self._prefixes[prefix] = number
-            self.engine.upsert_cidr_identity(number, prefix)
-            self.book.say(Source.POLICY, str(prefix), [(prefix, Record(number))])
+        needed = self._number_prefixes()
         self._write(self.engine.prepare())
         self._write_addresses()
         self._write(self.engine.changes())
-        stale = self._prefixes.keys() - needed
+        stale = self._prefixes - needed
         for prefix in stale:
             self.book.say(Source.POLICY, str(prefix), [])
         if stale or self._retired_identities:
             self._write_addresses()
             for prefix in stale:
-                number = self._prefixes.pop(prefix)
+                self._prefixes.discard(prefix)
+                number = self._local.release(prefix)
+                assert number is not None
                 self.engine.remove_identity(number)
-                self._free.append(number)
             for number in self._retired_identities:
                 self.engine.remove_identity(number)
             self._retired_identities.clear()
             self._write(self.engine.changes())
+        self._note_defaults()
         return sum(self.writes.values()) - before
 
     def start(self) -> int:
@@ -183,35 +239,69 @@ class Control:
 
         Writes the difference to what an earlier agent left, so that what is right stays untouched.
         """
-        needed = self.engine.needed_prefixes()
-        for prefix in sorted(needed - self._prefixes.keys(), key=str):
-            self._prefixes[prefix] = self._new_local()
-            self.engine.upsert_cidr_identity(self._prefixes[prefix], prefix)
-            self.book.say(Source.POLICY, str(prefix), [(prefix, Record(self._prefixes[prefix]))])
-        self._rules(self.engine.changes().rules)
         before = sum(self.writes.values())
-        self.reconcile()
+        self._number_prefixes()
+        self._journal.rules(self.engine.changes().rules)
+        self._mend_policies()
         self.settle()
         return sum(self.writes.values()) - before
 
     def reconcile(self) -> int:
-        """Compares the kernel's policy table with what it should be and mends it; how many entries."""
-        held = self._held_policies()
-        wanted = dict(self.engine.table)
-        diff = difference(held, wanted.items())
+        """Compares the kernel's tables with what they should be and mends them; how many entries."""
+        before = sum(self.writes.values())
+        self.book.adopt(self._held_addresses())
+        self._mend_policies()
+        self.settle()
+        return sum(self.writes.values()) - before
+
+    def _number_prefixes(self) -> frozenset[Network]:
+        """Gives the prefixes that policies name their identities; all that are needed."""
+        needed = self.engine.needed_prefixes()
+        for prefix in sorted(needed - self._prefixes, key=str):
+            self._introduce(prefix)
+        return needed
+
+    def _introduce(self, prefix: Network) -> None:
+        number = self._local.acquire(prefix)
+        self._prefixes.add(prefix)
+        self.engine.upsert_cidr_identity(number, prefix)
+        identity = self.engine.identity(number)
+        assert identity is not None
+        self._journal.identities({number: identity.labels.texts()})
+        self.book.say(Source.POLICY, str(prefix), [(prefix, Record(number))])
+
+    def _mend_policies(self) -> None:
+        diff = difference(self._held_policies(), dict(self.engine.table).items())
         diff.changed = {key.subject for key, _ in diff.writes()}
         self._write(diff)
-        return len(diff)
 
-    def _new_local(self) -> int:
-        if self._free:
-            return self._free.pop(0)
-        self._next_local += 1
-        return self._next_local - 1
+    def _note_defaults(self) -> None:
+        """Which policies deny by default to whom: no entry says it, for it is the lack of one."""
+        if not self._defaults_stale:
+            return
+        self._defaults_stale = False
+        wanted: dict[tuple[int, Direction], tuple[PolicyRef, ...]] = {}
+        for subject in self._local_identity:
+            policies = self.engine.policies_selecting(subject)
+            for direction in Direction:
+                refs = tuple(policy.ref for policy in policies if direction in policy.default_deny)
+                if refs:
+                    wanted[subject, direction] = refs
+        before, self._default_rules = self._default_rules, wanted
+        for place, refs in wanted.items():
+            if refs != before.get(place):
+                number = self._defaults.acquire(refs)
+                self._journal.rules({number: refs})
+                self._journal.default(*place, number)
+        for place, refs in before.items():
+            if refs != wanted.get(place):
+                self._defaults.release(refs)
+                if place not in wanted:
+                    self._journal.default(*place, 0)
 
     def _write(self, diff: TableDiff) -> None:
         if diff.rules:
-            self._rules(diff.rules)
+            self._journal.rules(diff.rules)
         table = self._plane.policies
         for entries in (diff.put_denies, diff.put_allows):
             if entries:
@@ -247,36 +337,21 @@ class Control:
         else:
             self._plane.raise_addresses(packed(prefix.network_address) for prefix in touched)
 
-    # ---- after a restart -----------------------------------------------------------------------
+    # ---- what the kernel holds -----------------------------------------------------------------
 
-    def _adopt(self) -> None:
-        """Takes over what an earlier agent left in the address table, so that CIDRs keep their numbers."""
+    def _held_addresses(self) -> dict[Network, Record]:
         keys, values = self._plane.addresses.read_all()
         held: dict[Network, Record] = {}
         for key, value in zip(keys, values, strict=True):
-            prefix = _network(bytes(key["address"]), int(key["prefix_length"]))
             node = bytes(value["node"])
-            record = Record(
+            held[_network(bytes(key["address"]), int(key["prefix_length"]))] = Record(
                 int(value["identity"]), _address(node) if any(node) else None, Flag(int(value["flags"]))
             )
-            held[prefix] = record
-            if record.identity >= FIRST_LOCAL:
-                self._prefixes[prefix] = record.identity
-                self._next_local = max(self._next_local, record.identity + 1)
-                self.engine.upsert_cidr_identity(record.identity, prefix)
-                self.book.say(Source.POLICY, str(prefix), [(prefix, Record(record.identity))])
-        self.book.adopt(held)
+        return held
 
     def _held_policies(self) -> dict[Key, Any]:
         keys, values = self._plane.policies.read_all()
         return read_arrays(keys, values)
-
-    def entries(self, subject: int, direction: Direction) -> list[Entry]:
-        return [
-            (key, value)
-            for key, value in dict(self.engine.table).items()
-            if key.subject == subject and key.direction == direction
-        ]
 
 
 def _fill_key(row: Any, prefix: Network) -> None:

@@ -7,15 +7,16 @@ told of it, so a restarted agent finds every pod again, the store reachable or n
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 import numpy as np
 
 from axoneme.datapath.plane import Datapath, packed
-from axoneme.identity.addressbook import Address
 from axoneme.model.state import EndpointState
 from axoneme.net import pods
 
@@ -33,17 +34,6 @@ class EndpointRecord(msgspec.Struct, frozen=True, kw_only=True):
     state: EndpointState
 
 
-class Addresses(Protocol):
-    """A pool of addresses for pods."""
-
-    def allocate(self) -> tuple[Address, ...]:
-        """One of each family that the node has; raises when one is exhausted."""
-
-    def reserve(self, addresses: tuple[Address, ...]) -> None: ...
-
-    def release(self, addresses: tuple[Address, ...]) -> None: ...
-
-
 class EndpointTable:
     """The endpoints of this node: records on disk, links, and entries in the kernel."""
 
@@ -54,9 +44,9 @@ class EndpointTable:
         #: By (container, interface).
         self.records: dict[tuple[str, str], EndpointRecord] = {}
 
-    def next_id(self) -> int:
-        """The lowest free number from 1 to 65535."""
-        used = {record.state.id for record in self.records.values()}
+    def next_id(self, taken: Iterable[int] = ()) -> int:
+        """The lowest number from 1 to 65535 that no record has, and that is not ``taken``."""
+        used = {record.state.id for record in self.records.values()}.union(taken)
         return next(number for number in range(1, 1 << 16) if number not in used)
 
     # ---- records -------------------------------------------------------------------------------
@@ -102,15 +92,19 @@ class EndpointTable:
             record.route_mtu,
         )
 
-    def plug(self, record: EndpointRecord) -> EndpointRecord:
-        """Makes the link, attaches the programs, lets traffic through; undone when a step fails."""
+    async def plug(self, record: EndpointRecord) -> EndpointRecord:
+        """Makes the link, attaches the programs, lets traffic through; undone when a step fails.
+
+        What waits for the kernel's locks waits in a thread; tables are written in this one.
+        """
         link = self.link(record)
         pods.remove(link.host_interface)
         try:
-            record = msgspec.structs.replace(record, ifindex=pods.create(link))
+            ifindex = await asyncio.to_thread(pods.create, link)
+            record = msgspec.structs.replace(record, ifindex=ifindex)
             self.write(record)
             self._plane.attach_endpoint(record.ifindex)
-            pods.connect(link)
+            await asyncio.to_thread(pods.connect, link)
         except BaseException:
             self.unplug(record)
             raise

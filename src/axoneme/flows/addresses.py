@@ -31,7 +31,7 @@ class AddressTable:
 
     def look_up(self, addresses: Words) -> npt.NDArray[np.uint32]:
         """The value of each address, 0 for unknown ones."""
-        high, low = addresses[:, 0], addresses[:, 1]
+        high, low = np.ascontiguousarray(addresses[:, 0]), np.ascontiguousarray(addresses[:, 1])
         slots = self._home(high, low)
         found = self._values[slots]
         differs = (self._high[slots] != high) | (self._low[slots] != low)

@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import msgspec
+
+from axoneme.sources.config import StoreConfig
 
 
 class ConfigError(ValueError):
     """The file cannot be used; the text names the file and the field."""
-
-
-class StoreConfig(msgspec.Struct, frozen=True):
-    """Where the shared state is kept."""
-
-    kind: Literal["sqlite", "etcd"] = "sqlite"
-    path: str = ""
-    endpoints: list[str] = []
-    ca: str = ""
-    certificate: str = ""
-    key: str = ""
 
 
 class HistoryConfig(msgspec.Struct, frozen=True):

@@ -2,7 +2,8 @@
 
 Where the meaning is the same, names, numbers and texts are Hubble's (`jq` filters written for it
 work); what Hubble has no field for stands at the end of each struct. Fields at their default value
-are left out. `ObserveRequest` and `Item` are the two sides of the stream ``flows.observe``.
+are left out. (``gc=False``: none of these can be part of a cycle, and thousands a second would keep the
+garbage collector busy.) `ObserveRequest` and `Item` are the two sides of the stream ``flows.observe``.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import msgspec
 from axoneme.flows.flowfilter import FlowFilter
 
 
-class TCPFlags(msgspec.Struct, frozen=True, omit_defaults=True):
+class TCPFlags(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     FIN: bool = False
     SYN: bool = False
     RST: bool = False
@@ -31,25 +32,25 @@ class TCPFlags(msgspec.Struct, frozen=True, omit_defaults=True):
         return [name for name in self.__struct_fields__ if getattr(self, name)]
 
 
-class TCP(msgspec.Struct, frozen=True):
+class TCP(msgspec.Struct, frozen=True, gc=False):
     source_port: int
     destination_port: int
     flags: TCPFlags = TCPFlags()
 
 
-class Ports(msgspec.Struct, frozen=True):
+class Ports(msgspec.Struct, frozen=True, gc=False):
     """UDP and SCTP."""
 
     source_port: int
     destination_port: int
 
 
-class ICMP(msgspec.Struct, frozen=True):
+class ICMP(msgspec.Struct, frozen=True, gc=False):
     type: int
     code: int
 
 
-class Layer4(msgspec.Struct, frozen=True, omit_defaults=True):
+class Layer4(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """At most one is set; none for protocols without a place here (then `IP.protocol` says which)."""
 
     TCP: TCP | None = None
@@ -59,7 +60,7 @@ class Layer4(msgspec.Struct, frozen=True, omit_defaults=True):
     ICMPv6: ICMP | None = None
 
 
-class IP(msgspec.Struct, frozen=True, omit_defaults=True):
+class IP(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     source: str = ""
     destination: str = ""
     ipVersion: str = ""
@@ -68,12 +69,12 @@ class IP(msgspec.Struct, frozen=True, omit_defaults=True):
     protocol: int = 0
 
 
-class Workload(msgspec.Struct, frozen=True):
+class Workload(msgspec.Struct, frozen=True, gc=False):
     name: str
     kind: str
 
 
-class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True):
+class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     ID: int = 0  # on this node; 0 for ends elsewhere
     identity: int = 0
     namespace: str = ""
@@ -83,7 +84,7 @@ class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True):
     node_name: str = ""
 
 
-class PolicyName(msgspec.Struct, frozen=True, omit_defaults=True):
+class PolicyName(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     name: str
     namespace: str = ""
     kind: str = ""
@@ -93,18 +94,18 @@ class PolicyName(msgspec.Struct, frozen=True, omit_defaults=True):
         return f"{self.kind} {self.namespace}/{self.name}" if self.namespace else f"{self.kind} {self.name}"
 
 
-class EventType(msgspec.Struct, frozen=True, omit_defaults=True):
+class EventType(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Hubble's message types: 1 drop (sub_type: reason), 4 trace, 5 policy verdict."""
 
     type: int
     sub_type: int = 0
 
 
-class Interface(msgspec.Struct, frozen=True, omit_defaults=True):
+class Interface(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     index: int
 
 
-class Flow(msgspec.Struct, frozen=True, omit_defaults=True):
+class Flow(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     time: str  # RFC 3339, UTC, ns
     verdict: str
     drop_reason_desc: str = ""
@@ -131,7 +132,7 @@ class Flow(msgspec.Struct, frozen=True, omit_defaults=True):
     reply_bytes: int = 0
 
 
-class LostEvents(msgspec.Struct, frozen=True):
+class LostEvents(msgspec.Struct, frozen=True, gc=False):
     """Events that a follower does not get, with Hubble's name for where they were lost.
 
     PERF_EVENT_RING_BUFFER: the kernel found its ring buffer full. HUBBLE_RING_BUFFER: this follower
@@ -143,7 +144,7 @@ class LostEvents(msgspec.Struct, frozen=True):
     num_events_lost: int
 
 
-class Item(msgspec.Struct, frozen=True, omit_defaults=True):
+class Item(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One item of the stream: a flow, or the news that some are missing from here."""
 
     flow: Flow | None = None

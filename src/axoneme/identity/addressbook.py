@@ -91,9 +91,9 @@ class AddressBook:
         return puts, deletes
 
     def adopt(self, table: dict[Network, Record]) -> None:
-        """What the kernel holds already; entries that nobody vouches for are deleted by `changes`."""
+        """What the kernel holds; `changes` then says what makes it right."""
         self._written = dict(table)
-        self._dirty.update(table)
+        self._dirty.update(table, self._by_prefix)
 
     def lookup(self, address: Address) -> Record | None:
         """The longest match, as the kernel finds it."""

@@ -7,7 +7,7 @@ have been, so that nothing still written somewhere under the old meaning is take
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Network, IPv6Network
 
 from axoneme.identity.numbers import FIRST_NODE_LOCAL, LAST_NODE_LOCAL
@@ -64,6 +64,9 @@ class LocalNumbers:
 
     def __len__(self) -> int:
         return len(self._numbers)
+
+    def __iter__(self) -> Iterator[Network]:
+        return iter(self._numbers)
 
     def _free(self) -> int:
         """The next number upwards from the one given last, round the end."""

@@ -6,10 +6,12 @@ of it stays in the agent's memory.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 
 class NetworkError(Exception):
@@ -31,7 +33,7 @@ def ip(commands: Sequence[str], namespace: Path | None = None, *, force: bool = 
         capture_output=True,
         text=True,
         check=False,
-        env={"PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")},
+        env=_environment(),
     )
     if done.returncode and not force:
         where = f" in {namespace}" if namespace else ""
@@ -39,3 +41,18 @@ def ip(commands: Sequence[str], namespace: Path | None = None, *, force: bool = 
             f"ip{where}: {' '.join(done.stderr.split()) or f'exit {done.returncode}'}; "
             f"the batch was: {'; '.join(commands)}"
         )
+
+
+def show(*words: str) -> list[dict[str, Any]]:
+    """What ``ip -json`` says here; `NetworkError` when it refuses."""
+    done = subprocess.run(
+        ["ip", "-json", *words], capture_output=True, text=True, check=False, env=_environment()
+    )
+    if done.returncode:
+        raise NetworkError(f"ip {' '.join(words)}: {done.stderr.strip() or f'exit {done.returncode}'}")
+    found = json.loads(done.stdout or "[]")
+    return [item for item in found if item]
+
+
+def _environment() -> dict[str, str]:
+    return {"PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")}

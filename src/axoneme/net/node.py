@@ -6,17 +6,19 @@ import fcntl
 import socket
 import struct
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Final
 
-from axoneme.net.commands import NetworkError, ip
-from axoneme.net.pods import OVERLAY_MAC
+from axoneme.net.commands import NetworkError, ip, show
+from axoneme.net.pods import OVERLAY_MAC, is_pod_link
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 OVERLAY: Final = "axo_overlay"
+#: Marks our routes among those of others (one of the numbers that iproute2 names for nobody).
+_PROTOCOL: Final = "112"
 _SIOCGIFMTU: Final = 0x8921
 #: Outer Ethernet, IP, UDP and VXLAN headers (RFC 7348).
 OVERHEAD: Final = {4: 50, 6: 70}
@@ -42,11 +44,11 @@ class NodeRoute:
     source: Address | None
     mtu: int
 
-    def command(self, verb: str) -> str:
+    def command(self) -> str:
         if self.via is not None:
-            return f"route {verb} {self.pods} via {self.via}"
+            return f"route replace {self.pods} via {self.via} proto {_PROTOCOL}"
         source = f" src {self.source}" if self.source is not None else ""
-        return f"route {verb} {self.pods} dev {OVERLAY}{source} mtu {self.mtu}"
+        return f"route replace {self.pods} dev {OVERLAY}{source} mtu {self.mtu} proto {_PROTOCOL}"
 
 
 def prepare() -> None:
@@ -81,13 +83,36 @@ def remove_overlay_device() -> None:
     ip([f"link del {OVERLAY}"], force=True)
 
 
-def change_routes(gone: set[NodeRoute], wanted: set[NodeRoute]) -> None:
-    """Removes the first and writes the second; `NetworkError` names one that the kernel refuses."""
-    keep = {route.pods for route in wanted}
-    if deletions := [route.command("del") for route in gone if route.pods not in keep]:
+def change_routes(gone: set[Network], wanted: set[NodeRoute]) -> None:
+    """Removes the ways to the first and writes the second; `NetworkError` names one that is refused."""
+    if deletions := [
+        f"route del {pods} proto {_PROTOCOL}" for pods in gone - {route.pods for route in wanted}
+    ]:
         ip(deletions, force=True)
     if wanted:
-        ip([route.command("replace") for route in sorted(wanted, key=str)])
+        ip([route.command() for route in sorted(wanted, key=str)])
+
+
+def routed() -> set[Network]:
+    """The pod ranges to which this network namespace has routes of ours, from whichever agent."""
+    return {
+        ip_network(route["dst"])
+        for family in ("-4", "-6")
+        for route in show(family, "route", "show", "proto", _PROTOCOL)
+    }
+
+
+def addresses() -> dict[str, list[Address]]:
+    """The global addresses of each interface of this network namespace but the pods'."""
+    return {
+        link["ifname"]: [
+            ip_address(each["local"])
+            for each in link.get("addr_info", ())
+            if each.get("scope") == "global" and not each.get("deprecated")
+        ]
+        for link in show("address", "show")
+        if link and not is_pod_link(link["ifname"])
+    }
 
 
 def link_mtu(interface: str) -> int:

@@ -114,4 +114,8 @@ def existing(names: Sequence[str]) -> dict[str, int]:
 
 def host_interfaces() -> list[str]:
     """The host ends of pods' links that are in this network namespace."""
-    return [name for _, name in socket.if_nameindex() if _HOST_INTERFACE.fullmatch(name)]
+    return [name for _, name in socket.if_nameindex() if is_pod_link(name)]
+
+
+def is_pod_link(name: str) -> bool:
+    return _HOST_INTERFACE.fullmatch(name) is not None

@@ -372,6 +372,11 @@ class PolicyEngine:
         """The whole table as of the last `changes`: a view."""
         return CompiledTable(self._subjects.sides)
 
+    @property
+    def policies(self) -> int:
+        """How many objects with policies there are."""
+        return len(self._told_policies)
+
     def identity(self, number: int) -> Identity | None:
         return self._peer_sets.identities.get(number)
 

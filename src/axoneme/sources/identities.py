@@ -129,7 +129,7 @@ class Identities:
         """A hold on a number that exists. Conflict when the number was marked or collected meanwhile."""
         record = msgspec.json.decode(entry.value, type=_Number)
         hold = hold_key(self._node, record.number)
-        if record.unused_since is None and await self._store.get(hold):
+        if await self._store.get(hold):  # from before a restart; marked or not, a collector will see it
             return record.number
         operations = [Put(hold, b"{}")]
         if record.unused_since is not None:

@@ -1,0 +1,145 @@
+"""The agent's socket: what a container runtime, the command line and other tools may ask of a node."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from axoneme import __version__
+from axoneme.agent.control import Control
+from axoneme.agent.endpoints import EndpointTable
+from axoneme.agent.listener import Listener
+from axoneme.agent.pods import Attach, Attached, Detach, Pods
+from axoneme.agent.questions import AddressLine, IdentityLine, PolicyLine, Question, Questions
+from axoneme.model.state import EndpointState
+from axoneme.rpc import UNAVAILABLE, NoParams, RpcError, Server
+
+#: Seconds for which an attach waits for an agent that is starting: less than runtimes wait themselves.
+PATIENCE = 20.0
+
+
+class Readiness:
+    """What the agent still waits for; empty when it is ready."""
+
+    def __init__(self) -> None:
+        self.waits_for = "the datapath"
+        self._ready = asyncio.Event()
+
+    def reached(self, next_: str) -> None:
+        self.waits_for = next_
+        if not next_:
+            self._ready.set()
+
+    @property
+    def ready(self) -> bool:
+        return self._ready.is_set()
+
+    async def wait(self, seconds: float = PATIENCE) -> None:
+        """RpcError(UNAVAILABLE) that says what is missing."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._ready.wait()
+        except TimeoutError:
+            raise RpcError(
+                UNAVAILABLE, f"the agent has waited {seconds:g} s for {self.waits_for}; its log says more"
+            ) from None
+
+
+class Status(msgspec.Struct, frozen=True):
+    """``phase`` is ``starting`` or ``ready``; counts are this node's, ``problems`` by object's key."""
+
+    node: str
+    pid: int
+    version: str
+    started: float  # seconds since 1970
+    phase: str
+    waits_for: str = ""
+    endpoints: int = 0
+    identities: int = 0
+    policies: int = 0
+    policy_entries: int = 0
+    addresses: int = 0
+    nodes: int = 0
+    writes: dict[str, int] = {}
+    problems: dict[str, str] = {}
+
+
+class Api:
+    """Serves one agent; calls that change something wait until it is ready."""
+
+    def __init__(
+        self,
+        node: str,
+        readiness: Readiness,
+        control: Control,
+        endpoints: EndpointTable,
+        pods: Pods,
+        listener: Listener,
+        questions: Questions,
+    ) -> None:
+        self._node = node
+        self._readiness = readiness
+        self._control = control
+        self._endpoints = endpoints
+        self._pods = pods
+        self._listener = listener
+        self._questions = questions
+        self._started = time.time()
+
+    def register(self, server: Server) -> None:
+        server.method("status", NoParams, self._status)
+        server.method("endpoint.attach", Attach, self._attach)
+        server.method("endpoint.detach", Detach, self._detach)
+        server.method("endpoint.list", NoParams, self._endpoint_list)
+        server.method("identity.list", NoParams, _answer(self._questions.identities))
+        server.method("address.list", NoParams, _answer(self._questions.addresses))
+        server.method("policy.list", NoParams, _answer(self._questions.policies))
+        server.method("policy.evaluate", Question, self._evaluate)
+
+    async def _attach(self, wish: Attach) -> Attached:
+        await self._readiness.wait()
+        return await self._pods.attach(wish)
+
+    async def _detach(self, wish: Detach) -> bool:
+        await self._readiness.wait()
+        return await self._pods.detach(wish)
+
+    async def _endpoint_list(self, _: NoParams) -> list[EndpointState]:
+        return [record.state for record in self._endpoints.records.values()]
+
+    async def _evaluate(self, question: Question) -> object:
+        await self._readiness.wait()
+        return await self._questions.evaluate(question)
+
+    async def _status(self, _: NoParams) -> Status:
+        engine, readiness = self._control.engine, self._readiness
+        return Status(
+            node=self._node,
+            pid=os.getpid(),
+            version=__version__,
+            started=self._started,
+            phase="ready" if readiness.ready else "starting",
+            waits_for=readiness.waits_for,
+            endpoints=len(self._endpoints.records),
+            identities=len(self._control.identities),
+            policies=engine.policies,
+            policy_entries=len(engine.table),
+            addresses=len(self._control.book.table),
+            nodes=self._control.nodes,
+            writes=dict(self._control.writes),
+            problems=dict(self._listener.problems),
+        )
+
+
+Listing = list[IdentityLine] | list[AddressLine] | list[PolicyLine]
+
+
+def _answer(question: Callable[[], Listing]) -> Callable[[NoParams], Awaitable[Listing]]:
+    async def answer(_: NoParams) -> Listing:
+        return question()
+
+    return answer

@@ -1,0 +1,118 @@
+"""What the shared state says, told to the parts that it concerns.
+
+An object that cannot be understood changes nothing: what it said before stays in force, and the fault is
+kept for `Listener.problems` until the object is put right or deleted.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from axoneme.agent.control import Control
+from axoneme.agent.machine import Machine
+from axoneme.agent.pods import NAMESPACES, PODS, Pods
+from axoneme.agent.podview import NamespaceView
+from axoneme.model.cidrgroup import parse_cidr_group
+from axoneme.model.labels import Labels
+from axoneme.model.policies import POLICY_KINDS, parse_policy
+from axoneme.model.services import parse_service
+from axoneme.model.state import (
+    ENDPOINTS,
+    IDENTITIES,
+    NODES,
+    EndpointState,
+    IdentityState,
+    NodeState,
+    decode,
+)
+from axoneme.policy.engine import PolicyKey
+from axoneme.policy.peers import Service
+from axoneme.rpc import RpcError
+from axoneme.sources.store import Change
+
+log = logging.getLogger(__name__)
+
+OBJECTS = "objects/"
+STATE = "state/"
+
+Object = dict[str, Any]
+
+
+class Listener:
+    """Takes changes in; `Control.settle` then makes them true."""
+
+    def __init__(self, node: str, cluster: str, control: Control, machine: Machine, pods: Pods) -> None:
+        self._node = node
+        self._cluster = cluster
+        self._control = control
+        self._machine = machine
+        self._pods = pods
+        #: By key: what is wrong with an object.
+        self.problems: dict[str, str] = {}
+
+    async def take(self, changes: Iterable[Change]) -> None:
+        for change in changes:
+            try:
+                await self._take(change.key, change.value)
+            except (ValueError, RpcError) as error:
+                self.problems[change.key] = str(error)
+                log.warning("%s: %s; what it said before stays in force", change.key, error)
+            else:
+                self.problems.pop(change.key, None)
+
+    async def _take(self, key: str, value: bytes | None) -> None:
+        if key.startswith(STATE):
+            self._state(key, value)
+        elif key.startswith(PODS):
+            if value is not None:
+                namespace, name = key.removeprefix(PODS).split("/")
+                await self._pods.pod_changed(namespace, name, value)
+        elif key.startswith(NAMESPACES):
+            view = None if value is None else msgspec.json.decode(value, type=NamespaceView)
+            name = key.removeprefix(NAMESPACES)
+            await self._pods.namespace_changed(name, view.metadata.labels if view else None)
+        else:
+            kind, namespace, name = key.removeprefix(OBJECTS).split("/")
+            object = None if value is None else msgspec.json.decode(value, type=Object)
+            self._object(kind, "" if namespace == "_" else namespace, name, object)
+
+    # ---- other nodes ---------------------------------------------------------------------------
+
+    def _state(self, key: str, value: bytes | None) -> None:
+        if key.startswith(NODES):
+            name = key.removeprefix(NODES)
+            state = None if value is None else decode(value, NodeState, key)
+            self._machine.node_changed(name, state)
+            self._control.node_changed(name, state)
+        elif key.startswith(IDENTITIES):
+            number = int(key.removeprefix(IDENTITIES))
+            if value is None:
+                self._control.identity_gone(number)
+            else:
+                self._control.identity_known(number, Labels.parse(decode(value, IdentityState, key).labels))
+        elif key.startswith(ENDPOINTS) and not key.startswith(f"{ENDPOINTS}{self._node}/"):
+            # This node's own are known at first hand, and better.
+            self._control.endpoint_changed(key, None if value is None else decode(value, EndpointState, key))
+
+    # ---- objects -------------------------------------------------------------------------------
+
+    def _object(self, kind: str, namespace: str, name: str, object: Object | None) -> None:
+        engine = self._control.engine
+        if kind in POLICY_KINDS:
+            policies = parse_policy(object, self._cluster) if object else ()
+            self._control.policy_changed(PolicyKey(kind, namespace, name), policies)
+        elif kind == "CiliumCIDRGroup":
+            if object is None:
+                engine.remove_cidr_group(name)
+            else:
+                engine.upsert_cidr_group(parse_cidr_group(object))
+        elif kind == "Service":
+            if object is None:
+                engine.remove_service(namespace, name)
+            else:
+                found = parse_service(object)
+                engine.upsert_service(Service(namespace, name, found.metadata.labels, found.selector))

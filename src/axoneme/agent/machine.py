@@ -1,0 +1,130 @@
+"""The machine that a node is: its own addresses, its uplinks and overlay device, its ways to the others."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable
+from ipaddress import ip_address, ip_network
+
+import numpy as np
+
+from axoneme.agent.config import AgentConfig, ConfigError
+from axoneme.datapath.plane import Constants, Datapath, Sizes, packed
+from axoneme.identity.addressbook import Address, Network
+from axoneme.identity.numbers import Reserved
+from axoneme.model.state import NodeState
+from axoneme.net import node
+
+
+class Machine:
+    """This node's part of the network below the pods. Made once, by looking at what is there."""
+
+    def __init__(self, config: AgentConfig) -> None:
+        """`ConfigError` and `NetworkError` say what the configuration names and the machine lacks."""
+        node.prepare()
+        self._config = config
+        self._versions = {4 if family == "ipv4" else 6 for family in config.families}
+        self._found = node.addresses()
+        for name in config.uplinks:
+            if name not in self._found:
+                raise ConfigError(
+                    f"uplinks: there is no interface {name}; there are: {', '.join(self._found)}"
+                )
+        self.underlay = [ip_address(text) for text in config.underlay_addresses] or self._first_of_uplinks()
+        if not self.underlay:
+            raise ConfigError(
+                f"uplinks: {', '.join(config.uplinks)} has no global address; give it one, or name "
+                "underlay_addresses"
+            )
+        self.overlay_version = self.underlay[0].version
+        self.mtu = config.mtu or node.link_mtu(config.uplinks[0])
+        self.overlay_ifindex = 0
+        if config.routing == "overlay":
+            self.overlay_ifindex = node.overlay_device(config.overlay_port, self.route_mtu)
+        else:
+            node.remove_overlay_device()
+        self._routes: dict[str, set[node.NodeRoute]] = {}
+        #: Pod ranges that an earlier agent routed, and nobody has spoken for yet.
+        self._inherited = node.routed()
+
+    @property
+    def route_mtu(self) -> int:
+        """The largest packet that a pod may send to another node."""
+        overhead = node.OVERHEAD[self.overlay_version] if self._config.routing == "overlay" else 0
+        return self.mtu - overhead
+
+    def constants(self) -> Constants:
+        both = len(self._versions) == 2
+        return Constants(
+            overlay_ifindex=self.overlay_ifindex,
+            overlay_port=self._config.overlay_port,
+            underlay_ipv6=int(self.overlay_version == 6),
+            world_ipv4=Reserved.WORLD_IPV4 if both else Reserved.WORLD,
+            world_ipv6=Reserved.WORLD_IPV6 if both else Reserved.WORLD,
+            masquerade=int(self._config.masquerade),
+        )
+
+    def sizes(self) -> Sizes:
+        tables = self._config.tables
+        return Sizes({name: getattr(tables, name) for name in tables.__struct_fields__})
+
+    def attach(self, plane: Datapath) -> None:
+        """Programs onto the uplinks and the overlay device, and what each uplink masquerades as."""
+        for name in self._config.uplinks:
+            ifindex = socket.if_nametoindex(name)
+            value = np.zeros((), plane.uplinks.value)
+            for address in reversed(self._found[name]):  # the first of each family stands
+                if address.version in self._versions:
+                    value[f"ipv{address.version}"] = np.frombuffer(packed(address), "u1")
+            plane.uplinks.put(ifindex, value)
+            plane.attach_uplink(name, ifindex)
+        if self.overlay_ifindex:
+            plane.attach_overlay(node.OVERLAY, self.overlay_ifindex)
+
+    def state(self, ranges: Iterable[Network]) -> NodeState:
+        """What the other nodes are told."""
+        everywhere = [a for name in self._found for a in self._found[name] if a.version in self._versions]
+        return NodeState(
+            name=self._config.node,
+            addresses=[str(a) for a in dict.fromkeys([*self.underlay, *everywhere])],
+            internal_addresses=[str(a) for a in self.underlay],
+            pod_cidrs=[str(prefix) for prefix in ranges],
+        )
+
+    def node_changed(self, name: str, state: NodeState | None) -> None:
+        """Another node tells where it is, or is gone; the routes to its pods follow."""
+        if name == self._config.node:
+            return
+        before = self._routes.pop(name, set())
+        after = set(self._routes_to(state)) if state is not None else set()
+        if after:
+            self._routes[name] = after
+        self._inherited -= {route.pods for route in after}
+        if after != before:
+            node.change_routes({route.pods for route in before}, after - before)
+
+    def drop_inherited_routes(self) -> None:
+        """Once every node has been heard: routes of an earlier agent that lead nowhere now."""
+        node.change_routes(self._inherited, set())
+        self._inherited = set()
+
+    def _routes_to(self, state: NodeState) -> Iterable[node.NodeRoute]:
+        theirs = {address.version: address for address in map(ip_address, state.internal_addresses)}
+        ours = {address.version: address for address in reversed(self.underlay)}
+        for text in state.pod_cidrs:
+            pods = ip_network(text)
+            if pods.version not in self._versions:
+                continue
+            if self._config.routing == "overlay":
+                yield node.NodeRoute(pods, None, ours.get(pods.version), self.route_mtu)
+            elif pods.version in theirs:
+                yield node.NodeRoute(pods, theirs[pods.version], None, self.mtu)
+
+    def _first_of_uplinks(self) -> list[Address]:
+        """The first address of each family, IPv4 first."""
+        first: dict[int, Address] = {}
+        for name in self._config.uplinks:
+            for address in self._found[name]:
+                if address.version in self._versions:
+                    first.setdefault(address.version, address)
+        return [first[version] for version in sorted(first)]

@@ -1,0 +1,216 @@
+"""The agent's process: puts the parts together, hears the shared state, brings the kernel up to date.
+
+    shared state ─> Listener ─> Control ─> kernel tables
+    agent.sock ──> Pods ───────────┘
+
+Whatever ends the process, the datapath goes on; the next agent takes up what is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import random
+import signal
+import time
+from contextlib import aclosing
+from pathlib import Path
+
+from axoneme.agent.api import Api, Readiness
+from axoneme.agent.config import AgentConfig, load
+from axoneme.agent.control import Control
+from axoneme.agent.endpoints import EndpointTable
+from axoneme.agent.listener import OBJECTS, STATE, Listener
+from axoneme.agent.machine import Machine
+from axoneme.agent.pods import Link, Pods
+from axoneme.agent.questions import Questions
+from axoneme.datapath.bpf import BpfError
+from axoneme.datapath.plane import Datapath
+from axoneme.flows.rules import FILE_NAME, RuleWriter
+from axoneme.identity.addressbook import Network
+from axoneme.identity.labels import LabelFilter
+from axoneme.ipam.pools import AddressPools
+from axoneme.model.policy import Enforcement
+from axoneme.model.state import encode, node_key
+from axoneme.policy.engine import Options, PolicyEngine
+from axoneme.rpc import Server
+from axoneme.sources.config import open_store
+from axoneme.sources.follow import Sync, follow
+from axoneme.sources.identities import Collector, Identities
+from axoneme.sources.podranges import claim
+from axoneme.sources.store import Store, Unavailable
+
+log = logging.getLogger(__name__)
+
+#: Seconds: how long an identity's number stays without holder, and how often agents look.
+GRACE = 900.0
+COLLECT_EVERY = 300.0
+#: Seconds between two tries to mend tables that the kernel refused to write.
+MEND_EVERY = 2.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
+
+
+class Agent:
+    """One node's agent. ``run`` may be called once."""
+
+    def __init__(self, config: AgentConfig, store: Store) -> None:
+        self._config = config
+        self._store = store
+        self._readiness = Readiness()
+        self._machine = Machine(config)
+        self._plane = Datapath.load(config.bpffs_path, self._machine.constants(), self._machine.sizes())
+        self._machine.attach(self._plane)
+        config.state_path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._endpoints = EndpointTable(config.state_path / "endpoints", self._plane)
+        _, self._vanished = self._endpoints.restore()
+        for record in self._endpoints.records.values():
+            self._plane.attach_endpoint(record.ifindex)
+        versions = tuple(4 if family == "ipv4" else 6 for family in config.families)
+        self._control = Control(
+            config.node,
+            PolicyEngine(
+                Options(ipv4=4 in versions, ipv6=6 in versions, cluster=config.cluster_name),
+                Enforcement(config.enforcement),
+            ),
+            self._plane,
+            RuleWriter(config.state_path / FILE_NAME),
+            self._machine.overlay_version,
+        )
+        self._questions = Questions(self._control, self._endpoints, versions)
+        self._broken = asyncio.Event()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        config = self._config
+        identities = Identities(self._store, config.node)
+        pods = Pods(
+            config.node,
+            config.cluster_name,
+            self._store,
+            self._control,
+            self._endpoints,
+            identities,
+            LabelFilter.parse(config.labels),
+            Link(self._machine.mtu, self._machine.route_mtu),
+        )
+        listener = Listener(config.node, config.cluster_name, self._control, self._machine, pods)
+        server = Server(config.agent_socket_path)
+        Api(
+            config.node, self._readiness, self._control, self._endpoints, pods, listener, self._questions
+        ).register(server)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(server.serve())
+            pods.begin(AddressPools(await self._join()))
+            self._readiness.reached("the objects and nodes of the shared state")
+            heard = [asyncio.Event() for _ in (OBJECTS, STATE)]
+            for prefix, event in zip((OBJECTS, STATE), heard, strict=True):
+                tasks.create_task(self._follow(prefix, listener, event))
+            for event in heard:
+                await event.wait()
+            written = self._control.start()
+            self._endpoints.sweep()
+            self._machine.drop_inherited_routes()
+            await self._confirm(pods)
+            self._readiness.reached("")
+            log.info(
+                "ready: %d pods, %d policy entries; %d entries written",
+                len(self._endpoints.records),
+                len(self._control.engine.table),
+                written,
+            )
+            gc.freeze()
+            tasks.create_task(self._mend())
+            tasks.create_task(self._collect())
+
+    # ---- becoming part of the cluster ----------------------------------------------------------
+
+    async def _join(self) -> list[Network]:
+        """Claims this node's pod ranges and tells the others of it, as soon as the store answers."""
+        self._readiness.reached("the shared state")
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                ranges = await claim(self._store, self._config.node, self._config.pools())
+                state = encode(self._machine.state(ranges))
+                key = node_key(self._config.node)
+                entry = await self._store.get(key)
+                if entry is None or entry.value != state:
+                    await self._store.put(key, state)
+                return ranges
+            except Unavailable as error:
+                log.warning("%s; trying again in %.2g s", error, pause)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+
+    async def _confirm(self, pods: Pods) -> None:
+        for record in self._vanished:
+            log.info("%s/%s went while no agent ran", record.state.namespace, record.state.pod)
+            self._endpoints.forget(record)
+        await pods.confirm_restored()
+
+    async def _follow(self, prefix: str, listener: Listener, heard: asyncio.Event) -> None:
+        async with aclosing(follow(self._store, prefix)) as news:
+            async for changes in news:
+                if isinstance(changes, Sync):
+                    heard.set()
+                    continue
+                await listener.take(changes)
+                if self._readiness.ready:
+                    self._settle()
+
+    def _settle(self) -> None:
+        try:
+            self._control.settle()
+        except BpfError as error:
+            log.error("%s; the tables will be compared and mended", error)
+            self._broken.set()
+
+    # ---- what goes on beside -------------------------------------------------------------------
+
+    async def _mend(self) -> None:
+        """After a write that failed: compares whole tables, until they are right."""
+        while True:
+            await self._broken.wait()
+            await asyncio.sleep(MEND_EVERY)
+            try:
+                log.info("%d entries mended", self._control.reconcile())
+                self._broken.clear()
+            except BpfError as error:
+                log.error("tables cannot be mended: %s", error)
+
+    async def _collect(self) -> None:
+        """Numbers of identities that nobody uses are given back; any agent may do it."""
+        collector = Collector(self._store, GRACE)
+        while True:
+            await asyncio.sleep(COLLECT_EVERY * random.uniform(0.5, 1.5))
+            try:
+                await collector.collect(time.time())
+            except Unavailable as error:
+                log.warning("unused identities were not collected: %s", error)
+
+    def close(self) -> None:
+        self._plane.close()
+
+
+def run(config_path: Path) -> None:
+    """The process: until SIGTERM or SIGINT. Raises `axoneme.agent.config.ConfigError`."""
+    asyncio.run(_main(load(config_path)))
+
+
+async def _main(config: AgentConfig) -> None:
+    store = open_store(config.store)
+    agent = Agent(config, store)
+    serving = asyncio.ensure_future(agent.run())
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, serving.cancel)
+    try:
+        await serving
+    except asyncio.CancelledError:
+        log.info("asked to stop; the datapath goes on")
+    except ExceptionGroup as group:
+        raise group.exceptions[0] from None
+    finally:
+        agent.close()
+        await store.close()

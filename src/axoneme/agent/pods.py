@@ -1,0 +1,397 @@
+"""Pods from the first request to the last packet: labels, identity, addresses, policy, link.
+
+The order is the safety. A pod that comes gets its address, then its identity, then the identity's policy
+in the kernel, then its link, and only when all of that stands is anybody told. A pod whose labels change
+gets the policy of its new identity before it gets the identity. What fails half-way is taken back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from axoneme.agent.control import Control
+from axoneme.agent.endpoints import EndpointRecord, EndpointTable
+from axoneme.agent.podview import NamespaceView, PodView
+from axoneme.identity.labels import LabelFilter, pod_labels
+from axoneme.ipam.pools import AddressPools
+from axoneme.model.labels import Labels
+from axoneme.model.state import ENDPOINTS, EndpointState, encode, endpoint_key
+from axoneme.net import pods
+from axoneme.rpc import CONFLICT, INVALID, NOT_FOUND, RpcError
+from axoneme.sources.identities import Identities
+from axoneme.sources.store import Store, StoreError
+
+log = logging.getLogger(__name__)
+
+V = TypeVar("V", PodView, NamespaceView)
+
+PODS = "objects/Pod/"
+NAMESPACES = "objects/Namespace/_/"
+
+
+class Attach(msgspec.Struct, frozen=True):
+    """The parameters of ``endpoint.attach``: ``netns`` is the file of the container's network namespace."""
+
+    container_id: str
+    netns: str
+    ifname: str
+    namespace: str
+    pod: str
+    uid: str = ""
+
+
+class Detach(msgspec.Struct, frozen=True):
+    container_id: str
+    ifname: str
+
+
+class AttachedAddress(msgspec.Struct, frozen=True):
+    address: str
+    prefix_length: int
+    gateway: str
+
+
+class Attached(msgspec.Struct, frozen=True):
+    """The pod can send and receive, under its policy."""
+
+    addresses: list[AttachedAddress]
+    mac: str
+    mtu: int
+    host_interface: str
+    identity: int
+    endpoint_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What links of pods have in common: ``route_mtu`` is the largest packet to another node."""
+
+    mtu: int
+    route_mtu: int
+
+
+class Pods:
+    """The pods of this node. All methods are for one event loop; `begin` comes first."""
+
+    def __init__(
+        self,
+        node: str,
+        cluster: str,
+        store: Store,
+        control: Control,
+        endpoints: EndpointTable,
+        identities: Identities,
+        labels: LabelFilter,
+        link: Link,
+    ) -> None:
+        self._node = node
+        self._cluster = cluster
+        self._store = store
+        self._control = control
+        self._endpoints = endpoints
+        self._identities = identities
+        self._pools: AddressPools
+        self._filter = labels
+        self._link = link
+        self._busy: dict[str, asyncio.Lock] = {}
+        self._ids: set[int] = set()
+        #: Namespaces' labels, as far as they were heard.
+        self.namespaces: dict[str, Mapping[str, str]] = {}
+        #: Keys of the shared state that are to be deleted once it can be reached.
+        self._unpublish: set[str] = set()
+
+    # ---- a pod comes ---------------------------------------------------------------------------
+
+    async def attach(self, wish: Attach) -> Attached:
+        """RpcError: CONFLICT when it is there already, NOT_FOUND when nobody has told of the pod."""
+        host = pods.host_interface(wish.container_id, wish.ifname)
+        async with self._lock(host):
+            if (wish.container_id, wish.ifname) in self._endpoints.records:
+                raise RpcError(
+                    CONFLICT, f"{wish.ifname} of container {wish.container_id} is attached; detach it first"
+                )
+            if not Path(wish.netns).exists():
+                raise RpcError(INVALID, f"netns: {wish.netns} does not exist")
+            view = await self._pod(wish)
+            return await self._plug(wish, view, host)
+
+    async def _plug(self, wish: Attach, view: PodView, host: str) -> Attached:
+        labels = await self._labels(wish.namespace, view)
+        addresses = self._pools.allocate()
+        number = self._next_id()
+        record: EndpointRecord | None = None
+        published = False
+        try:
+            identity = await self._identities.acquire(labels, host)
+            kind, workload = view.workload
+            state = EndpointState(
+                id=number,
+                node=self._node,
+                identity=identity,
+                addresses=[str(address) for address in addresses],
+                namespace=wish.namespace,
+                pod=wish.pod,
+                uid=wish.uid,
+                workload_kind=kind,
+                workload=workload,
+                labels=labels.texts(),
+                named_ports=view.named_ports,
+                host_interface=host,
+            )
+            record = EndpointRecord(
+                container_id=wish.container_id,
+                interface=wish.ifname,
+                namespace_path=wish.netns,
+                mac=pods.mac_of(wish.container_id, wish.ifname),
+                mtu=self._link.mtu,
+                route_mtu=self._link.route_mtu,
+                ifindex=0,
+                state=state,
+            )
+            self._enter(record)
+            published = True
+            # Others may learn of it while it is being plugged in: its own node drops what comes early.
+            plugged, _ = await asyncio.gather(
+                self._endpoints.plug(record), self._store.put(self._key(state), encode(state))
+            )
+            self._endpoints.remember(plugged)
+            return _attached(plugged)
+        except BaseException:
+            if record is not None:
+                self._endpoints.unplug(record)
+                self._endpoints.forget(record)
+            if published and record is not None:
+                self._leave(record)
+                await self._withdraw(record.state)
+            self._pools.release(addresses)
+            await self._let_go(labels, host)
+            raise
+        finally:
+            self._ids.discard(number)
+
+    # ---- a pod goes ----------------------------------------------------------------------------
+
+    async def detach(self, wish: Detach) -> bool:
+        """RpcError(NOT_FOUND) when there is none."""
+        async with self._lock(pods.host_interface(wish.container_id, wish.ifname)):
+            record = self._endpoints.records.get((wish.container_id, wish.ifname))
+            if record is None:
+                raise RpcError(NOT_FOUND, f"{wish.ifname} of container {wish.container_id} is not attached")
+            await self._remove(record)
+            return True
+
+    async def _remove(self, record: EndpointRecord) -> None:
+        await asyncio.to_thread(pods.remove, record.state.host_interface)
+        self._endpoints.unplug(record)
+        self._endpoints.forget(record)
+        self._leave(record)
+        self._pools.release(self._endpoints.link(record).addresses)
+        await self._withdraw(record.state)
+        await self._let_go(Labels.parse(record.state.labels), record.state.host_interface)
+
+    # ---- a pod changes -------------------------------------------------------------------------
+
+    async def namespace_changed(self, name: str, labels: Mapping[str, str] | None) -> None:
+        """The labels of a namespace, which its pods' identities contain; None: it is gone."""
+        if labels is None:
+            self.namespaces.pop(name, None)
+            return
+        if self.namespaces.get(name) == labels:
+            return
+        self.namespaces[name] = labels
+        for record in list(self._endpoints.records.values()):
+            if record.state.namespace == name:
+                await self.pod_changed(name, record.state.pod)
+
+    def here(self, namespace: str, pod: str) -> EndpointRecord | None:
+        """The endpoint of a pod of this node."""
+        return next(
+            (
+                record
+                for record in self._endpoints.records.values()
+                if (record.state.namespace, record.state.pod) == (namespace, pod)
+            ),
+            None,
+        )
+
+    async def pod_changed(self, namespace: str, pod: str, value: bytes | None = None) -> None:
+        """The object of a pod has (perhaps) other labels or ports than when it was attached."""
+        if (record := self.here(namespace, pod)) is None:
+            return
+        async with self._lock(record.state.host_interface):
+            if (record := self.here(namespace, pod)) is None:
+                return
+            if value is None:
+                entry = await self._store.get(f"{PODS}{namespace}/{pod}")
+                if entry is None:
+                    return  # its container is about to go as well
+                value = entry.value
+            view = _read(value, PodView, f"Pod {namespace}/{pod}")
+            if record.state.uid and view.metadata.uid and view.metadata.uid != record.state.uid:
+                return  # another pod of this name, which has not been attached yet
+            labels = await self._labels(namespace, view)
+            kind, workload = view.workload
+            wanted = msgspec.structs.replace(
+                record.state,
+                workload_kind=kind,
+                workload=workload,
+                named_ports=view.named_ports,
+                labels=labels.texts(),
+            )
+            if wanted != record.state:
+                await self._become(record, wanted, labels)
+
+    async def _become(self, record: EndpointRecord, wanted: EndpointState, labels: Labels) -> None:
+        """From one identity (or set of ports) to another, on the fly."""
+        before = record.state
+        host = before.host_interface
+        wanted = msgspec.structs.replace(wanted, identity=await self._identities.acquire(labels, host))
+        after = msgspec.structs.replace(record, state=wanted)
+        self._control.endpoint_changed(self._key(wanted), wanted)
+        self._control.local_subject(wanted.identity, True)
+        self._control.settle()
+        self._endpoints.write(after)
+        self._endpoints.remember(after)
+        await self._store.put(self._key(wanted), encode(wanted))
+        self._control.local_subject(before.identity, False)
+        self._control.settle()
+        former = Labels.parse(before.labels)
+        if former != labels:
+            await self._let_go(former, host)
+            log.info("%s/%s: identity %d in place of %d", wanted.namespace, wanted.pod, wanted.identity,
+                     before.identity)  # fmt: skip
+
+    # ---- after a restart -----------------------------------------------------------------------
+
+    def begin(self, pools: AddressPools) -> None:
+        """Takes up the pods of before; nothing is written, for what they need is in the kernel."""
+        self._pools = pools
+        for record in self._endpoints.records.values():
+            self._pools.reserve(self._endpoints.link(record).addresses)
+            self._control.endpoint_changed(self._key(record.state), record.state)
+            self._control.local_subject(record.state.identity, True)
+
+    async def confirm_restored(self) -> None:
+        """Compares the pods of before with the shared state, once that can be reached."""
+        for record in list(self._endpoints.records.values()):
+            state = record.state
+            labels = Labels.parse(state.labels)
+            async with self._lock(state.host_interface):
+                identity = await self._identities.acquire(labels, state.host_interface)
+                if identity != state.identity:  # the shared state has been made anew
+                    await self._become(record, state, labels)
+                    continue
+                entry = await self._store.get(self._key(state))
+                if entry is None or entry.value != encode(state):
+                    await self._store.put(self._key(state), encode(state))
+        own = {self._key(record.state) for record in self._endpoints.records.values()}
+        for entry in (await self._store.list(f"{ENDPOINTS}{self._node}/")).entries:
+            if entry.key not in own:
+                await self._store.delete(entry.key)
+        await self._identities.prune()
+
+    async def retry(self) -> None:
+        """Tells the shared state what it could not be told when it happened."""
+        while self._unpublish:
+            key = next(iter(self._unpublish))
+            if not any(self._key(record.state) == key for record in self._endpoints.records.values()):
+                await self._store.delete(key)
+            self._unpublish.discard(key)
+
+    # ---- parts ---------------------------------------------------------------------------------
+
+    def _enter(self, record: EndpointRecord) -> None:
+        self._control.endpoint_changed(self._key(record.state), record.state)
+        self._control.local_subject(record.state.identity, True)
+        self._control.settle()
+
+    def _leave(self, record: EndpointRecord) -> None:
+        self._control.endpoint_changed(self._key(record.state), None)
+        self._control.local_subject(record.state.identity, False)
+        self._control.settle()
+
+    async def _withdraw(self, state: EndpointState) -> None:
+        key = self._key(state)
+        try:
+            await self._store.delete(key)
+        except StoreError as error:
+            log.warning("%s: %s; it will be deleted later", key, error)
+            self._unpublish.add(key)
+
+    async def _let_go(self, labels: Labels, user: str) -> None:
+        try:
+            await self._identities.release(labels, user)
+        except StoreError as error:
+            log.warning("an identity could not be given back: %s; the next start does it", error)
+
+    async def _pod(self, wish: Attach) -> PodView:
+        entry = await self._store.get(f"{PODS}{wish.namespace}/{wish.pod}")
+        if entry is None:
+            raise RpcError(NOT_FOUND, f"there is no Pod {wish.namespace}/{wish.pod}: create it first")
+        view = _read(entry.value, PodView, f"Pod {wish.namespace}/{wish.pod}")
+        if wish.uid and view.metadata.uid and view.metadata.uid != wish.uid:
+            raise RpcError(
+                NOT_FOUND,
+                f"Pod {wish.namespace}/{wish.pod} has uid {view.metadata.uid}, not {wish.uid}: it is another",
+            )
+        return view
+
+    async def _labels(self, namespace: str, view: PodView) -> Labels:
+        if namespace not in self.namespaces:
+            entry = await self._store.get(NAMESPACES + namespace)
+            if entry is not None:
+                found = _read(entry.value, NamespaceView, f"Namespace {namespace}")
+                self.namespaces[namespace] = found.metadata.labels
+        return self._filter.apply(
+            pod_labels(
+                view.metadata.labels,
+                namespace=namespace,
+                namespace_labels=self.namespaces.get(namespace),
+                service_account=view.spec.service_account_name or "default",
+                cluster=self._cluster,
+            )
+        )
+
+    def _next_id(self) -> int:
+        number = self._endpoints.next_id(self._ids)
+        self._ids.add(number)
+        return number
+
+    def _key(self, state: EndpointState) -> str:
+        return endpoint_key(self._node, state.id)
+
+    def _lock(self, host_interface: str) -> asyncio.Lock:
+        if len(self._busy) > 64 + 2 * len(self._endpoints.records):
+            self._busy = {name: lock for name, lock in self._busy.items() if lock.locked()}
+        return self._busy.setdefault(host_interface, asyncio.Lock())
+
+
+def _read(value: bytes, kind: type[V], title: str) -> V:
+    try:
+        return msgspec.json.decode(value, type=kind)
+    except msgspec.DecodeError as error:
+        raise RpcError(INVALID, f"{title}: {error}") from error
+
+
+def _attached(record: EndpointRecord) -> Attached:
+    state = record.state
+    return Attached(
+        addresses=[
+            AttachedAddress(text, 128, pods.IPV6_GATEWAY)
+            if ":" in text
+            else AttachedAddress(text, 32, pods.IPV4_GATEWAY)
+            for text in state.addresses
+        ],
+        mac=record.mac,
+        mtu=record.mtu,
+        host_interface=state.host_interface,
+        identity=state.identity,
+        endpoint_id=state.id,
+    )

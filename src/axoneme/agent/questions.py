@@ -1,0 +1,234 @@
+"""What the agent is asked: why a verdict is as it is, and what it knows of pods, identities, addresses."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import Literal
+
+import msgspec
+
+from axoneme.agent.control import Control
+from axoneme.agent.endpoints import EndpointTable
+from axoneme.identity.addressbook import Address, Flag
+from axoneme.identity.numbers import Reserved
+from axoneme.model.labels import Labels
+from axoneme.model.policy import Direction, Protocol
+from axoneme.policy.explain import Explanation, PolicyPart, RulePart, why
+from axoneme.policy.lookup import Outcome
+from axoneme.policy.table import Verdict
+from axoneme.rpc import INVALID, NOT_FOUND, RpcError
+
+
+class Peer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One of the two."""
+
+    identity: int | None = None
+    address: str = ""
+
+
+class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The parameters of ``policy.evaluate``.
+
+    ``subject`` is a pod of this node (namespace/pod); ``port`` the destination's, or the ICMP type.
+    """
+
+    direction: Literal["ingress", "egress"]
+    subject: str
+    peer: Peer
+    protocol: str = "TCP"
+    port: int = 0
+
+
+class Rule(msgspec.Struct, frozen=True):
+    kind: str
+    namespace: str
+    name: str
+    rule: str
+
+
+class Party(msgspec.Struct, frozen=True):
+    identity: int
+    labels: list[str]
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """``verdict``: ``allowed``, ``denied`` by a rule, or ``denied by default``.
+
+    ``enforced`` says whether policies select the subject in this direction; ``rules`` are those that
+    decide; ``steps`` the way to the verdict, in words.
+    """
+
+    verdict: str
+    allowed: bool
+    enforced: bool
+    rules: list[Rule]
+    subject: Party
+    peer: Party
+    steps: list[str]
+
+
+class IdentityLine(msgspec.Struct, frozen=True):
+    identity: int
+    labels: list[str]
+
+
+class AddressLine(msgspec.Struct, frozen=True):
+    prefix: str
+    identity: int
+    node: str
+    flags: list[str]
+
+
+class PolicyLine(msgspec.Struct, frozen=True):
+    """One entry of the kernel's table."""
+
+    subject: int
+    direction: str
+    peer: int
+    protocol: int
+    port: int
+    prefix_length: int
+    verdict: str
+    rules: list[str]
+
+
+class Questions:
+    """Answers from the compiled tables, without touching the kernel."""
+
+    def __init__(self, control: Control, endpoints: EndpointTable, families: tuple[int, ...]) -> None:
+        self._control = control
+        self._endpoints = endpoints
+        self._families = families
+
+    async def evaluate(self, question: Question) -> Answer:
+        """RpcError: NOT_FOUND for a pod that is not here, INVALID for what makes no sense."""
+        try:
+            protocol = Protocol[question.protocol.upper()]
+        except KeyError:
+            known = ", ".join(p.name for p in Protocol if p is not Protocol.ANY)
+            raise RpcError(INVALID, f"protocol {question.protocol!r}: expected one of {known}") from None
+        if not 0 <= question.port <= 65535:
+            raise RpcError(INVALID, f"port {question.port}: expected 0 to 65535")
+        subject = self._pod(question.subject)
+        peer = self._peer(question.peer)
+        direction = Direction[question.direction.upper()]
+        found = why(self._control.engine, subject, direction, peer, int(protocol), question.port)
+        return Answer(
+            verdict=found.decision.outcome.value,
+            allowed=found.decision.allowed,
+            enforced=found.enforced,
+            rules=[Rule(ref.kind, ref.namespace, ref.name, ref.rule) for ref in found.refs],
+            subject=Party(subject, _texts(found.subject_labels)),
+            peer=Party(peer, _texts(found.peer_labels)),
+            steps=list(_steps(found, question)),
+        )
+
+    def _pod(self, name: str) -> int:
+        namespace, _, pod = name.partition("/")
+        for record in self._endpoints.records.values():
+            if (record.state.namespace, record.state.pod) == (namespace, pod):
+                return record.state.identity
+        raise RpcError(NOT_FOUND, f"there is no pod {name} on this node")
+
+    def _peer(self, peer: Peer) -> int:
+        if (peer.identity is None) == (not peer.address):
+            raise RpcError(INVALID, "peer: give an identity or an address")
+        if peer.identity is not None:
+            return peer.identity
+        try:
+            return self.identity_of(ip_address(peer.address))
+        except ValueError as error:
+            raise RpcError(INVALID, f"peer.address: {error}") from error
+
+    def identity_of(self, address: Address) -> int:
+        """As the datapath finds it."""
+        for record in self._endpoints.records.values():
+            if str(address) in record.state.addresses:
+                return record.state.identity
+        if found := self._control.book.lookup(address):
+            return found.identity
+        if len(self._families) == 1:
+            return Reserved.WORLD
+        return Reserved.WORLD_IPV4 if address.version == 4 else Reserved.WORLD_IPV6
+
+    def identities(self) -> list[IdentityLine]:
+        return [
+            IdentityLine(number, labels.texts())
+            for number, labels in sorted(self._control.identities.items())
+        ]
+
+    def addresses(self) -> list[AddressLine]:
+        return [
+            AddressLine(
+                str(prefix),
+                record.identity,
+                str(record.node or ""),
+                [str(flag.name).lower() for flag in Flag if flag and flag in record.flags],
+            )
+            for prefix, record in sorted(self._control.book.table.items(), key=lambda item: str(item[0]))
+        ]
+
+    def policies(self) -> list[PolicyLine]:
+        return [
+            PolicyLine(
+                key.subject,
+                Direction(key.direction).name.lower(),
+                key.peer,
+                key.protocol,
+                key.port,
+                key.prefix_length,
+                Verdict(value.verdict).name.lower(),
+                [str(ref) for ref in self._control.engine.rules(value.rule)],
+            )
+            for key, value in dict(self._control.engine.table).items()
+        ]
+
+
+def _texts(labels: Labels) -> list[str]:
+    return labels.texts()
+
+
+def _steps(found: Explanation, question: Question) -> list[str]:
+    """From the policies that select the subject to the rule that decides."""
+    what = f"{question.port}/{question.protocol.upper()}" if question.port else question.protocol.upper()
+    steps: list[str] = []
+    if not found.subject_known:
+        steps.append("the node does not know the subject's identity yet, so nothing may pass")
+    if not found.peer_known:
+        steps.append("the node does not know the peer's identity; only rules for every peer can apply")
+    concerned = [part for part in found.policies if part.default_deny or part.rules]
+    if not concerned:
+        steps.append(f"no policy selects {question.subject} for {question.direction}: everything passes")
+    for part in concerned:
+        steps += _policy_steps(part, question.direction, what)
+    if concerned and not found.enforced:
+        steps.append(f"none of them denies {question.direction} by default: what no rule names passes")
+    match found.decision.outcome:
+        case Outcome.DENIED:
+            steps.append("a deny rule applies, and wins over every allow")
+        case Outcome.DEFAULT_DENIED:
+            steps.append(f"no rule allows {what} with this peer")
+        case Outcome.ALLOWED if not found.refs and found.enforced:
+            steps.append("a node always reaches its own pods")
+        case _:
+            pass
+    return steps
+
+
+def _policy_steps(part: PolicyPart, direction: str, what: str) -> list[str]:
+    closes = f" and denies {direction} by default" if part.default_deny else ""
+    lines = [f"{part.ref} selects the subject by {part.selector or 'everything'}{closes}"]
+    lines += [f"  {_rule_step(rule, what)}" for rule in part.rules]
+    if not part.rules:
+        lines.append(f"  it has no rule for {direction}")
+    return lines
+
+
+def _rule_step(rule: RulePart, what: str) -> str:
+    verb = "denies" if rule.deny else "allows"
+    where = rule.ref.rule or "a rule"
+    if rule.applies:
+        return f"{where} {verb} it: the peer matches {rule.peer}, and the rule covers {what}"
+    if rule.missed_by_port:
+        return f"{where} does not apply: the peer matches {rule.peer}, but the rule does not cover {what}"
+    return f"{where} does not apply: it does not select the peer"
