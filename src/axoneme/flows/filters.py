@@ -195,7 +195,11 @@ class _Compiler:
             for side in sides:
                 address = words(records, side)
                 high, low = address[:, 0], address[:, 1]
-                found.extend((high & mask[0] == net[0]) & (low & mask[1] == net[1]) for net, mask in ranges)
+                for net, mask, but in ranges:
+                    inside = (high & mask[0] == net[0]) & (low & mask[1] == net[1])
+                    if but is not None:
+                        inside &= (high != but[0]) | (low & _MAPPED_MASK != but[1])
+                    found.append(inside)
             return _either(found)
 
         return condition
@@ -274,16 +278,29 @@ def _times(since: int | None, until: int | None) -> Condition | None:
     return lambda records: (records["wall"] >= first) & (records["wall"] <= last)
 
 
-def _range(field: str, value: str) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
-    """Network and mask of a prefix, as words."""
+Words = npt.NDArray[np.uint64]
+
+
+def _words(value: int) -> Words:
+    return np.frombuffer(value.to_bytes(16, "big"), np.uint64)
+
+
+#: Where records keep IPv4 addresses: ``::ffff:0:0/96`` (RFC 4291, section 2.5.5.2).
+_MAPPED = 0xFFFF << 32
+_MAPPED_MASK = _words(0xFFFFFFFF << 32)[1]
+
+
+def _range(field: str, value: str) -> tuple[Words, Words, Words | None]:
+    """Network and mask of a prefix; and what to leave out of one that holds IPv4's place by accident."""
     try:
         network = ipaddress.ip_network(value, strict=False)
         address = address_bytes(str(network.network_address))
     except ValueError:
         raise FilterError(field, value, "an IP address or prefix") from None
     bits = network.prefixlen + (96 if network.version == 4 else 0)
-    mask = ((1 << 128) - (1 << 128 - bits)).to_bytes(16, "big")
-    return np.frombuffer(address, np.uint64), np.frombuffer(mask, np.uint64)
+    mask = (1 << 128) - (1 << 128 - bits)
+    wide = network.version == 6 and bits < 96 and _MAPPED & mask == int(network.network_address)
+    return np.frombuffer(address, np.uint64), _words(mask), _words(_MAPPED) if wide else None
 
 
 def _pod(field: str, value: str) -> tuple[str | None, str]:

@@ -87,7 +87,7 @@ class _Scope:
 
 def _directions(spec: Fields) -> frozenset[Direction]:
     """Absent or empty types are Ingress, and Egress if there is an ``egress`` section, be it empty."""
-    types = frozenset(_TYPES[item.one_of(_TYPES)] for item in spec.items("policyTypes"))
+    types = frozenset(_TYPES[item.one_of(_TYPES)] for item in spec.stated_items("policyTypes"))
     if types:
         return types
     return frozenset({Direction.INGRESS} | ({Direction.EGRESS} if spec.stated("egress") else set()))
@@ -100,12 +100,12 @@ def _rules(spec: Fields, direction: Direction, scope: _Scope) -> list[Rule]:
 
 def _rule(place: Place, direction: Direction, peers_field: str, scope: _Scope) -> Rule:
     fields = place.fields((peers_field, "ports"))
-    peers = fields.stated(peers_field)
-    ports = fields.stated("ports")
+    peers = tuple(_peer(item, scope) for item in fields.stated_items(peers_field))
+    ports = tuple(dict.fromkeys(_port(item) for item in fields.stated_items("ports")))
     return Rule(
         direction,
-        tuple(_peer(item, scope) for item in (peers.items() if peers else ())) or (AnyPeer(),),
-        tuple(dict.fromkeys(_port(item) for item in (ports.items() if ports else ()))) or ALL_PORTS,
+        peers or (AnyPeer(),),
+        ports or ALL_PORTS,
         path=place.path,
     )
 
@@ -135,7 +135,7 @@ def _block(place: Place) -> CIDRPeer:
     fields = place.fields(("cidr", "except"))
     cidr = checks.network(fields.need("cidr"))
     excepts = []
-    for item in fields.items("except"):
+    for item in fields.stated_items("except"):
         except_ = checks.network(item)
         if not checks.inside(except_, cidr) or except_ == cidr:
             item.refuse(f"an except must be a smaller range inside {cidr}")
@@ -148,9 +148,10 @@ def _block(place: Place) -> CIDRPeer:
 
 def _port(place: Place) -> Port:
     fields = place.fields(("port", "endPort", "protocol"))
-    protocol = _PROTOCOLS[fields.one_of("protocol", _PROTOCOLS, "TCP")]
+    stated = fields.stated("protocol")
+    protocol = _PROTOCOLS[stated.one_of(_PROTOCOLS)] if stated else Protocol.TCP
     port = fields.stated("port")
-    end = fields.get("endPort")
+    end = fields.stated("endPort")
     if port is None:
         if end is not None:
             end.refuse("endPort needs a port where the range begins")
@@ -158,6 +159,8 @@ def _port(place: Place) -> Port:
     if isinstance(port.value, str):
         if port.value.isdecimal():
             port.refuse(f"a port's number is written without quotes: {port.value}")
+        if end is not None:
+            checks.port_number(end)  # without effect: a range cannot begin at a name
         return NamedPort(protocol, checks.port_name(port))
     first = checks.port_number(port)
     return PortRange(protocol, first, first if end is None else end.number(first, checks.LAST_PORT))

@@ -163,6 +163,11 @@ class Fields:
         place = self.get(name)
         return [] if place is None else place.items()
 
+    def stated_items(self, name: str) -> list[Place]:
+        """The same, but a null is refused: see `stated`."""
+        place = self.stated(name)
+        return [] if place is None else place.items()
+
     def text(self, name: str, default: str = "") -> str:
         place = self.get(name)
         return default if place is None else place.text()
@@ -189,7 +194,7 @@ class Fields:
 def show(value: object) -> str:
     """A value, short enough for a message."""
     if isinstance(value, Mapping):
-        keys = ", ".join(str(key) for key in list(value)[:4])
+        keys = ", ".join(key if isinstance(key, str) else show(key) for key in list(value)[:4])
         return f"a mapping with {_short(keys)}" if keys else "an empty mapping"
     if isinstance(value, list | tuple):
         return f"a list of {len(value)}" if value else "an empty list"
@@ -216,6 +221,9 @@ def _nearest(name: object, known: Collection[str]) -> str:
     """A hint at the known name that was probably meant."""
     from difflib import get_close_matches
 
+    if not isinstance(name, str) or not name:
+        return ""
     names = {each.lower(): each for each in known}
-    found = get_close_matches(name.lower(), names, 1) if isinstance(name, str) else []
+    begun = [each for each in names if len(name) > 2 and each.startswith(name.lower())]
+    found = begun[:1] if len(begun) == 1 else get_close_matches(name.lower(), names, 1)
     return f" (is it {names[found[0]]}?)" if found else ""

@@ -169,6 +169,7 @@ class Policy:
     default_deny: frozenset[Direction] = field(default_factory=frozenset)
     labels: tuple[str, ...] = ()
     description: str = ""
+    log: str = ""  # what the author wants to read beside each verdict
 
 
 @dataclass(frozen=True, slots=True)

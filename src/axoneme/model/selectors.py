@@ -7,7 +7,6 @@ name a source (``k8s:app``, ``reserved:host``); a key without one means labels o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 from axoneme.model import checks
 from axoneme.model.labels import ANY, K8S, NAMESPACE_LABELS, RESERVED, Operator, Requirement
@@ -39,10 +38,7 @@ _FIELDS = ("matchLabels", "matchExpressions")
 
 def kubernetes(place: Place, *, source: str = K8S, key_prefix: str = "") -> tuple[Requirement, ...]:
     """A selector over labels of one kind of object, which stand under ``source`` as prefix and key."""
-    return tuple(
-        replace(requirement, source=source, key=key_prefix + requirement.key)
-        for requirement in _requirements(place, lambda key: (source, checks.label_key(key)))
-    )
+    return tuple(_requirements(place, lambda key: (source, key_prefix + checks.label_key(key))))
 
 
 def cilium(place: Place) -> tuple[Requirement, ...]:
@@ -52,10 +48,10 @@ def cilium(place: Place) -> tuple[Requirement, ...]:
 
 def _requirements(place: Place, read_key: KeyReader) -> Iterator[Requirement]:
     fields = place.fields(_FIELDS)
-    if (match_labels := fields.get("matchLabels")) is not None:
-        for key, value in match_labels.fields().entries():
-            yield Requirement(*read_key(key), Operator.IN, (checks.label_value(value),))
-    for item in fields.items("matchExpressions"):
+    match_labels = fields.stated("matchLabels")
+    for key, value in match_labels.fields().entries() if match_labels else ():
+        yield Requirement(*read_key(key), Operator.IN, (checks.label_value(value),))
+    for item in fields.stated_items("matchExpressions"):
         yield _expression(item, read_key)
 
 
@@ -91,6 +87,11 @@ def _sourced_key(place: Place) -> tuple[str, str]:
     return source, key
 
 
-def about(requirements: tuple[Requirement, ...], *keys: str) -> tuple[Requirement, ...]:
-    """Those on one of ``keys``, as Kubernetes labels."""
-    return tuple(r for r in requirements if r.source in (ANY, K8S) and r.key in keys)
+def about(requirements: tuple[Requirement, ...], key: str) -> tuple[Requirement, ...]:
+    """Those on the Kubernetes label ``key``."""
+    return tuple(r for r in requirements if r.source in (ANY, K8S) and r.key == key)
+
+
+def positive(requirement: Requirement) -> bool:
+    """Whether it asks for something to be there."""
+    return requirement.operator in (Operator.IN, Operator.EXISTS)

@@ -7,7 +7,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from axoneme.rpc import NOT_FOUND, NoParams, RpcError, Server
-from axoneme.sandbox import podlogs
+from axoneme.sandbox import logs
 from axoneme.sandbox.cluster import Cluster
 from axoneme.sandbox.kubelet.kubelet import Kubelet
 from axoneme.sandbox.kubelet.worker import PodWorker
@@ -41,7 +41,7 @@ class Desk:
         server = Server(self._layout.supervisor_socket)
         server.method("status", NoParams, self.status)
         server.method("pod.exec", PodName, self.exec_target)
-        server.stream("pod.logs", LogsWish, self.logs)
+        server.stream("pod.logs", LogsWish, self.read_log)
         await server.serve(ready)
 
     async def status(self, _: NoParams) -> SandboxReport:
@@ -77,11 +77,11 @@ class Desk:
         worker = self._worker(wish.namespace, wish.pod)
         return worker.exec_target(wish.container)
 
-    async def logs(self, wish: LogsWish) -> AsyncIterator[str]:
+    async def read_log(self, wish: LogsWish) -> AsyncIterator[str]:
         """A container's log as text, in pieces."""
         worker = self._worker(wish.namespace, wish.pod)
         container = worker.container(wish.container).name
-        async for piece in podlogs.read(worker.files.log(container), wish.tail, wish.follow):
+        async for piece in logs.read(worker.files.log(container), wish.tail, wish.follow):
             yield piece
 
     def _worker(self, namespace: str, name: str) -> PodWorker:

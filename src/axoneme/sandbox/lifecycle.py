@@ -156,11 +156,11 @@ def status(name: str) -> SandboxReport:
 def _make(plan: Plan, layout: Layout, progress: Progress) -> None:
     ROOT.mkdir(mode=0o755, parents=True, exist_ok=True)
     try:
-        layout.directory.mkdir(mode=0o755)
+        layout.directory.mkdir(mode=0o700)
     except FileExistsError:
         raise SandboxError(f"sandbox {plan.name} is just being made by someone else") from None
     try:
-        kernel.mount("axoneme", str(layout.directory), "tmpfs", kernel.MS_NOSUID, "mode=0755")
+        kernel.mount("axoneme", str(layout.directory), "tmpfs", kernel.MS_NOSUID, "mode=0700")
         kernel.mount("none", str(layout.directory), flags=kernel.MS_PRIVATE)
         for directory in (layout.logs, layout.namespaces, layout.pods, layout.nodes):
             directory.mkdir()

@@ -31,8 +31,9 @@ ENDPOINT_SYSCTLS: Final[Mapping[str, str]] = {
     "ipv6/conf/all/accept_dad": "0",
     "ipv6/conf/default/accept_dad": "0",
     "ipv6/conf/default/accept_ra": "0",
-    # As container runtimes set it: no port is privileged inside a pod.
+    # As container runtimes set them: inside a pod no port is privileged, and everybody may ping.
     "ipv4/ip_unprivileged_port_start": "0",
+    "ipv4/ping_group_range": "0 2147483647",
 }
 
 #: What a node, or any router, needs besides.

@@ -10,7 +10,8 @@ import asyncio
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -42,6 +43,30 @@ class ProcessId(msgspec.Struct, frozen=True):
             return False
 
 
+class Watched:
+    """Which processes somebody waits for. A process may end before it is known which it is: while one is
+    announced, any could be that."""
+
+    def __init__(self) -> None:
+        self.pids: set[int] = set()
+        self._announced = 0
+
+    @contextmanager
+    def announced(self) -> Iterator[None]:
+        """A process is about to be started, and will be a `Process` at the end of the context."""
+        self._announced += 1
+        try:
+            yield
+        finally:
+            self._announced -= 1
+
+    def __contains__(self, pid: int) -> bool:
+        return self._announced > 0 or pid in self.pids
+
+
+watched = Watched()
+
+
 class Process:
     """A process of ours: awaited through a pidfd, so also one that another process has started."""
 
@@ -54,6 +79,7 @@ class Process:
         if ProcessId.of(identity.pid) != identity:
             os.close(self._pidfd)
             raise ProcessLookupError(f"process {identity.pid} is another one now")
+        watched.pids.add(identity.pid)
         self._loop.add_reader(self._pidfd, self._collect)
 
     async def wait(self) -> int | None:
@@ -94,6 +120,7 @@ class Process:
 
     def close(self) -> None:
         """Forgets the process, which may live on."""
+        watched.pids.discard(self.identity.pid)
         self._loop.remove_reader(self._pidfd)
         os.close(self._pidfd)
 
@@ -104,6 +131,7 @@ class Process:
             self._end.set_result(os.waitstatus_to_exitcode(status))
         except ChildProcessError:
             self._end.set_result(None)
+        watched.pids.discard(self.identity.pid)
 
 
 def spawn(

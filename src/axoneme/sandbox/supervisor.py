@@ -16,7 +16,7 @@ import logging
 import sys
 
 from axoneme.model.state import NODES, NodeState, decode
-from axoneme.sandbox import admission, cgroups, clock, kernel, planfile, underlay
+from axoneme.sandbox import admission, cgroups, clock, kernel, logs, planfile, underlay
 from axoneme.sandbox.cluster import Cluster
 from axoneme.sandbox.daemons import Daemon, DaemonSpec
 from axoneme.sandbox.desk import Desk
@@ -28,15 +28,16 @@ from axoneme.sandbox.kubelet.worker import NodeContext
 from axoneme.sandbox.layout import OUTSIDE, Layout
 from axoneme.sandbox.nodes import VirtualNode
 from axoneme.sandbox.plan import WORLD_PORTS, Plan
+from axoneme.sandbox.reaper import bury_orphans
 from axoneme.sandbox.workloads.controller import WorkloadController
 from axoneme.sources.follow import Sync, follow
 from axoneme.sources.sqlite import SqliteStore
 from axoneme.sources.store import Store
 
-log = logging.getLogger(__name__)
-
 #: The namespace of objects that name none.
 DEFAULT_NAMESPACE = "default"
+#: Seconds between two looks at the sizes of logs.
+_LOG_ROUND = 10.0
 
 
 def run(name: str) -> None:
@@ -79,6 +80,7 @@ async def supervise(plan: Plan, layout: Layout) -> None:
         ]
         desk = Desk(plan, layout, cluster, nodes, kubelets)
         async with asyncio.TaskGroup() as group:
+            group.create_task(bury_orphans())
             for node in nodes:
                 group.create_task(node.run())
             group.create_task(_echo_server(layout, groups, echoes).run())
@@ -90,6 +92,7 @@ async def supervise(plan: Plan, layout: Layout) -> None:
             group.create_task(cluster.run())
             group.create_task(_play_world(plan, layout, echoes))
             group.create_task(_route_pods(store, layout))
+            group.create_task(_bound_logs(layout))
             group.create_task(desk.serve(ready=gc.freeze))
     finally:
         await store.close()
@@ -135,6 +138,13 @@ async def _route_pods(store: Store, layout: Layout) -> None:
         if new := wanted - known:
             await asyncio.to_thread(underlay.route_pods, layout, sorted(new))
             known |= new
+
+
+async def _bound_logs(layout: Layout) -> None:
+    while True:
+        await asyncio.sleep(_LOG_ROUND)
+        for log in layout.logs.glob("*.log"):
+            logs.bound(log)
 
 
 def _routes(state: NodeState) -> set[tuple[str, str]]:

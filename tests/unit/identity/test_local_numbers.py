@@ -28,7 +28,8 @@ def test_what_the_kernel_holds_stays_as_it_is_after_a_restart() -> None:
     del held[PREFIXES[1]]
     after = LocalNumbers(held)
     assert {prefix: after.acquire(prefix) for prefix in held} == held
-    assert after.acquire(PREFIXES[5]) not in held.values()
+    # The number in the gap may still be written somewhere.
+    assert after.acquire(PREFIXES[5]) > max(held.values())
 
 
 def test_a_number_given_back_is_given_out_again_last() -> None:

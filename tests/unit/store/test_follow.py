@@ -91,8 +91,9 @@ async def test_a_lost_connection_goes_on_where_it_was() -> None:
 async def test_pauses_double_and_begin_anew_after_a_success() -> None:
     pauses: list[float] = []
     gone = [Unavailable("gone")] * 9
-    await run(Scripted(*gone, Listing([], 5), Unavailable("gone"), [put("n/a", 6)]), pauses)
-    assert pauses == [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 0.05]
+    again: list[Step] = [Unavailable("gone"), Unavailable("gone"), [put("n/a", 6)], Unavailable("gone")]
+    await run(Scripted(*gone, Listing([], 5), *again), pauses)
+    assert pauses == [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 0.05, 0.1, 0.05]
 
 
 async def test_a_store_that_lost_its_newest_revisions_is_taken_as_it_is() -> None:

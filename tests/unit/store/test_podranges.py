@@ -65,6 +65,11 @@ async def test_a_range_outside_the_pools_of_now_is_not_used_again(store: Store) 
     assert texts(await claim(store, "one", [FOUR])) == ["10.244.0.0/24"]
 
 
+async def test_a_node_whose_ranges_shall_have_another_length_gets_a_new_one(store: Store) -> None:
+    await claim(store, "one", [FOUR])
+    assert texts(await claim(store, "one", [(FOUR[0], 20)])) == ["10.244.16.0/20"]
+
+
 async def test_a_pool_that_a_larger_range_covers_is_exhausted(store: Store) -> None:
     await claim(store, "one", [(ip_network("10.0.0.0/8"), 8)])
     with pytest.raises(PodRangesExhausted):

@@ -151,6 +151,65 @@ async def test_a_lock_that_is_never_released_is_an_error_that_names_the_file(pat
         await store.put("a", b"")
 
 
+# ---- who is woken ------------------------------------------------------------------------------
+
+
+async def settle(reader: SqliteStore, writer: SqliteStore) -> None:
+    """Until all wake-ups so far have been heard."""
+    revision = await writer.put("settle", b"")
+    async with asyncio.timeout(PATIENCE):
+        while reader._watchers._seen != revision:
+            await asyncio.sleep(0)
+
+
+async def test_a_watcher_that_has_not_looked_yet_is_not_moved_on(path: Path) -> None:
+    async with opened(path) as reader, opened(path) as writer:
+        await writer.put("n/missed", b"")
+        with reader._watchers.watcher("n/", 0) as late:
+            await settle(reader, writer)
+            late._event.clear()
+            await settle(reader, writer)
+            assert late.after == 0
+
+
+async def test_a_watcher_that_was_woken_is_not_moved_on_before_it_looks(path: Path) -> None:
+    async with opened(path) as reader, opened(path) as writer:
+        start = await writer.put("start", b"")
+        with reader._watchers.watcher("n/", start) as watcher:
+            await settle(reader, writer)
+            # It looks, finds nothing, and waits.
+            watcher._event.clear()
+            watcher.after = await writer.put("before", b"")
+            await settle(reader, writer)
+            await settle(reader, writer)
+            quiet = watcher.after
+            assert quiet > start + 2
+            await writer.put("n/a", b"")
+            await settle(reader, writer)
+            await settle(reader, writer)
+            assert watcher.awake
+            assert watcher.after == quiet
+
+
+async def test_a_watcher_is_woken_by_what_was_forgotten_meanwhile(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = SqliteStore(path, keep=10)
+    async with opened(path) as reader:
+        start = await writer.put("start", b"")
+        with reader._watchers.watcher("n/", start) as watcher:
+            await settle(reader, writer)
+            watcher._event.clear()
+            with monkeypatch.context() as context:
+                context.setattr(Bell, "ring", lambda _: None)
+                await writer.put("n/a", b"")
+                for _ in range(200):
+                    await writer.put("m", b"")
+            await settle(reader, writer)
+            assert watcher.awake
+    await writer.close()
+
+
 # ---- leases and clocks -------------------------------------------------------------------------
 
 

@@ -11,12 +11,10 @@ from typing import Final, Protocol
 from axoneme.sandbox import launch
 from axoneme.sandbox.kubelet.programs import Program
 from axoneme.sandbox.launch import Enclosure
-from axoneme.sandbox.processes import Process, ProcessId
+from axoneme.sandbox.processes import Process, ProcessId, watched
 
 #: How a container ends that was told to, and of which no process can tell.
 _KILLED: Final = 137
-#: Bytes of a container's log; as many again are kept of what came before.
-LOG_LIMIT: Final = 1 << 20
 
 
 class Run(Protocol):
@@ -81,6 +79,15 @@ async def start(program: Program, enclosure: Enclosure, log: Path) -> ProcessRun
 
     What it writes is appended to `log` by itself, so that it lives on when the supervisor does not.
     """
+    with watched.announced():
+        pid = await _launch(program, enclosure, log)
+        try:
+            return ProcessRun(Process(ProcessId.of(pid)))
+        except ProcessLookupError as failure:
+            raise OSError(f"process {pid} ended before it could be watched") from failure
+
+
+async def _launch(program: Program, enclosure: Enclosure, log: Path) -> int:
     report, theirs = os.pipe2(os.O_CLOEXEC)
     try:
         with log.open("ab") as output:
@@ -99,11 +106,7 @@ async def start(program: Program, enclosure: Enclosure, log: Path) -> ProcessRun
         os.close(report)
     # It ends as soon as it has reported.
     await asyncio.to_thread(launcher.wait)
-    pid = launch.parse_report(said)
-    try:
-        return ProcessRun(Process(ProcessId.of(pid)))
-    except ProcessLookupError as failure:
-        raise OSError(f"process {pid} ended before it could be watched") from failure
+    return launch.parse_report(said)
 
 
 async def _read_to_end(descriptor: int) -> bytes:
@@ -125,19 +128,3 @@ async def _read_to_end(descriptor: int) -> bytes:
             said += part
     finally:
         loop.remove_reader(descriptor)
-
-
-def bound_log(log: Path) -> None:
-    """Moves a log that has grown too long aside, to ``.1``; whoever writes to it writes on.
-
-    It is copied and cut, not renamed: the container holds the file open, for appending.
-    """
-    try:
-        if log.stat().st_size < LOG_LIMIT:
-            return
-        with log.open("rb") as content:
-            content.seek(-LOG_LIMIT, os.SEEK_END)
-            log.with_suffix(".log.1").write_bytes(content.read())
-        os.truncate(log, 0)
-    except FileNotFoundError:
-        return

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from axoneme.sandbox import cgroups, netns
+from axoneme.sandbox import cgroups, logs, netns
 from axoneme.sandbox.cluster import ObjectChange, Stored
 from axoneme.sandbox.kubelet import network
-from axoneme.sandbox.kubelet.containers import bound_log
 from axoneme.sandbox.kubelet.records import PodFiles, PodRecord, pods_of
 from axoneme.sandbox.kubelet.worker import NodeContext, PodWorker
 from axoneme.sandbox.objects import ObjectKey, Pod
@@ -98,7 +97,7 @@ class Kubelet:
             await asyncio.sleep(_LOG_ROUND)
             for worker in list(self._workers.values()):
                 for container in worker.pod.spec.containers:
-                    bound_log(worker.files.log(container.name))
+                    logs.bound(worker.files.log(container.name))
 
     async def _clear_leftovers(self) -> None:
         """Ends pods of this node that an earlier supervisor left and that exist no more."""

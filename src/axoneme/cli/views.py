@@ -1,0 +1,234 @@
+"""What the columns of a listing read of each kind of object.
+
+Field names are those of the Kubernetes API. Everything has a default: an object is listed, whatever it lacks.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+
+from axoneme.sandbox.objects import LabelSelector, Metadata, ServicePort, read
+from axoneme.sandbox.statuses import Condition, ContainerState, NodeAddress, NodeInfo, PodIP
+
+T = TypeVar("T")
+
+
+class _Part(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    pass
+
+
+class Any(_Part, frozen=True):
+    metadata: Metadata = Metadata()
+
+
+# ---- pods ------------------------------------------------------------------------------------------
+
+
+class Container(_Part, frozen=True):
+    name: str = ""
+    image: str = ""
+
+
+class ContainerStatus(_Part, frozen=True):
+    name: str = ""
+    ready: bool = False
+    restart_count: int = 0
+    state: ContainerState = ContainerState()
+    last_state: ContainerState = ContainerState()
+
+
+class PodSpec(_Part, frozen=True):
+    node_name: str = ""
+    containers: tuple[Container, ...] = ()
+    init_containers: tuple[Container, ...] = ()
+
+
+class PodStatus(_Part, frozen=True):
+    phase: str = ""
+    reason: str = ""
+    pod_ip: str = msgspec.field(default="", name="podIP")
+    pod_ips: tuple[PodIP, ...] = msgspec.field(default=(), name="podIPs")
+    conditions: tuple[Condition, ...] = ()
+    init_container_statuses: tuple[ContainerStatus, ...] = ()
+    container_statuses: tuple[ContainerStatus, ...] = ()
+
+
+class Pod(_Part, frozen=True):
+    metadata: Metadata = Metadata()
+    spec: PodSpec = PodSpec()
+    status: PodStatus = PodStatus()
+
+    @property
+    def state(self) -> str:
+        """One word for how it is, as kubectl finds it."""
+        status = self.status
+        word = status.reason or status.phase or "Pending"
+        for number, each in enumerate(status.init_container_statuses):
+            ended = each.state.terminated
+            if ended is not None and ended.exit_code == 0 or each.state.running and each.ready:
+                continue
+            if ended is not None:
+                return f"Init:{ended.reason or f'ExitCode:{ended.exit_code}'}"
+            waiting = each.state.waiting
+            if waiting is not None and waiting.reason not in {"", "PodInitializing"}:
+                return f"Init:{waiting.reason}"
+            word = f"Init:{number}/{len(status.init_container_statuses)}"
+            break
+        for each in status.container_statuses:
+            if each.state.waiting is not None and each.state.waiting.reason and not word.startswith("Init:"):
+                word = each.state.waiting.reason
+            elif each.state.terminated is not None:
+                word = each.state.terminated.reason or f"ExitCode:{each.state.terminated.exit_code}"
+        return "Terminating" if self.metadata.deletion_timestamp else word
+
+    @property
+    def ready(self) -> tuple[int, int]:
+        """Containers that are ready, and all."""
+        statuses = self.status.container_statuses
+        return sum(each.ready for each in statuses), len(self.spec.containers)
+
+    @property
+    def restarts(self) -> int:
+        return sum(each.restart_count for each in self.status.container_statuses)
+
+    @property
+    def addresses(self) -> list[str]:
+        return [each.ip for each in self.status.pod_ips] or ([self.status.pod_ip] if self.status.pod_ip else [])
+
+
+# ---- workloads ---------------------------------------------------------------------------------------
+
+
+class PodTemplate(_Part, frozen=True):
+    spec: PodSpec = PodSpec()
+
+
+class WorkloadSpec(_Part, frozen=True):
+    replicas: int = 1
+    completions: int | None = None
+    parallelism: int = 1
+    selector: LabelSelector = LabelSelector()
+    template: PodTemplate = PodTemplate()
+
+
+class WorkloadStatus(_Part, frozen=True):
+    replicas: int = 0
+    ready_replicas: int = 0
+    updated_replicas: int = 0
+    available_replicas: int = 0
+    desired_number_scheduled: int = 0
+    current_number_scheduled: int = 0
+    updated_number_scheduled: int = 0
+    number_ready: int = 0
+    number_available: int = 0
+    active: int = 0
+    succeeded: int = 0
+    start_time: str = ""
+    completion_time: str = ""
+    conditions: tuple[Condition, ...] = ()
+
+
+class Workload(_Part, frozen=True):
+    """Deployments, replica sets, stateful sets, daemon sets and jobs."""
+
+    metadata: Metadata = Metadata()
+    spec: WorkloadSpec = WorkloadSpec()
+    status: WorkloadStatus = WorkloadStatus()
+
+
+# ---- the rest ----------------------------------------------------------------------------------------
+
+
+class ServiceSpec(_Part, frozen=True):
+    type: str = "ClusterIP"
+    cluster_ip: str = msgspec.field(default="", name="clusterIP")
+    external_ips: tuple[str, ...] = msgspec.field(default=(), name="externalIPs")
+    external_name: str = ""
+    selector: dict[str, str] = {}
+    ports: tuple[ServicePort, ...] = ()
+
+
+class IngressAddress(_Part, frozen=True):
+    ip: str = ""
+    hostname: str = ""
+
+
+class LoadBalancer(_Part, frozen=True):
+    ingress: tuple[IngressAddress, ...] = ()
+
+
+class ServiceStatus(_Part, frozen=True):
+    load_balancer: LoadBalancer = LoadBalancer()
+
+
+class Service(_Part, frozen=True):
+    metadata: Metadata = Metadata()
+    spec: ServiceSpec = ServiceSpec()
+    status: ServiceStatus = ServiceStatus()
+
+
+class NamespaceStatus(_Part, frozen=True):
+    phase: str = "Active"
+
+
+class Namespace(_Part, frozen=True):
+    metadata: Metadata = Metadata()
+    status: NamespaceStatus = NamespaceStatus()
+
+
+class NodeStatus(_Part, frozen=True):
+    addresses: tuple[NodeAddress, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+    node_info: NodeInfo = NodeInfo()
+
+
+class Node(_Part, frozen=True):
+    metadata: Metadata = Metadata()
+    status: NodeStatus = NodeStatus()
+
+
+class PolicySpec(_Part, frozen=True):
+    """Of all three kinds of policies."""
+
+    pod_selector: LabelSelector | None = None
+    endpoint_selector: LabelSelector | None = None
+    node_selector: LabelSelector | None = None
+    policy_types: tuple[str, ...] = ()
+    ingress: msgspec.Raw | None = None
+    ingress_deny: msgspec.Raw | None = None
+    egress: msgspec.Raw | None = None
+    egress_deny: msgspec.Raw | None = None
+
+    @property
+    def subject(self) -> LabelSelector | None:
+        return self.pod_selector or self.endpoint_selector or self.node_selector
+
+    @property
+    def directions(self) -> list[str]:
+        if self.policy_types:
+            return list(self.policy_types)
+        egress = self.egress or self.egress_deny
+        ingress = self.ingress or self.ingress_deny or self.pod_selector
+        return [name for name, there in (("Ingress", ingress), ("Egress", egress)) if there]
+
+
+class PolicyStatus(_Part, frozen=True):
+    conditions: tuple[Condition, ...] = ()
+
+
+class Policy(_Part, frozen=True):
+    metadata: Metadata = Metadata()
+    spec: PolicySpec | None = None
+    specs: tuple[PolicySpec, ...] = ()
+    status: PolicyStatus = PolicyStatus()
+
+    @property
+    def every(self) -> tuple[PolicySpec, ...]:
+        return (*((self.spec,) if self.spec else ()), *self.specs)
+
+
+def view(value: bytes, kind: type[T]) -> T:
+    """A stored object as a ``kind``; ValidationError with the field's path when it cannot be one."""
+    return read(value, kind)

@@ -1,0 +1,192 @@
+"""CiliumNetworkPolicy and CiliumClusterwideNetworkPolicy (cilium.io/v2) as `Policy` values.
+
+An object has one ``spec`` or several ``specs``; each becomes a `Policy` of its own under the same name.
+What is easily got wrong: it is the *presence of a rule* that makes a direction default-deny, and the empty
+rule allows nobody, so ``ingress: [{}]`` denies all; an empty list of rules is as if it were absent.
+
+`ciliumpeers` reads a rule's L3 part and scopes its selectors, `ciliumports` its L4 part and what hangs on
+it. Both say there what is not supported yet, and refuse it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from axoneme.model import selectors
+from axoneme.model.ciliumpeers import MEMBERS, REMOVED, Scope, parse_peers
+from axoneme.model.ciliumports import parse_ports
+from axoneme.model.labels import K8S, NAMESPACE, RESERVED, Label, Labels, Selector, equals
+from axoneme.model.metadata import naming, parse_metadata
+from axoneme.model.paths import Fields, Place
+from axoneme.model.policy import ALL_PORTS, AnyPeer, Direction, Policy, PolicyRef, Rule
+
+NAMESPACED = "CiliumNetworkPolicy"
+CLUSTERWIDE = "CiliumClusterwideNetworkPolicy"
+
+#: Characters of a rule's log text.
+LONGEST_LOG = 32
+
+
+@dataclass(frozen=True, slots=True)
+class _Section:
+    name: str
+    direction: Direction
+    deny: bool
+
+
+_SECTIONS = (
+    _Section("ingress", Direction.INGRESS, False),
+    _Section("ingressDeny", Direction.INGRESS, True),
+    _Section("egress", Direction.EGRESS, False),
+    _Section("egressDeny", Direction.EGRESS, True),
+)
+_SPEC_FIELDS = (
+    "endpointSelector",
+    "nodeSelector",
+    *(section.name for section in _SECTIONS),
+    "enableDefaultDeny",
+    "labels",
+    "description",
+    "log",
+)
+#: What allow rules may have and deny rules may not.
+_ALLOW_ONLY = ("toFQDNs", "authentication")
+#: The reserved labels that endpoints have, which policies can select.
+_SELECTABLE = ("init", "health", "ingress")
+
+
+def parse_cilium_policy(object: Mapping[str, object], *, cluster_name: str | None) -> tuple[Policy, ...]:
+    """The policies of an object of either kind, one for each of its specs.
+
+    Peers are those of the cluster ``cluster_name`` unless a selector names another; None lets selectors
+    mean every cluster. Raises `ManifestError`.
+    """
+    with naming(object) as fields:
+        kind = fields.need("kind").one_of((NAMESPACED, CLUSTERWIDE))
+        fields.only(("apiVersion", "kind", "metadata", "spec", "specs", "status"))
+        metadata = parse_metadata(fields, namespaced=kind == NAMESPACED, strict=True)
+        ref = PolicyRef(kind, metadata.namespace, metadata.name)
+        spec = fields.stated("spec")
+        specs = ([] if spec is None else [spec]) + fields.stated_items("specs")
+        if not specs:
+            fields.need("spec", "a policy needs spec, or specs with at least one item")
+        return tuple(_policy(place, ref, cluster_name) for place in specs)
+
+
+def _policy(place: Place, ref: PolicyRef, cluster: str | None) -> Policy:
+    fields = place.fields(_SPEC_FIELDS)
+    namespace = ref.namespace or None
+    subject = _subject(fields, namespace)
+    init = any(r.source == RESERVED and r.key == "init" for r in subject.requirements)
+    scope = Scope(namespace, cluster, init)
+    rules = tuple(rule for section in _SECTIONS for rule in _rules(fields, section, scope))
+    if not rules:
+        names = ", ".join(section.name for section in _SECTIONS)
+        place.refuse(f"at least one of {names} must hold a rule", "no rule")
+    return Policy(
+        ref,
+        subject,
+        rules,
+        _default_deny(fields, rules),
+        labels=tuple(_rule_label(item) for item in fields.items("labels")),
+        description=fields.text("description"),
+        log=_log(fields),
+    )
+
+
+def _subject(fields: Fields, namespace: str | None) -> Selector:
+    node = fields.stated("nodeSelector")
+    if node is not None and namespace is not None:
+        node.refuse(f"only a {CLUSTERWIDE} can select nodes")
+    if node is not None:
+        node.refuse("policies for nodes are not supported yet: the policy could not be enforced")
+    place = fields.need("endpointSelector", "a policy says whom it selects; {} selects every pod")
+    requirements = selectors.cilium(place)
+    if namespace is None:
+        for requirement in requirements:
+            if requirement.source == RESERVED and requirement.key not in _SELECTABLE:
+                place.refuse(
+                    f"of the reserved labels only {', '.join(_SELECTABLE)} stand on endpoints",
+                    f"the label {requirement}",
+                )
+        return Selector().and_(*requirements)
+    own = Labels((Label(K8S, NAMESPACE, namespace),))
+    for requirement in requirements:
+        if requirement.source == RESERVED and selectors.positive(requirement):
+            place.refuse(
+                f"a {NAMESPACED} selects pods of its namespace; {CLUSTERWIDE} selects others",
+                f"the label {requirement}",
+            )
+    for requirement in selectors.about(requirements, NAMESPACE):
+        if not requirement.holds(own):
+            place.refuse(
+                f"the policy selects pods of its own namespace, {namespace}", f"the label {requirement}"
+            )
+    return Selector().and_(*requirements, equals(K8S, NAMESPACE, namespace))
+
+
+def _default_deny(fields: Fields, rules: tuple[Rule, ...]) -> frozenset[Direction]:
+    """The directions that have rules, unless ``enableDefaultDeny`` says otherwise."""
+    place = fields.stated("enableDefaultDeny")
+    wanted = {direction: any(rule.direction is direction for rule in rules) for direction in Direction}
+    if place is not None:
+        stated = place.fields(("ingress", "egress"))
+        for direction in Direction:
+            if (flag := stated.stated(direction.name.lower())) is not None:
+                wanted[direction] = flag.flag()
+    return frozenset(direction for direction in Direction if wanted[direction])
+
+
+# ---- rules -------------------------------------------------------------------------------------
+
+
+def _rules(fields: Fields, section: _Section, scope: Scope) -> list[Rule]:
+    return [_rule(item, section, scope) for item in fields.stated_items(section.name)]
+
+
+def _rule(place: Place, section: _Section, scope: Scope) -> Rule:
+    direction, deny = section.direction, section.deny
+    fields = place.fields((*MEMBERS[direction], REMOVED[direction], "toPorts", "icmps", "authentication"))
+    for name in _ALLOW_ONLY if deny else ():
+        if name in fields:
+            fields.place(name).refuse(f"a deny rule cannot have {name}: it acts on other peers, and on ports")
+    _authentication(fields)
+    peers = parse_peers(fields, direction, scope)
+    ports = parse_ports(fields, direction, deny)
+    if peers is None:
+        # Ports alone are open to everybody; a rule that says nothing is about nobody.
+        peers = () if ports is None else (AnyPeer(),)
+    return Rule(direction, peers, ALL_PORTS if ports is None else ports, deny, place.path)
+
+
+def _authentication(fields: Fields) -> None:
+    place = fields.stated("authentication")
+    if place is None:
+        return
+    mode = place.fields(("mode",)).need("mode")
+    if mode.one_of(("disabled", "required", "test-always-fail")) != "disabled":
+        mode.refuse("mutual authentication is not supported yet: the rule could not be enforced")
+
+
+# ---- what people note ---------------------------------------------------------------------------
+
+
+def _rule_label(place: Place) -> str:
+    """``source:key=value``, as text or in parts."""
+    if isinstance(place.value, str):
+        return str(Label.parse(place.name()))
+    fields = place.fields(("source", "key", "value", "cidr"))
+    key = fields.need("key").name()
+    return str(Label(fields.text("source") or "unspec", key, fields.text("value")))
+
+
+def _log(fields: Fields) -> str:
+    place = fields.get("log")
+    value = place.fields(("value",)).get("value") if place else None
+    if value is None:
+        return ""
+    text = value.text()
+    if len(text) > LONGEST_LOG or not text.isprintable():
+        value.refuse(f"at most {LONGEST_LOG} printable characters belong here")
+    return text
