@@ -74,9 +74,10 @@ EXAMPLES: dict[str, int | tuple[str, str]] = {
     "l7/kafka/kafka.yaml": ("spec.ingress[0].toPorts[0].rules.kafka", KAFKA),
 }
 BOUTIQUE = (
-    "adservice cartservice checkoutservice currencyservice deny-all emailservice frontend loadgenerator "
-    "paymentservice productcatalogservice recommendationservice redis shippingservice"
-).split()
+    *("adservice", "cartservice", "checkoutservice", "currencyservice", "deny-all", "emailservice"),
+    *("frontend", "loadgenerator", "paymentservice", "productcatalogservice", "recommendationservice"),
+    *("redis", "shippingservice"),
+)
 TABLE: dict[str, int | tuple[str, str]] = {
     **{f"cilium-examples/{name}": outcome for name, outcome in EXAMPLES.items()},
     **{f"online-boutique/network-policies/network-policy-{name}.yaml": 1 for name in BOUTIQUE},

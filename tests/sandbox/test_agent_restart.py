@@ -1,0 +1,164 @@
+"""The agent dies; traffic does not notice, and the next agent finds everything in order."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+from runtime import Live, addresses, live
+
+from axoneme.sandbox import netns
+from axoneme.sandbox.client import Verdict
+
+PODS = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: server}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: server}}
+  template:
+    metadata: {labels: {app: server}}
+    spec:
+      containers: [{name: main, image: echo, ports: [{containerPort: 7000}]}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: client, labels: {app: client}}
+spec:
+  containers: [{name: main, image: echo, ports: [{containerPort: 7000}]}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: other, labels: {app: other}}
+spec:
+  containers: [{name: main, image: echo, ports: [{containerPort: 7000}]}]
+"""
+ONLY_CLIENT = """
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: only-client}
+spec:
+  podSelector: {matchLabels: {app: server}}
+  ingress:
+  - from: [{podSelector: {matchLabels: {app: client}}}]
+    ports: [{port: 7000}]
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Live]:
+    with live("restart", PODS) as runtime:
+        yield runtime
+
+
+class Conversation(threading.Thread):
+    """A connection on which something is always said; ``error`` is what ended it before `finish`."""
+
+    def __init__(self, runtime: Live, address: str) -> None:
+        super().__init__(daemon=True)
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self._socket = netns.open_socket(runtime.namespace("client"), family, socket.SOCK_STREAM)
+        self._socket.settimeout(5)
+        self._socket.connect((address, 7000))
+        self._end = threading.Event()
+        self.rounds = 0
+        self.error: OSError | None = None
+
+    def run(self) -> None:
+        try:
+            while not self._end.wait(0.002):
+                self._socket.sendall(b"still there?\n")
+                if not self._socket.recv(65536):
+                    raise ConnectionResetError("closed by the other side")
+                self.rounds += 1
+        except OSError as error:
+            self.error = error
+
+    def finish(self) -> None:
+        self._end.set()
+        self.join()
+        self._socket.close()
+
+
+def server_addresses(runtime: Live) -> list[str]:
+    return [address for pod in runtime.pods(app="server") for address in addresses(pod)]
+
+
+def kill_agents(runtime: Live) -> list[int]:
+    """Kills every agent; their process numbers."""
+    pids = [runtime.agent_pid(node.name) for node in runtime.plan.all_nodes()]
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    return pids
+
+
+def wait_for_new_agents(runtime: Live, dead: list[int]) -> None:
+    def ready() -> bool:
+        try:
+            found = [agent.call("status") for agent in runtime.agents()]
+        except Exception:
+            return False
+        return all(each["phase"] == "ready" and each["pid"] not in dead for each in found)
+
+    runtime.wait(ready, "new agents are ready")
+
+
+def test_connections_live_on_and_new_ones_work(cluster: Live) -> None:
+    talks = [Conversation(cluster, address) for address in server_addresses(cluster)]
+    assert len(talks) == 4, "both nodes, both families"
+    for talk in talks:
+        talk.start()
+    for _ in range(2):
+        before = [talk.rounds for talk in talks]
+        dead = kill_agents(cluster)
+        for address in server_addresses(cluster):
+            found = cluster.probe(cluster.namespace("other"), address, 7000)
+            assert found.verdict is Verdict.CONNECTED
+        wait_for_new_agents(cluster, dead)
+        cluster.wait(
+            lambda before=before: all(talk.rounds > old for talk, old in zip(talks, before, strict=True)),
+            "every conversation goes on",
+        )
+    for talk in talks:
+        talk.finish()
+        assert talk.error is None
+
+
+def test_an_agent_that_finds_all_in_order_writes_nothing(cluster: Live) -> None:
+    dead = kill_agents(cluster)
+    wait_for_new_agents(cluster, dead)
+    for agent in cluster.agents():
+        assert agent.call("status")["writes"] == {"policies": 0, "addresses": 0}
+
+
+def test_what_changed_meanwhile_takes_effect(cluster: Live) -> None:
+    target = server_addresses(cluster)
+    dead = kill_agents(cluster)
+    cluster.apply(ONLY_CLIENT)
+    cluster.change("Pod", "other", lambda pod: pod["metadata"]["labels"].update(app="stranger"))
+    wait_for_new_agents(cluster, dead)
+    for name, verdict in (("client", Verdict.CONNECTED), ("other", Verdict.TIMEOUT)):
+        found = [cluster.probe(cluster.namespace(name), address, 7000, timeout=1) for address in target]
+        assert [each.verdict for each in found] == [verdict] * 4
+    labels = cluster.endpoints()["default/other"]["labels"]
+    assert "k8s:app=stranger" in labels
+
+
+def test_pods_come_and_go_without_the_agent_for_a_while(cluster: Live) -> None:
+    before = {each["pod"] for each in cluster.endpoints().values()}
+    dead = kill_agents(cluster)
+    cluster.apply(PODS.split("---")[1].replace("name: client", "name: late"))
+    cluster.change(
+        "Pod", "other", lambda pod: pod["metadata"].update(deletionTimestamp="2026-01-01T00:00:00Z")
+    )
+    wait_for_new_agents(cluster, dead)
+    cluster.wait(lambda: cluster.get("Pod", "other") is None, "the pod has gone")
+    cluster.settle()
+    assert {each["pod"] for each in cluster.endpoints().values()} == before - {"other"} | {"late"}
+    found = cluster.probe(cluster.namespace("late"), server_addresses(cluster)[0], 7000)
+    assert found.verdict is Verdict.CONNECTED
