@@ -21,7 +21,8 @@ static __always_inline int expired(const struct flow *flow, __u32 now)
 {
 	__u32 state = flow->state;
 
-	return now - flow->seen > lifetime[state < FLOW_STATES ? state : 0];
+	/* Signed: another CPU may have written a tick that is later than ours. */
+	return (__s32)(now - flow->seen) > (__s32)lifetime[state < FLOW_STATES ? state : 0];
 }
 
 static __always_inline __u16 subject_slot(__u32 identity)

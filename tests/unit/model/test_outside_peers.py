@@ -7,8 +7,10 @@ from ipaddress import ip_network
 import pytest
 
 from axoneme.model.cidrgroup import parse_cidr_group
+from axoneme.model.ciliumpeers import ENTITIES
 from axoneme.model.paths import ManifestError
 from axoneme.model.policy import CIDRGroup, CIDRGroupPeer, CIDRPeer, ServicePeer
+from axoneme.policy import peers
 
 from .given import Object, cilium, clusterwide, only_rule
 
@@ -69,6 +71,10 @@ def test_services_by_labels() -> None:
 def test_a_group_has_no_labels_of_other_things(label: str) -> None:
     with pytest.raises(ManifestError, match="labels of the object itself"):
         only_rule(cilium(ingress=[{"fromCIDRSet": [{"cidrGroupSelector": {"matchLabels": {label: ""}}}]}]))
+
+
+def test_every_entity_can_be_resolved_and_no_other_is_accepted() -> None:
+    assert set(ENTITIES) == peers.ENTITIES
 
 
 # ---- CiliumCIDRGroup ---------------------------------------------------------------------------

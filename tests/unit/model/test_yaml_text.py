@@ -91,24 +91,30 @@ def test_references_that_blow_up_are_refused_in_good_time() -> None:
         list(documents("\n".join(lines), "f"))
 
 
-PLAIN = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
-    max_leaves=12,
-)
+TEXTS = st.text(max_size=8)
+#: Words that are strings to every YAML writer: that 1e3 is a number, PyYAML and kubectl do not agree on.
+WORDS = st.text("ab:-#'\" \n~.é", max_size=8)
 
 
-@given(st.dictionaries(st.text(max_size=8), PLAIN, max_size=4))
-def test_json_is_read_as_json(value: dict[str, object]) -> None:
+def values(texts: st.SearchStrategy[str]) -> st.SearchStrategy[dict[str, Any]]:
+    plain: st.SearchStrategy[Any] = st.recursive(
+        st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | texts,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+        max_leaves=12,
+    )
+    return st.dictionaries(texts, plain, max_size=4)
+
+
+@given(values(TEXTS))
+def test_json_is_read_as_json(value: dict[str, Any]) -> None:
     assert one(json.dumps(value)) == value
 
 
-@given(st.dictionaries(st.text("ab:-#'\" \n~01.", max_size=8), PLAIN, max_size=4))
-def test_what_a_yaml_writer_writes_comes_back(value: dict[str, object]) -> None:
+@given(values(WORDS))
+def test_what_a_yaml_writer_writes_comes_back(value: dict[str, Any]) -> None:
     import yaml
 
-    found = list(documents(yaml.safe_dump(value), "f"))
-    assert [each.value for each in found] == [value]
+    assert one(yaml.safe_dump(value)) == value
 
 
 @settings(max_examples=400)
