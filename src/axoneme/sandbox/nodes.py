@@ -149,9 +149,10 @@ class VirtualNode:
 
 
 async def _reachable(client: AsyncClient) -> bool:
+    """Whether it answers, and does not say that it is still starting."""
     try:
         async with asyncio.timeout(2.0):
-            await client.call("status")
+            answer = await client.call("status")
     except (RpcError, TimeoutError):
         return False
-    return True
+    return answer.get("phase") != "starting"
