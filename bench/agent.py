@@ -182,7 +182,9 @@ def row(what: str, value: str, budget: str) -> None:
 
 def milliseconds(times: list[float]) -> str:
     ordered = sorted(each * 1000 for each in times)
-    return f"{statistics.median(ordered):.1f} ms p50, {ordered[-1]:.1f} ms at most, first {times[0] * 1000:.1f}"
+    return (
+        f"{statistics.median(ordered):.1f} ms p50, {ordered[-1]:.1f} ms at most, first {times[0] * 1000:.1f}"
+    )
 
 
 def main() -> None:
@@ -198,7 +200,11 @@ def main() -> None:
         )
         places = {name: agent.namespaces.add(name) for name in names}
         times = [agent.attach(name, places[name]) for name in names[:count]]
-        row(f"attach, the agent's part, pods 1 to {count}", milliseconds(times), "≤ 15 ms p50, the first included")
+        row(
+            f"attach, the agent's part, pods 1 to {count}",
+            milliseconds(times),
+            "≤ 15 ms p50, the first included",
+        )
         with ThreadPoolExecutor(18) as pool:
             began = time.monotonic()
             list(pool.map(lambda name: agent.attach(name, places[name]), names[count:]))

@@ -30,7 +30,6 @@ from axoneme.flows.flowfilter import FlowFilter
 from axoneme.flows.ingest import Ingest
 from axoneme.flows.names import End, Names
 from axoneme.flows.rules import RuleJournal
-from axoneme.flows.server import BLOCK
 from axoneme.flows.store import FlowStore
 
 PODS = 200

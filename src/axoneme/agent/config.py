@@ -90,7 +90,7 @@ def load(path: Path) -> AgentConfig:
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
     except (yaml.YAMLError, msgspec.ValidationError, ValueError) as error:
-        raise ConfigError(f"{path}: {error}; see docs/configuration.md") from error
+        raise ConfigError(f"{path}: {error}; see docs/agent.md") from error
     if missing := config.store.missing():
         raise ConfigError(f"{path}: {missing}")
     return config

@@ -11,13 +11,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from axoneme.cli import state
 from axoneme.cli.failures import Failure
-from axoneme.cli.place import Place
+from axoneme.cli.objects import work
+from axoneme.cli.place import DEFAULT_SANDBOX, Place, in_sandbox
 from axoneme.cli.tables import Table, show
 
 if TYPE_CHECKING:
@@ -83,18 +84,19 @@ class Tried:
 
 
 @click.command()
-@click.pass_context
-def demo(context: click.Context) -> None:
+@in_sandbox
+@click.pass_obj
+def demo(place: Place) -> None:
     """Show in one go what this is: a sandbox, an application, its policies, and who may talk to whom.
 
-    The sandbox is left running. Exit code 1 when a connection did not come to what it should.
+    Everything is made in a sandbox with the name demo (or the one that --sandbox names), which is left
+    running. Exit code 1 when a connection did not come to what it should.
     """
-    place = context.ensure_object(Place)
-    if context.find_root().get_parameter_source("sandbox") is None or place.sandbox == "default":
+    if place.sandbox == DEFAULT_SANDBOX:
         place.sandbox = SANDBOX
     began = time.monotonic()
     _set_up(place)
-    click.echo(f"ready after {time.monotonic() - began:.1f} s\n")
+    click.echo(f"  ready after {time.monotonic() - began:.1f} s\n")
     _show_pods(place)
     since = time.time_ns()
     tried = _try_all(place)
@@ -110,24 +112,28 @@ def demo(context: click.Context) -> None:
 
 
 def _set_up(place: Place) -> None:
-    from axoneme.cli import apply
+    from axoneme.cli import manifests
+    from axoneme.cli.writing import populate
     from axoneme.sandbox import lifecycle
     from axoneme.sandbox.plan import Plan
 
     folder = resources.files("axoneme") / "examples" / "bakery"
-    files = [folder / "app.yaml", folder / "policies.yaml"]
+    texts = [(str(folder / name), (folder / name).read_text()) for name in ("app.yaml", "policies.yaml")]
     click.echo(
-        f"Making sandbox {place.sandbox}: two nodes, each a network namespace with an agent and eBPF programs\n"
-        f"of its own; a router; a world outside. Into it go {', '.join(str(file) for file in files)}."
+        f"Making sandbox {place.sandbox}: two nodes, each a network namespace with an agent and eBPF\n"
+        "programs of its own, a router between them, and a world outside. Into it go"
     )
-    manifests = apply.read([(str(file), file.read_text()) for file in files])
+    for name, _ in texts:
+        click.echo(f"  {name}")
+    found = manifests.check(texts)
     plan = Plan(name=place.sandbox)
-    lifecycle.up(plan, apply.populate(manifests.objects), progress=lambda step: click.echo(f"  {step}"))
+    lifecycle.up(plan, populate(found.objects), progress=lambda step: click.echo(f"  {step}"))
 
 
 def _show_pods(place: Place) -> None:
     table = Table(["POD", "NODE", "ADDRESSES", "IDENTITY"])
-    identities = {(state.namespace, state.pod): state.identity for state in _endpoints(place)}
+    found = work(place, state.endpoints)
+    identities = {(each.namespace, each.pod): each.identity for each in found}
     for pod in _pods(place):
         key = (pod.metadata.namespace, pod.metadata.name)
         table.rows.append(
@@ -192,9 +198,7 @@ def _flows_of(place: Place, tried: list[Tried], since: int) -> list[Flow | None]
 
     until = time.monotonic() + _FLOWS_WITHIN
     while True:
-        seen = [
-            flow for node in place.nodes() for flow in _observe(place, node, ObserveRequest(since=since))
-        ]
+        seen = [flow for node in place.nodes() for flow in _observe(place, node, ObserveRequest(since=since))]
         found = [_best(seen, each) for each in tried]
         if all(found) or time.monotonic() > until:
             return found
@@ -286,13 +290,10 @@ def _show_more(place: Place) -> None:
         click.echo(f"  {command:<70}  # {what}")
 
 
-# ---- the store ---------------------------------------------------------------------------------------
-
-
 def _pods(place: Place) -> list[Pod]:
     from axoneme.cli import views
     from axoneme.cli.kinds import POD
-    from axoneme.cli.objects import listing, work
+    from axoneme.cli.objects import listing
 
     found = work(place, lambda store: listing(store, POD, None))
     return [views.view(each.value, views.Pod) for each in found]

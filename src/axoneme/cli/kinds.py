@@ -52,6 +52,7 @@ CLUSTERWIDE_POLICY = Kind(
     ("ccnp",),
     namespaced=False,
 )
+CIDR_GROUP = Kind("CiliumCIDRGroup", "ciliumcidrgroups", "cilium.io", ("ccg",), namespaced=False)
 
 #: Not objects of the store under ``objects/``, but listed as if they were.
 ENDPOINT = Kind("Endpoint", "endpoints", "", ("ep", "cep"))
@@ -70,11 +71,7 @@ KINDS: tuple[Kind, ...] = (
     NETWORK_POLICY,
     CILIUM_POLICY,
     CLUSTERWIDE_POLICY,
-    Kind("CiliumCIDRGroup", "ciliumcidrgroups", "cilium.io", ("ccg",), namespaced=False),
-    Kind("ServiceAccount", "serviceaccounts", "", ("sa",)),
-    Kind("ConfigMap", "configmaps", "", ("cm",)),
-    Kind("Secret", "secrets"),
-    Kind("EndpointSlice", "endpointslices", "discovery.k8s.io"),
+    CIDR_GROUP,
     ENDPOINT,
     IDENTITY,
 )

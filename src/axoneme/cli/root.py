@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 import click
+from click.shell_completion import CompletionItem
 
 from axoneme.cli.failures import Failure, sentence
 from axoneme.cli.place import Place, in_namespace, in_sandbox
@@ -76,6 +77,15 @@ class Lazy(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        names = [
+            CompletionItem(name, help=entry.help)
+            for name, entry in self._entries.items()
+            if name.startswith(incomplete)
+        ]
+        # The group's own options are a command's; a group would import all of its commands to ask them.
+        return names + click.Command.shell_complete(self, ctx, incomplete)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, section in self._table.items():
             with formatter.section(title):
@@ -104,7 +114,7 @@ def run(arguments: Sequence[str]) -> int:
         return failure.exit_code
     except BrokenPipeError:
         # Whoever read our output has seen enough (`| head`); nothing may be flushed there at exit.
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = None
         return 0
     except KeyboardInterrupt:
         return 130

@@ -67,7 +67,9 @@ def _rich(table: Table, headers: bool) -> None:
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    drawn = RichTable(box=None, show_header=headers, header_style="bold", pad_edge=False, padding=(0, 3, 0, 0))
+    drawn = RichTable(
+        box=None, show_header=headers, header_style="bold", pad_edge=False, padding=(0, len(_GAP), 0, 0)
+    )
     for header in table.headers:
         drawn.add_column(header, no_wrap=True)
     for row in table.cells():

@@ -67,7 +67,7 @@ class Pod(_Part, frozen=True):
         word = status.reason or status.phase or "Pending"
         for number, each in enumerate(status.init_container_statuses):
             ended = each.state.terminated
-            if ended is not None and ended.exit_code == 0 or each.state.running and each.ready:
+            if (ended is not None and ended.exit_code == 0) or (each.state.running and each.ready):
                 continue
             if ended is not None:
                 return f"Init:{ended.reason or f'ExitCode:{ended.exit_code}'}"
@@ -95,7 +95,8 @@ class Pod(_Part, frozen=True):
 
     @property
     def addresses(self) -> list[str]:
-        return [each.ip for each in self.status.pod_ips] or ([self.status.pod_ip] if self.status.pod_ip else [])
+        status = self.status
+        return [each.ip for each in status.pod_ips] or ([status.pod_ip] if status.pod_ip else [])
 
 
 # ---- workloads ---------------------------------------------------------------------------------------
@@ -190,39 +191,21 @@ class Node(_Part, frozen=True):
 
 
 class PolicySpec(_Part, frozen=True):
-    """Of all three kinds of policies."""
+    """Of all three kinds of policies: whom it is about. What it says, `axoneme.model.policies` reads."""
 
     pod_selector: LabelSelector | None = None
     endpoint_selector: LabelSelector | None = None
     node_selector: LabelSelector | None = None
-    policy_types: tuple[str, ...] = ()
-    ingress: msgspec.Raw | None = None
-    ingress_deny: msgspec.Raw | None = None
-    egress: msgspec.Raw | None = None
-    egress_deny: msgspec.Raw | None = None
 
     @property
     def subject(self) -> LabelSelector | None:
         return self.pod_selector or self.endpoint_selector or self.node_selector
-
-    @property
-    def directions(self) -> list[str]:
-        if self.policy_types:
-            return list(self.policy_types)
-        egress = self.egress or self.egress_deny
-        ingress = self.ingress or self.ingress_deny or self.pod_selector
-        return [name for name, there in (("Ingress", ingress), ("Egress", egress)) if there]
-
-
-class PolicyStatus(_Part, frozen=True):
-    conditions: tuple[Condition, ...] = ()
 
 
 class Policy(_Part, frozen=True):
     metadata: Metadata = Metadata()
     spec: PolicySpec | None = None
     specs: tuple[PolicySpec, ...] = ()
-    status: PolicyStatus = PolicyStatus()
 
     @property
     def every(self) -> tuple[PolicySpec, ...]:

@@ -1,0 +1,230 @@
+"""`axo describe`: all that is known of an object, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from axoneme.cli import kinds, state, views
+from axoneme.cli.ages import since
+from axoneme.cli.completing import complete_objects
+from axoneme.cli.failures import Failure
+from axoneme.cli.getting import Item, document_of, find, with_selector
+from axoneme.cli.merging import LAST_APPLIED
+from axoneme.cli.objects import Document, Stored, listing, work
+from axoneme.cli.place import Place, in_namespace, in_sandbox
+from axoneme.model.labels import Labels, Selector
+from axoneme.model.paths import ManifestError
+from axoneme.model.policies import parse_policy
+from axoneme.model.policy import Policy
+from axoneme.model.state import EndpointState
+from axoneme.sources.store import Store
+
+_FIRST = 22
+
+
+@click.command()
+@click.argument("words", nargs=-1, required=True, metavar="KIND [NAME]...", shell_complete=complete_objects)
+@click.option("-A", "--all-namespaces", "everywhere", is_flag=True, help="Of all namespaces.")
+@with_selector
+@in_namespace
+@in_sandbox
+@click.pass_obj
+def describe(place: Place, words: Sequence[str], everywhere: bool, selector: Selector | None) -> int:
+    """Print all that is known of objects.
+
+    Of a pod also its identity and the policies that select it; of a policy the pods that it selects.
+    """
+    targets = kinds.targets(words)
+    namespace = None if everywhere else place.in_namespace
+
+    async def run(store: Store) -> tuple[list[str], list[Failure], bool]:
+        found = await find(store, targets, namespace, selector)
+        surroundings = await _Surroundings.read(store)
+        texts = [_text(item, surroundings) for each in found for item in each.items]
+        return texts, [failure for each in found for failure in each.missing], bool(texts)
+
+    texts, missing, there = work(place, run)
+    if texts:
+        click.echo("\n\n".join(texts))
+    if there and len(targets) > 1:
+        missing = []  # one kind of a category has the name
+    elif not there and not missing:
+        click.echo("No resources found.", err=True)
+    for failure in missing:
+        failure.show()
+    return 1 if missing else 0
+
+
+class _Surroundings:
+    """What objects are set in relation to."""
+
+    def __init__(self, endpoints: list[EndpointState], policies: list[Policy]) -> None:
+        self.endpoints = endpoints
+        self.policies = policies
+
+    @classmethod
+    async def read(cls, store: Store) -> _Surroundings:
+        found: list[Policy] = []
+        for kind in kinds.POLICIES:
+            for stored in await listing(store, kind, None):
+                found += _policies(stored)
+        return cls(await state.endpoints(store), found)
+
+    def endpoint(self, stored: Stored) -> EndpointState | None:
+        key = (stored.key.namespace, stored.key.name)
+        return next((each for each in self.endpoints if (each.namespace, each.pod) == key), None)
+
+    def selecting(self, endpoint: EndpointState) -> list[Policy]:
+        labels = Labels.parse(endpoint.labels)
+        return [policy for policy in self.policies if policy.subject.matches(labels)]
+
+    def selected(self, policies: Sequence[Policy]) -> list[str]:
+        return [
+            f"{each.namespace}/{each.pod}"
+            for each in self.endpoints
+            if any(policy.subject.matches(Labels.parse(each.labels)) for policy in policies)
+        ]
+
+
+def _policies(stored: Stored) -> tuple[Policy, ...]:
+    try:
+        return parse_policy(stored.document())
+    except ManifestError:
+        return ()  # the agents say in `axo status` what is wrong with it
+
+
+def _text(item: Item, around: _Surroundings) -> str:
+    document = document_of(item)
+    lines = list(_head(document))
+    if isinstance(item, Stored) and item.kind == kinds.POD:
+        lines += _pod(item, document, around)
+    elif isinstance(item, Stored) and item.kind in kinds.POLICIES:
+        lines += _policy(item, document, around)
+    else:
+        if isinstance(item, EndpointState):
+            lines += _section("Policies", _policy_lines(around.selecting(item)))
+        lines += _rest(document)
+    return "\n".join(lines)
+
+
+# ---- parts -------------------------------------------------------------------------------------------
+
+
+def _field(name: str, value: str) -> str:
+    return f"{name + ':':<{_FIRST}} {value}".rstrip()
+
+
+def _many(name: str, values: Sequence[str]) -> Iterator[str]:
+    """A field with a line for each value."""
+    for number, value in enumerate(values or ["<none>"]):
+        yield f"{f'{name}:' if not number else '':<{_FIRST}} {value}"
+
+
+def _section(name: str, lines: Sequence[str]) -> Iterator[str]:
+    yield f"{name}:" if lines else _field(name, "<none>")
+    yield from (f"  {line}" for line in lines)
+
+
+def _head(document: Document) -> Iterator[str]:
+    metadata = document.get("metadata", {})
+    yield _field("Name", metadata.get("name", ""))
+    if metadata.get("namespace"):
+        yield _field("Namespace", metadata["namespace"])
+    yield _field("Kind", f"{document.get('kind', '')} ({document.get('apiVersion', '')})")
+    if created := metadata.get("creationTimestamp"):
+        yield _field("Created", f"{created} ({since(created, datetime.now(UTC))} ago)")
+    if "labels" in metadata:
+        yield from _many("Labels", _pairs(metadata["labels"]))
+    annotations = dict(metadata.get("annotations") or {})
+    annotations.pop(LAST_APPLIED, None)
+    if annotations:
+        yield from _many("Annotations", [f"{key}: {value}" for key, value in annotations.items()])
+    for owner in metadata.get("ownerReferences") or ():
+        yield _field("Controlled by", f"{owner.get('kind')}/{owner.get('name')}")
+
+
+def _pod(stored: Stored, document: Document, around: _Surroundings) -> Iterator[str]:
+    pod = views.view(stored.value, views.Pod)
+    ready, containers = pod.ready
+    yield _field("Status", f"{pod.state} ({ready} of {containers} containers ready)")
+    yield _field("Node", pod.spec.node_name or "<none>")
+    yield from _many("Addresses", pod.addresses)
+    if endpoint := around.endpoint(stored):
+        yield _field("Endpoint", f"{endpoint.id} ({endpoint.state}), interface {endpoint.host_interface}")
+        yield _field("Identity", str(endpoint.identity))
+        yield from _many("Identity labels", endpoint.labels)
+        yield from _section("Policies", _policy_lines(around.selecting(endpoint)))
+    yield "Containers:"
+    statuses = {each.name: each for each in pod.status.container_statuses}
+    written = document.get("spec", {}).get("containers") or []
+    for container in written:
+        yield f"  {container.get('name')}:"
+        yield from (f"    {line}" for line in _container(container, statuses.get(container.get("name", ""))))
+    if pod.status.conditions:
+        yield "Conditions:"
+        for each in pod.status.conditions:
+            why = f" ({each.reason}{f': {each.message}' if each.message else ''})" if each.reason else ""
+            yield f"  {each.type:<26} {each.status}{why}"
+
+
+def _container(written: Mapping[str, Any], status: views.ContainerStatus | None) -> Iterator[str]:
+    for name in ("image", "command", "args"):
+        if value := written.get(name):
+            yield _field(name.capitalize(), value if isinstance(value, str) else " ".join(map(str, value)))
+    if ports := written.get("ports"):
+        shown = (
+            f"{each.get('containerPort')}/{each.get('protocol', 'TCP')}"
+            + (f" ({each['name']})" if each.get("name") else "")
+            for each in ports
+        )
+        yield _field("Ports", ", ".join(shown))
+    if status is None:
+        return
+    now = status.state
+    if now.running:
+        yield _field("State", f"Running since {now.running.started_at}")
+    elif now.waiting:
+        message = f": {now.waiting.message}" if now.waiting.message else ""
+        yield _field("State", f"Waiting ({now.waiting.reason}{message})")
+    elif now.terminated:
+        yield _field("State", f"Terminated ({now.terminated.reason}, exit code {now.terminated.exit_code})")
+    yield _field("Ready", str(status.ready))
+    yield _field("Restarts", str(status.restart_count))
+
+
+def _policy(stored: Stored, document: Document, around: _Surroundings) -> Iterator[str]:
+    policies = _policies(stored)
+    for policy in policies:
+        yield _field("Subject", str(policy.subject) if policy.subject.requirements else "every pod")
+        yield _field("Effect", _closed(policy))
+        if policy.description:
+            yield _field("Description", policy.description)
+    yield from _many("Selected pods", around.selected(policies))
+    yield from _rest(document)
+
+
+def _policy_lines(policies: Sequence[Policy]) -> list[str]:
+    return [f"{policy.ref}: {_closed(policy)}" for policy in policies]
+
+
+def _closed(policy: Policy) -> str:
+    directions = sorted(direction.name.lower() for direction in policy.default_deny)
+    return f"denies {' and '.join(directions)} by default" if directions else "denies nothing by default"
+
+
+def _rest(document: Document) -> Iterator[str]:
+    """Whatever else the object has, as it is."""
+    import yaml
+
+    for key, value in document.items():
+        if key not in {"apiVersion", "kind", "metadata"} and value not in ({}, [], None):
+            text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
+            yield from _section(key.capitalize(), text.splitlines())
+
+
+def _pairs(labels: Mapping[str, str] | None) -> list[str]:
+    return [f"{key}={value}" for key, value in (labels or {}).items()]

@@ -1,0 +1,45 @@
+"""`axo agent` and `axo flows serve` with options beyond the plain ``--config`` that `daemons` knows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from axoneme.cli.daemons import Daemon, Role, run
+
+_CONFIG = click.option(
+    "--config",
+    required=True,
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The node's configuration.",
+)
+_LEVEL = click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    help="What is worth a line in the log.",
+)
+
+
+@click.command()
+@_CONFIG
+@_LEVEL
+def agent(config: Path, log_level: str) -> int:
+    """Run the agent of a node: identities, policies, addresses, and the datapath of its pods."""
+    return run(Daemon(Role.AGENT, config, log_level))
+
+
+@click.group()
+def flows() -> None:
+    """The flow server of a node."""
+
+
+@flows.command()
+@_CONFIG
+@_LEVEL
+def serve(config: Path, log_level: str) -> int:
+    """Run the flow server of a node: it reads events of the datapath, and answers `axo observe`."""
+    return run(Daemon(Role.FLOWS, config, log_level))

@@ -1,0 +1,203 @@
+"""`axo status`: whether the sandbox is well, and what each node's two processes say of themselves."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+import msgspec
+
+from axoneme.cli.ages import short
+from axoneme.cli.place import Place, in_sandbox
+from axoneme.cli.tables import Table, show
+
+if TYPE_CHECKING:
+    from axoneme.sandbox.report import SandboxReport
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+#: Seconds that a process may take for an answer before it counts as stuck.
+_PATIENCE = 5.0
+
+
+class AgentStatus(msgspec.Struct, frozen=True):
+    """As much of an agent's ``status`` as is shown; an agent of another version may lack some."""
+
+    node: str = ""
+    pid: int = 0
+    version: str = ""
+    started: float = 0.0
+    phase: str = ""
+    waits_for: str = ""
+    endpoints: int = 0
+    identities: int = 0
+    policies: int = 0
+    policy_entries: int = 0
+    addresses: int = 0
+    problems: dict[str, str] = {}
+
+
+class FlowsStatus(msgspec.Struct, frozen=True):
+    """The same of a flow server."""
+
+    num_flows: int = 0
+    seen_flows: int = 0
+    flows_rate: float = 0.0
+    attached: bool = True
+    lost_flows: int = 0
+    lost_drops: int = 0
+    connections: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """``None`` for a process that does not answer; then ``failures`` says why."""
+
+    name: str
+    agent: AgentStatus | None
+    flows: FlowsStatus | None
+    failures: tuple[str, ...]
+
+    def troubles(self) -> Iterator[str]:
+        yield from self.failures
+        if self.agent and self.agent.phase != "ready":
+            what = f", waits for {self.agent.waits_for}" if self.agent.waits_for else ""
+            yield f"node {self.name}: its agent is {self.agent.phase or 'in an unknown state'}{what}"
+        if self.agent:
+            for key, problem in self.agent.problems.items():
+                yield f"node {self.name}: {key.removeprefix('objects/')}: {problem}"
+        if self.flows and not self.flows.attached:
+            yield f"node {self.name}: its flow server waits for the datapath"
+
+
+@click.command()
+@click.option("-o", "--output", type=click.Choice(["json"]), help="In which form.")
+@in_sandbox
+@click.pass_obj
+def status(place: Place, output: str | None) -> int:
+    """Say how the sandbox, its nodes, their agents and flow servers are.
+
+    Ends with 1 when something is not well.
+    """
+    report, troubles = _report(place)
+    nodes = [_node(place, name) for name in place.nodes()]
+    for node in nodes:
+        troubles += node.troubles()
+    if report:
+        # What the supervisor says of processes, they have said themselves.
+        troubles += [each for each in report.waiting if not each.startswith("Node ")]
+    if output:
+        click.echo(json.dumps(_json(place, report, nodes, troubles), indent=4))
+        return 1 if troubles else 0
+    word = click.style("not well", fg="red") if troubles else click.style("well", fg="green")
+    click.echo(f"sandbox {place.sandbox}: {word}{_shape(report)}")
+    click.echo()
+    show(Table(_HEADERS, [_row(node) for node in nodes]))
+    if troubles:
+        click.echo()
+    for trouble in troubles:
+        click.echo(trouble)
+    return 1 if troubles else 0
+
+
+def _report(place: Place) -> tuple[SandboxReport | None, list[str]]:
+    """What the supervisor says; without it pods run on, so the rest is worth showing."""
+    from axoneme.sandbox import lifecycle
+    from axoneme.sandbox.errors import SandboxError
+
+    name = place.existing.name
+    try:
+        return lifecycle.status(name), []
+    except SandboxError as failure:
+        return None, [str(failure)]
+
+
+def _node(place: Place, name: str) -> NodeStatus:
+    files = place.existing.node(name)
+    failures: list[str] = []
+    return NodeStatus(
+        name,
+        _ask(files.agent_socket, AgentStatus, f"node {name}: its agent", failures),
+        _ask(files.flows_socket, FlowsStatus, f"node {name}: its flow server", failures),
+        tuple(failures),
+    )
+
+
+def _ask(socket: Path, kind: type[S], who: str, failures: list[str]) -> S | None:
+    from axoneme.rpc import Client, RpcError
+
+    try:
+        return Client(socket, _PATIENCE).call("status", None, kind)
+    except RpcError as failure:
+        failures.append(f"{who} does not answer: {failure.message}")
+        return None
+
+
+_HEADERS = (
+    "NODE",
+    "AGENT",
+    "AGE",
+    "ENDPOINTS",
+    "IDENTITIES",
+    "POLICIES",
+    "ENTRIES",
+    "FLOW-SERVER",
+    "CONNECTIONS",
+    "FLOWS/S",
+    "SEEN",
+    "LOST",
+)
+
+
+def _row(node: NodeStatus) -> Sequence[str]:
+    agent, flows = node.agent, node.flows
+    unknown = "-"
+    return (
+        node.name,
+        agent.phase if agent else "no",
+        short(timedelta(seconds=time.time() - agent.started)) if agent and agent.started else unknown,
+        str(agent.endpoints) if agent else unknown,
+        str(agent.identities) if agent else unknown,
+        str(agent.policies) if agent else unknown,
+        str(agent.policy_entries) if agent else unknown,
+        ("ready" if flows.attached else "starting") if flows else "no",
+        str(flows.connections) if flows else unknown,
+        f"{flows.flows_rate:g}" if flows else unknown,
+        str(flows.seen_flows) if flows else unknown,
+        str(flows.lost_flows + flows.lost_drops) if flows else unknown,
+    )
+
+
+def _shape(report: SandboxReport | None) -> str:
+    if report is None:
+        return ""
+    families = " and ".join(report.family.names())
+    return (
+        f"; {len(report.nodes)} nodes, {report.routing.value} routing, {families}; "
+        f"{report.ready_pods} of {report.pods} pods ready"
+    )
+
+
+def _json(
+    place: Place, report: SandboxReport | None, nodes: Sequence[NodeStatus], troubles: Sequence[str]
+) -> dict[str, Any]:
+    return {
+        "sandbox": place.sandbox,
+        "well": not troubles,
+        "troubles": list(troubles),
+        "supervisor": msgspec.to_builtins(report),
+        "nodes": [
+            {
+                "name": node.name,
+                "agent": msgspec.to_builtins(node.agent),
+                "flows": msgspec.to_builtins(node.flows),
+            }
+            for node in nodes
+        ],
+    }

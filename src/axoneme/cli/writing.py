@@ -1,0 +1,105 @@
+"""Writing manifests into a sandbox's store: all of them at once, or none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from axoneme.cli.failures import Failure
+from axoneme.cli.kinds import Kind, of_object
+from axoneme.cli.merging import Document, Immutable, merge, wanted
+from axoneme.cli.objects import encode
+from axoneme.model.manifests import Manifest
+from axoneme.sandbox import admission
+from axoneme.sandbox.clock import surroundings
+from axoneme.sandbox.objects import ObjectKey
+from axoneme.sources.store import Conflict, Put, Store
+
+if TYPE_CHECKING:
+    from axoneme.sandbox.lifecycle import Populate
+
+_ATTEMPTS = 20
+
+
+class Outcome(NamedTuple):
+    """What became of an object: ``created``, ``configured`` or ``unchanged``."""
+
+    kind: Kind
+    name: str
+    verb: str
+
+    def __str__(self) -> str:
+        return f"{self.kind.resource}/{self.name} {self.verb}"
+
+
+class Written(NamedTuple):
+    """``revision`` is the store's once everything is in it."""
+
+    revision: int
+    outcomes: list[Outcome]
+
+
+def populate(manifests: Sequence[Manifest]) -> Populate:
+    """`write` as `lifecycle.up` takes it."""
+
+    async def fill(store: Store) -> int:
+        return (await write(store, manifests)).revision
+
+    return fill
+
+
+async def write(store: Store, manifests: Sequence[Manifest], *, dry: bool = False) -> Written:
+    """Creates and changes the objects in one transaction; ``dry`` only says what would be done.
+
+    `Failure` when one of them changes what cannot be changed; nothing is written then.
+    """
+    for _ in range(_ATTEMPTS):
+        expect: dict[str, int] = {}
+        before: dict[str, bytes] = {}
+        after: dict[str, bytes] = {}
+        outcomes: list[Outcome] = []
+        for manifest in manifests:
+            key = ObjectKey(manifest.kind, manifest.namespace, manifest.name)
+            path = key.path()
+            if path not in expect:
+                entry = await store.get(path)
+                expect[path] = entry.revision if entry else 0
+                if entry:
+                    before[path] = after[path] = entry.value
+            known = path in after
+            document = _change(manifest, key, after.get(path))
+            verb = "created" if not known else "unchanged" if document == after[path] else "configured"
+            after[path] = document
+            outcomes.append(Outcome(of_object(manifest.kind), manifest.name, verb))
+        changed = [Put(path, value) for path, value in after.items() if before.get(path) != value]
+        if dry:
+            return Written(0, outcomes)
+        try:
+            return Written(await store.transact(expect if changed else {}, changed), outcomes)
+        except Conflict:
+            continue  # a controller has just written to one of them: look again
+    raise Failure(f"the objects change so fast that {_ATTEMPTS} attempts to write them failed")
+
+
+def _change(manifest: Manifest, key: ObjectKey, live: bytes | None) -> bytes:
+    new = wanted(manifest.object)
+    if live is None:
+        return admission.complete(key, encode(_first(new)), surroundings())
+    old = json.loads(live)
+    try:
+        merged = merge(old, new)
+    except Immutable as error:
+        kind = of_object(manifest.kind)
+        raise Failure(
+            f"{manifest} ({manifest.origin}): {error.path}: it differs from the object that exists, where it "
+            f"cannot be changed; delete it first (axo delete {kind.name.lower()} {manifest.name}"
+            f"{f' -n {manifest.namespace}' if manifest.namespace else ''}), then apply again"
+        ) from None
+    return live if merged == old else encode(merged)
+
+
+def _first(new: Document) -> Document:
+    if "spec" not in new:
+        return new
+    return {**new, "metadata": {**new["metadata"], "generation": 1}}
