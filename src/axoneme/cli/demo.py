@@ -103,7 +103,7 @@ def demo(place: Place) -> None:
     flows = _flows_of(place, tried, since)
     _show_attempts(tried, flows)
     _show_flows(flows)
-    _show_more(place)
+    _show_more(place, tried)
     if wrong := [each for each in tried if not each.as_expected]:
         raise Failure(f"{len(wrong)} of {len(tried)} connections did not come to what was expected")
 
@@ -274,20 +274,24 @@ def _show_flows(flows: list[Flow | None]) -> None:
     click.echo()
 
 
-def _show_more(place: Place) -> None:
+def _show_more(place: Place, tried: list[Tried]) -> None:
+    dropped = next(each for each in tried if each.source and each.target and not each.attempt.allowed)
+    ends = [
+        f"{pod.metadata.namespace}/{pod.metadata.name}" for pod in (dropped.source, dropped.target) if pod
+    ]
     click.echo(f"The sandbox runs on. To go on with it: export AXO_SANDBOX={place.sandbox}, then for example")
     for command, what in (
-        ("axo get pods -A -o wide", "what there is; also services, policies, endpoints, identities, nodes"),
+        ("axo get pods -A -o wide", "also services, policies, endpoints, identities, nodes"),
         ("axo observe --follow", "every flow as it happens; --verdict DROPPED for drops alone"),
         ("axo exec -n town visitor -- sh", "a shell inside a pod"),
         (
-            "axo policy why --from bakery/shop --to bakery/ledger --port 5432/TCP",
-            "the verdict, and the rules behind it",
+            f"axo policy why --from {ends[0]} --to {ends[1]} --port {dropped.attempt.port}/TCP",
+            "a verdict, and the rules behind it",
         ),
-        ("axo delete networkpolicy closed -n bakery", "open the bakery, and run this again to see"),
-        (f"axo sandbox down {'' if place.sandbox == SANDBOX else '--name '}", "remove everything"),
+        ("axo delete networkpolicy closed -n bakery", "weaken the bakery, and run this again to see"),
+        ("axo sandbox down", "remove everything"),
     ):
-        click.echo(f"  {command:<70}  # {what}")
+        click.echo(f"  {command}\n      {what}")
 
 
 def _pods(place: Place) -> list[Pod]:

@@ -155,4 +155,4 @@ async def _reachable(client: AsyncClient) -> bool:
             answer = await client.call("status")
     except (RpcError, TimeoutError):
         return False
-    return answer.get("phase") != "starting"
+    return bool(answer.get("phase") != "starting")
