@@ -54,7 +54,9 @@ def complete_containers(context: click.Context, _: click.Parameter, incomplete: 
     from axoneme.cli import objects
 
     place = context.ensure_object(Place)
-    pod: str = (context.params.get("pod") or "").removeprefix("pod/")
+    # An option without its value yet keeps click from giving the arguments their names.
+    words = [context.params.get("pod"), *context.args]
+    pod = next((word for word in words if word), "").removeprefix("pod/")
     try:
         stored = objects.work(place, lambda store: objects.need(store, kinds.POD, place.in_namespace, pod))
         containers = stored.document()["spec"]["containers"]

@@ -288,7 +288,7 @@ def _show_more(place: Place, tried: list[Tried]) -> None:
             f"axo policy why --from {ends[0]} --to {ends[1]} --port {dropped.attempt.port}/TCP",
             "a verdict, and the rules behind it",
         ),
-        ("axo delete networkpolicy closed -n bakery", "weaken the bakery, and run this again to see"),
+        ("axo delete networkpolicy closed visitors -n bakery", "open the shop, and ask why again"),
         ("axo sandbox down", "remove everything"),
     ):
         click.echo(f"  {command}\n      {what}")

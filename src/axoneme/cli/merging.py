@@ -44,7 +44,8 @@ def wanted(written: Mapping[str, object]) -> Document:
     annotations = {
         key: value for key, value in metadata.get("annotations", {}).items() if key != LAST_APPLIED
     }
-    if annotations or "annotations" in metadata:
+    metadata.pop("annotations", None)
+    if annotations:
         metadata["annotations"] = annotations
     made["metadata"] = metadata
     text = json.dumps(made, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -85,10 +86,15 @@ def _merge(last: Any, new: Any, live: Any) -> Any:
         # A list that is as it was written before may have got defaults since: they are to stay.
         return live if isinstance(new, list) and isinstance(live, list) and new == last else new
     before = last if isinstance(last, dict) else {}
-    merged = {key: value for key, value in live.items() if key in new or key not in before}
-    for key, value in new.items():
-        merged[key] = _merge(before.get(key), value, live[key]) if key in live else value
-    return merged
+    merged: Document = {}
+    for key, value in live.items():
+        if key in new:
+            merged[key] = _merge(before.get(key), new[key], value)
+        elif key not in before:
+            merged[key] = value
+        elif isinstance(value, dict) and (others := _merge(before[key], {}, value)):
+            merged[key] = others
+    return merged | {key: value for key, value in new.items() if key not in live}
 
 
 def _at(document: Document, path: str) -> object:
