@@ -23,6 +23,8 @@ def removed() -> Iterator[None]:
 
 def run() -> tuple[int, str]:
     result = CliRunner().invoke(demo.demo, ["--sandbox", SANDBOX], obj=Place())
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
     return result.exit_code, result.output
 
 

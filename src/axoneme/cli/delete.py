@@ -71,6 +71,8 @@ def delete(
             stored, lacking = await _asked(store, place, targets, selector)
         for each in stored:
             _refuse(each)
+        # A namespace that goes first would be made again for what is still in it.
+        stored.sort(key=lambda each: each.kind == kinds.NAMESPACE)
         leaving = [each for each in stored if await _delete(store, each, grace)]
         if wait:
             await _gone(store, leaving, timeout)
@@ -139,12 +141,17 @@ async def _delete(store: Store, stored: Stored, grace: int | None) -> bool:
             metadata["deletionGracePeriodSeconds"] = seconds
             return True
 
-        await update(store, stored, mark)
-        click.echo(f'{stored.kind.resource} "{stored.key.name}" deleted')
-        return True
-    await store.delete(stored.key.path())
+        try:
+            await update(store, stored, mark)
+        except Failure:
+            if await store.get(stored.key.path()) is not None:
+                raise
+        on_node = True
+    else:
+        await store.delete(stored.key.path())
+        on_node = False
     click.echo(f'{stored.kind.resource} "{stored.key.name}" deleted')
-    return False
+    return on_node
 
 
 async def _gone(store: Store, pods: Sequence[Stored], timeout: float) -> None:

@@ -275,17 +275,16 @@ def _show_flows(flows: list[Flow | None]) -> None:
 
 
 def _show_more(place: Place, tried: list[Tried]) -> None:
-    dropped = next(each for each in tried if each.source and each.target and not each.attempt.allowed)
-    ends = [
-        f"{pod.metadata.namespace}/{pod.metadata.name}" for pod in (dropped.source, dropped.target) if pod
-    ]
+    between_pods = [each for each in tried if each.source and each.target]
+    shown = min(between_pods, key=lambda each: each.passed)
+    ends = [f"{pod.metadata.namespace}/{pod.metadata.name}" for pod in (shown.source, shown.target) if pod]
     click.echo(f"The sandbox runs on. To go on with it: export AXO_SANDBOX={place.sandbox}, then for example")
     for command, what in (
         ("axo get pods -A -o wide", "also services, policies, endpoints, identities, nodes"),
         ("axo observe --follow", "every flow as it happens; --verdict DROPPED for drops alone"),
         ("axo exec -n town visitor -- sh", "a shell inside a pod"),
         (
-            f"axo policy why --from {ends[0]} --to {ends[1]} --port {dropped.attempt.port}/TCP",
+            f"axo policy why --from {ends[0]} --to {ends[1]} --port {shown.attempt.port}/TCP",
             "a verdict, and the rules behind it",
         ),
         ("axo delete networkpolicy closed visitors -n bakery", "open the shop, and ask why again"),

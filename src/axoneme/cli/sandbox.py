@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import click
 
 from axoneme.cli import manifests
 from axoneme.cli.place import Place, in_namespace, in_sandbox
 from axoneme.cli.tables import Table, show
+
+if TYPE_CHECKING:
+    from axoneme.sandbox.plan import Plan
+    from axoneme.sandbox.report import SandboxReport
 
 _NAME = click.option("--name", metavar="NAME", help="Which sandbox; default: as --sandbox says.")
 
@@ -20,20 +27,16 @@ def group() -> None:
 
 @group.command()
 @manifests.with_files(required=False)
-@click.option("--nodes", type=click.IntRange(1, 64), default=2, show_default=True, help="How many nodes.")
+@click.option("--nodes", type=click.IntRange(1, 64), help="How many nodes; default: 2.")
 @click.option(
     "--routing",
     type=click.Choice(["overlay", "native"]),
-    default="overlay",
-    show_default=True,
-    help="How packets get from node to node: in VXLAN, or by routes.",
+    help="How packets get from node to node: in VXLAN (overlay, the default), or by routes (native).",
 )
 @click.option(
     "--family",
     type=click.Choice(["ipv4", "ipv6", "dual"]),
-    default="dual",
-    show_default=True,
-    help="Which addresses pods have.",
+    help="Which addresses pods have; default: dual.",
 )
 @click.option(
     "--timeout", type=float, default=60.0, show_default=True, help="Seconds until everything must be ready."
@@ -46,25 +49,25 @@ def up(
     place: Place,
     files: Sequence[str],
     recursive: bool,
-    nodes: int,
-    routing: str,
-    family: str,
+    nodes: int | None,
+    routing: str | None,
+    family: str | None,
     timeout: float,
     name: str | None,
 ) -> None:
     """Make a sandbox, fill it with the objects in FILE, and wait until all of it is ready.
 
-    A sandbox that is there already with the same options is filled with more.
+    A sandbox that is there already is filled with more, and mended where it does not run; the options that
+    shape it cannot be changed.
     """
     from axoneme.cli.writing import populate
     from axoneme.sandbox import lifecycle
-    from axoneme.sandbox.plan import Family, Plan, Routing
 
     place.sandbox = name or place.sandbox
     found = manifests.read(place, files, recursive)  # before anything is made
 
     report = lifecycle.up(
-        Plan(name=place.sandbox, nodes=nodes, routing=Routing(routing), family=Family(family)),
+        _plan(place, nodes, routing, family),
         populate(found.objects) if found.objects else None,
         progress=lambda step: click.echo(f"  {step}", err=True),
         deadline=timeout,
@@ -73,6 +76,23 @@ def up(
     click.echo(
         f"sandbox {report.name} is ready: {_count(len(report.nodes), 'node')}, {_count(report.pods, 'pod')}, "
         f"{report.routing.value} routing, {' and '.join(report.family.names())}"
+    )
+
+
+def _plan(place: Place, nodes: int | None, routing: str | None, family: str | None) -> Plan:
+    """What is asked for; for the rest, what a sandbox that is there already has."""
+    from msgspec.structs import replace
+
+    from axoneme.sandbox import planfile
+    from axoneme.sandbox.plan import Family, Plan, Routing
+
+    layout = place.layout
+    plan = planfile.load(layout) if layout.directory.exists() else Plan(name=layout.name)
+    return replace(
+        plan,
+        nodes=plan.nodes if nodes is None else nodes,
+        routing=plan.routing if routing is None else Routing(routing),
+        family=plan.family if family is None else Family(family),
     )
 
 
@@ -101,22 +121,68 @@ def down(place: Place, name: str | None, every: bool) -> None:
 
 
 @group.command()
+@click.option("-o", "--output", type=click.Choice(["json"]), help="In which form.")
 @_NAME
-@click.pass_obj
-def status(place: Place, name: str | None) -> int:
+def status(name: str | None, output: str | None) -> int:
     """List the sandboxes of this machine; ends with 1 when one of them is not ready.
 
     `axo status` says more about one.
     """
     from axoneme.sandbox import lifecycle
 
-    names = [name] if name else lifecycle.names()
-    if not names:
+    found = [_look(each) for each in ([name] if name else lifecycle.names())]
+    if output:
+        click.echo(json.dumps([each.json() for each in found], indent=4))
+    elif found:
+        headers = ("NAME", "READY", "NODES", "PODS", "ROUTING", "FAMILY", "NOTE")
+        show(Table(headers, [each.row() for each in found]))
+    else:
         click.echo("there is no sandbox; `axo sandbox up` makes one", err=True)
-        return 0
-    rows = [_row(each) for each in names]
-    show(Table(("NAME", "READY", "NODES", "PODS", "ROUTING", "FAMILY", "NOTE"), rows))
-    return 0 if all(row[1] == "yes" for row in rows) else 1
+    return 0 if all(each.ready for each in found) else 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A sandbox as its supervisor reports it; without a report ``failure`` says why."""
+
+    name: str
+    report: SandboxReport | None
+    failure: str = ""
+
+    @property
+    def ready(self) -> bool:
+        return self.report is not None and self.report.ready
+
+    def row(self) -> Sequence[str]:
+        report = self.report
+        if report is None:
+            return (self.name, "no", "-", "-", "-", "-", self.failure)
+        return (
+            self.name,
+            "yes" if report.ready else "no",
+            str(len(report.nodes)),
+            f"{report.ready_pods}/{report.pods}",
+            report.routing.value,
+            report.family.value,
+            report.waiting[0] if report.waiting else "-",
+        )
+
+    def json(self) -> dict[str, object]:
+        from msgspec import to_builtins
+
+        if self.report is None:
+            return {"name": self.name, "ready": False, "failure": self.failure}
+        return {"name": self.name, "ready": self.ready, **to_builtins(self.report)}
+
+
+def _look(name: str) -> _Seen:
+    from axoneme.sandbox import lifecycle
+    from axoneme.sandbox.errors import SandboxError
+
+    try:
+        return _Seen(name, lifecycle.status(name))
+    except SandboxError as failure:
+        return _Seen(name, None, str(failure))
 
 
 @group.command(hidden=True)
@@ -126,25 +192,6 @@ def supervise(name: str) -> None:
     from axoneme.sandbox import supervisor
 
     supervisor.run(name)
-
-
-def _row(name: str) -> Sequence[str]:
-    from axoneme.sandbox import lifecycle
-    from axoneme.sandbox.errors import SandboxError
-
-    try:
-        report = lifecycle.status(name)
-    except SandboxError as failure:
-        return [name, "no", "-", "-", "-", "-", str(failure)]
-    return [
-        name,
-        "yes" if report.ready else "no",
-        str(len(report.nodes)),
-        f"{report.ready_pods}/{report.pods}",
-        report.routing.value,
-        report.family.value,
-        report.waiting[0] if report.waiting else "-",
-    ]
 
 
 def _count(number: int, what: str) -> str:
