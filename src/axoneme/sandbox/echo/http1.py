@@ -6,7 +6,7 @@ import h11
 
 from axoneme.sandbox.echo import answers
 from axoneme.sandbox.echo.answers import Request
-from axoneme.sandbox.echo.streams import Conversation
+from axoneme.sandbox.echo.conversation import Conversation
 
 
 class Http1:

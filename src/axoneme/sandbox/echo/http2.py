@@ -15,7 +15,7 @@ import h2.exceptions
 
 from axoneme.sandbox.echo import answers
 from axoneme.sandbox.echo.answers import Request
-from axoneme.sandbox.echo.streams import Conversation
+from axoneme.sandbox.echo.conversation import Conversation
 
 #: Length-prefixed messages of gRPC: not compressed, a length of 32 bits, the message.
 _SERVING: Final = b"\x00\x00\x00\x00\x02\x08\x01"  # grpc.health.v1.HealthCheckResponse, status 1

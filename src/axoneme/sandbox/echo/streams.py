@@ -7,41 +7,17 @@ everything else is plain bytes, which come back as they are after a first line t
 from __future__ import annotations
 
 import asyncio
-from typing import Final, Protocol, cast
+from typing import Final, cast
 
 from axoneme.sandbox.echo import answers
-from axoneme.sandbox.echo.answers import Endpoint, Identity, Request
+from axoneme.sandbox.echo.answers import Identity, Request
+from axoneme.sandbox.echo.conversation import Conversation, Speaker
 
 HTTP2_PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # RFC 9113, 3.4
 _METHODS: Final = tuple(
     f"{name} ".encode()
     for name in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT")
 )
-
-
-class Speaker(Protocol):
-    """A protocol on one connection: gets bytes, and writes through the `Conversation` it was made with."""
-
-    def receive(self, data: bytes) -> None: ...
-
-    def end(self) -> None:
-        """The client will send no more."""
-
-
-class Conversation:
-    """What a speaker knows of its connection."""
-
-    __slots__ = ("identity", "peer", "protocol", "server", "transport")
-
-    def __init__(self, identity: Identity, transport: asyncio.Transport, protocol: str) -> None:
-        self.identity = identity
-        self.transport = transport
-        self.protocol = protocol
-        self.server: Endpoint = answers.endpoint(transport.get_extra_info("sockname"))
-        self.peer: Endpoint = answers.endpoint(transport.get_extra_info("peername"))
-
-    def answer(self, request: Request) -> bytes:
-        return answers.compose(self.identity, self.server, self.peer, request)
 
 
 class EchoStream(asyncio.Protocol):
