@@ -22,8 +22,8 @@ test: setup ## all tests that this machine can run; says what it skipped and why
 test-all: setup ## also what takes longer
 	@AXONEME_TEST_ALL=1 bash tools/test.sh
 
-bench: setup ## measure against the budgets, one program of bench/ after the other
-	@set -e; for program in bench/*.py; do echo "== $$program"; $(PYTHON) $$program; done
+bench: setup ## measure against the budgets, and write docs/performance.md
+	@$(PYTHON) bench/run.py
 
 lint: setup ## style and types; the datapath is compiled with every warning an error
 	@$(PYTHON) -m ruff check src tests build_backend bench

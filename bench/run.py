@@ -1,0 +1,70 @@
+"""Runs every program of this folder and writes what they print into docs/performance.md.
+
+``python bench/run.py [PROGRAM…]``; root. With programs named, only their sections are replaced. Measure on
+a quiet machine: ratios to a baseline of the same run bear noise, but not everything.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+PAGE = HERE.parent / "docs" / "performance.md"
+#: In the order of the page, with what its section is called.
+PROGRAMS = {
+    "packet_cost": "A packet of an established connection",
+    "network": "Over the network, against plain veth routing",
+    "agent": "The agent",
+    "flows_decode": "Flows: decoding and filtering",
+    "store": "The shared state on SQLite",
+}
+
+
+def machine() -> str:
+    system = platform.uname()
+    memory = re.search(r"MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text())
+    size = f"{int(memory[1]) >> 20} GiB" if memory else "?"
+    model = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
+    return f"{os.cpu_count()} × {model[1] if model else system.machine}, {size}, Linux {system.release}"
+
+
+def section(name: str, title: str, output: str) -> str:
+    when = datetime.now(UTC).strftime("%Y-%m-%d")
+    body = output if output.startswith("|") else f"```\n{output}```\n"
+    return f"## {title}\n`bench/{name}.py`, {when}, load before it {os.getloadavg()[0]:.1f}\n\n{body}"
+
+
+def measure(name: str) -> str:
+    done = subprocess.run(
+        [sys.executable, str(HERE / f"{name}.py")], stdout=subprocess.PIPE, text=True, check=True
+    )
+    print(done.stdout, flush=True)
+    return done.stdout
+
+
+def main() -> None:
+    wanted = sys.argv[1:] or list(PROGRAMS)
+    page = PAGE.read_text()
+    page = re.sub(r"(?m)^Machine: .*$", f"Machine: {machine()}.", page)
+    for name in wanted:
+        title = PROGRAMS[name]
+        print(f"== {title}", flush=True)
+        made = section(name, title, measure(name)).rstrip() + "\n"
+        marks = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+        page = re.sub(
+            re.escape(marks[0]) + r".*?" + re.escape(marks[1]),
+            lambda _, made=made, marks=marks: marks[0] + made + marks[1],
+            page,
+            flags=re.DOTALL,
+        )
+        PAGE.write_text(page)
+
+
+if __name__ == "__main__":
+    main()
