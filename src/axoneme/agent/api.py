@@ -116,7 +116,7 @@ class Api:
         return await self._questions.evaluate(question)
 
     async def _status(self, _: NoParams) -> Status:
-        engine, readiness = self._control.engine, self._readiness
+        engine, readiness, counts = self._control.engine, self._readiness, self._control.counts
         return Status(
             node=self._node,
             pid=os.getpid(),
@@ -125,11 +125,11 @@ class Api:
             phase="ready" if readiness.ready else "starting",
             waits_for=readiness.waits_for,
             endpoints=len(self._endpoints.records),
-            identities=len(self._control.identities),
+            identities=counts.identities,
             policies=engine.policies,
             policy_entries=len(engine.table),
-            addresses=len(self._control.book.table),
-            nodes=self._control.nodes,
+            addresses=counts.addresses,
+            nodes=counts.nodes,
             writes=dict(self._control.writes),
             problems=dict(self._listener.problems),
         )

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv6Address, ip_address, ip_network
-from typing import Any
+from sys import intern
+from typing import Any, NamedTuple
 from typing import Protocol as Interface
 
 import numpy as np
@@ -52,6 +53,22 @@ class Journal(Interface):
     def identities(self, identities: Mapping[int, Iterable[str]]) -> None: ...
 
 
+class _Place(NamedTuple):
+    """Where an endpoint is, and who."""
+
+    node: str
+    identity: int
+    addresses: tuple[Network, ...]
+
+
+class Counts(NamedTuple):
+    """How many of each the node has heard of; addresses as they stand in the kernel."""
+
+    nodes: int
+    identities: int
+    addresses: int
+
+
 class Control:
     """One node's tables. ``node`` is its name; ``underlay_version`` the family of the overlay's outside."""
 
@@ -69,8 +86,8 @@ class Control:
         self._plane = plane
         self._journal = journal
         self._underlay_version = underlay_version
-        self._nodes: dict[str, NodeState] = {}
-        self._endpoints: dict[str, EndpointState] = {}
+        self._nodes: dict[str, Address | None] = {}
+        self._endpoints: dict[str, _Place] = {}
         self._on_node: dict[str, set[str]] = {}
         self._identity_users: dict[int, set[str]] = {}
         self._known: dict[int, Labels] = {}
@@ -86,6 +103,8 @@ class Control:
         # CIDRs keep the numbers under which the kernel knows them.
         self._local = LocalNumbers({p: r.identity for p, r in held.items() if is_node_local(r.identity)})
         self._prefixes = set(self._local)
+        self._needed: frozenset[Network] | None = None
+        self._stale: set[Network] = set()
         for prefix in self._prefixes:
             self._introduce(prefix)
         self.book.adopt(held)
@@ -104,9 +123,9 @@ class Control:
         if state is None:
             self._nodes.pop(name, None)
         else:
-            self._nodes[name] = state
+            self._nodes[name] = self._underlay(state)
             own = name == self._node
-            behind = None if own else self._underlay(name)
+            behind = None if own else self._nodes[name]
             identity = HOST if own else REMOTE_NODE
             for text in {*state.addresses, *state.internal_addresses}:
                 addresses.append((ip_network(text), Record(identity, behind, Flag.NODE)))
@@ -118,34 +137,34 @@ class Control:
         for key in self._on_node.get(name, ()):
             self._say_endpoint(key)
 
-    def _underlay(self, name: str) -> Address | None:
-        """Where a node is reached; None while it has not said so."""
-        state = self._nodes.get(name)
-        for text in state.internal_addresses if state else ():
-            address = ip_address(text)
-            if address.version == self._underlay_version:
-                return address
-        return None
+    def _underlay(self, state: NodeState) -> Address | None:
+        """Where a node is reached; None when it has no address of the overlay's family."""
+        addresses = map(ip_address, state.internal_addresses)
+        return next((each for each in addresses if each.version == self._underlay_version), None)
 
     def endpoint_changed(self, key: str, state: EndpointState | None) -> None:
         """A pod of any node, or it is gone (None)."""
         before = self._endpoints.pop(key, None)
+        after = None
         if before is not None:
             self._on_node[before.node].discard(key)
         if state is not None:
-            self._endpoints[key] = state
-            self._on_node.setdefault(state.node, set()).add(key)
-        self._use_identity(key, before, state)
+            # Of the many that are elsewhere, no more is kept than is needed.
+            addresses = tuple(map(ip_network, state.addresses))
+            after = self._endpoints[key] = _Place(intern(state.node), state.identity, addresses)
+            self._on_node.setdefault(after.node, set()).add(key)
+        self._use_identity(key, before, after, state.labels if state else ())
         ports = tuple((p.name, Protocol[p.protocol], p.port) for p in state.named_ports) if state else ()
         self._name_ports(key, state.identity if state else None, ports)
         self._say_endpoint(key)
 
     def _say_endpoint(self, key: str) -> None:
         """Pods of this node are in another table; those of a node that is nowhere yet have to wait."""
-        state = self._endpoints.get(key)
+        place = self._endpoints.get(key)
         records: list[tuple[Network, Record]] = []
-        if state is not None and state.node != self._node and (behind := self._underlay(state.node)):
-            records = [(ip_network(text), Record(state.identity, behind)) for text in state.addresses]
+        if place is not None and place.node != self._node and (behind := self._nodes.get(place.node)):
+            record = Record(place.identity, behind)
+            records = [(address, record) for address in place.addresses]
         self.book.say(Source.POD, key, records)
 
     def local_subject(self, identity: int, present: bool) -> None:
@@ -168,11 +187,14 @@ class Control:
         if not self._identity_users.get(number) and self._known.pop(number, None) is not None:
             self._retired_identities.add(number)
 
-    def _use_identity(self, key: str, before: EndpointState | None, after: EndpointState | None) -> None:
+    def _use_identity(
+        self, key: str, before: _Place | None, after: _Place | None, labels: Iterable[str]
+    ) -> None:
         if after is not None:
             self._identity_users.setdefault(after.identity, set()).add(key)
             self._retired_identities.discard(after.identity)
-            self.identity_known(after.identity, Labels.parse(after.labels))
+            if before is None or before.identity != after.identity:
+                self.identity_known(after.identity, Labels.parse(labels))
         if before is not None and (after is None or after.identity != before.identity):
             users = self._identity_users[before.identity]
             users.discard(key)
@@ -205,30 +227,30 @@ class Control:
         return {**self._known, **prefixes}
 
     @property
-    def nodes(self) -> int:
-        return len(self._nodes)
+    def counts(self) -> Counts:
+        return Counts(len(self._nodes), len(self._known) + len(self._prefixes), len(self.book))
 
     # ---- to the kernel -------------------------------------------------------------------------
 
     def settle(self) -> int:
         """Brings the kernel up to date with all that was heard; how many entries were written."""
         before = sum(self.writes.values())
-        needed = self._number_prefixes()
+        self._number_prefixes()
         self._write(self.engine.prepare())
         self._write_addresses()
         self._write(self.engine.changes())
-        stale = self._prefixes - needed
-        for prefix in stale:
+        for prefix in self._stale:
             self.book.say(Source.POLICY, str(prefix), [])
-        if stale or self._retired_identities:
+        if self._stale or self._retired_identities:
             self._write_addresses()
-            for prefix in stale:
+            for prefix in self._stale:
                 self._prefixes.discard(prefix)
                 number = self._local.release(prefix)
                 assert number is not None
                 self.engine.remove_identity(number)
             for number in self._retired_identities:
                 self.engine.remove_identity(number)
+            self._stale = set()
             self._retired_identities.clear()
             self._write(self.engine.changes())
         self._note_defaults()
@@ -254,12 +276,14 @@ class Control:
         self.settle()
         return sum(self.writes.values()) - before
 
-    def _number_prefixes(self) -> frozenset[Network]:
-        """Gives the prefixes that policies name their identities; all that are needed."""
+    def _number_prefixes(self) -> None:
+        """Gives the prefixes that policies name their identities; notes those that none names any more."""
         needed = self.engine.needed_prefixes()
+        if needed is self._needed:  # the same object as long as nothing has changed: there may be thousands
+            return
         for prefix in sorted(needed - self._prefixes, key=str):
             self._introduce(prefix)
-        return needed
+        self._needed, self._stale = needed, self._prefixes - needed
 
     def _introduce(self, prefix: Network) -> None:
         number = self._local.acquire(prefix)

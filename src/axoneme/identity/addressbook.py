@@ -45,33 +45,42 @@ class Record:
     flags: Flag = Flag.NONE
 
 
+Subject = tuple[Source, str]
+
+
 class AddressBook:
     """Statements by (source, subject), and the table that they make together. Pure.
 
-    A subject is whatever makes statements as a whole: a node's name, an endpoint's key, a prefix.
+    A subject is whatever makes statements as a whole: a node's name, an endpoint's key, a prefix. There
+    may be a hundred thousand of them, most with one or two statements, and most prefixes with one: so
+    these are kept in tuples.
     """
 
     def __init__(self) -> None:
-        self._said: dict[tuple[Source, str], dict[Network, Record]] = {}
-        self._by_prefix: dict[Network, dict[tuple[Source, str], Record]] = {}
+        self._said: dict[Subject, tuple[tuple[Network, Record], ...]] = {}
+        self._by_prefix: dict[Network, tuple[tuple[Subject, Record], ...]] = {}
         self._dirty: set[Network] = set()
         self._written: dict[Network, Record] = {}
 
     def say(self, source: Source, subject: str, records: Iterable[tuple[Network, Record]]) -> None:
         """Replaces all that the subject has said; nothing: it is silent."""
         key = (source, subject)
-        before, after = self._said.pop(key, {}), dict(records)
-        for prefix in before.keys() - after.keys():
-            del self._by_prefix[prefix][key]
-            if not self._by_prefix[prefix]:
-                del self._by_prefix[prefix]
-            self._dirty.add(prefix)
-        for prefix, record in after.items():
-            if before.get(prefix) != record:
-                self._by_prefix.setdefault(prefix, {})[key] = record
-                self._dirty.add(prefix)
+        before, after = self._said.pop(key, ()), tuple(dict(records).items())
         if after:
             self._said[key] = after
+        for prefix, record in before:
+            if (prefix, record) not in after:
+                self._unsay(prefix, key)
+        for prefix, record in after:
+            if (prefix, record) not in before:
+                self._by_prefix[prefix] = (*self._by_prefix.get(prefix, ()), (key, record))
+                self._dirty.add(prefix)
+
+    def _unsay(self, prefix: Network, key: Subject) -> None:
+        rest = tuple(each for each in self._by_prefix.pop(prefix) if each[0] != key)
+        if rest:
+            self._by_prefix[prefix] = rest
+        self._dirty.add(prefix)
 
     def changes(self) -> tuple[dict[Network, Record], set[Network]]:
         """What to write and what to delete since the last call."""
@@ -79,7 +88,7 @@ class AddressBook:
         deletes: set[Network] = set()
         for prefix in self._dirty:
             said = self._by_prefix.get(prefix)
-            wanted = said[min(said)] if said else None
+            wanted = min(said, key=_speaker)[1] if said else None
             if wanted == self._written.get(prefix):
                 continue
             if wanted is None:
@@ -107,6 +116,13 @@ class AddressBook:
                 return found
         return None
 
+    def __len__(self) -> int:
+        return len(self._written)
+
     @property
     def table(self) -> dict[Network, Record]:
         return dict(self._written)
+
+
+def _speaker(statement: tuple[Subject, Record]) -> Subject:
+    return statement[0]
