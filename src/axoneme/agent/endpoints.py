@@ -112,10 +112,13 @@ class EndpointTable:
 
     def unplug(self, record: EndpointRecord) -> None:
         """Takes the pod off the network; nothing of it needs to be there any more."""
-        addresses = self._keys(record)
-        self._plane.endpoints.delete(addresses)
-        self._plane.raise_addresses(_packed(record))
+        self.cut_off(record)
         pods.remove(record.state.host_interface)
+
+    def cut_off(self, record: EndpointRecord) -> None:
+        """Nothing reaches the pod, or leaves it, from now on; its link is still there."""
+        self._plane.endpoints.delete(self._keys(record))
+        self._plane.raise_addresses(_packed(record))
 
     def write(self, record: EndpointRecord) -> None:
         """The kernel's entries for the pod's addresses, and a new decision for what used them before."""

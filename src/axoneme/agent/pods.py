@@ -102,6 +102,8 @@ class Pods:
         self._link = link
         self._busy: dict[str, asyncio.Lock] = {}
         self._ids: set[int] = set()
+        #: Links of pods that have gone, by name.
+        self._removing: dict[str, asyncio.Task[None]] = {}
         #: Namespaces' labels, as far as they were heard.
         self.namespaces: dict[str, Mapping[str, str]] = {}
         #: Keys of the shared state that are to be deleted once it can be reached.
@@ -119,6 +121,8 @@ class Pods:
                 )
             if not Path(wish.netns).exists():
                 raise RpcError(INVALID, f"netns: {wish.netns} does not exist")
+            if removal := self._removing.get(host):
+                await asyncio.wait([removal])
             view = await self._pod(wish)
             return await self._plug(wish, view, host)
 
@@ -188,13 +192,22 @@ class Pods:
             return True
 
     async def _remove(self, record: EndpointRecord) -> None:
-        await asyncio.to_thread(pods.remove, record.state.host_interface)
-        self._endpoints.unplug(record)
+        """Returns when the pod is cut off; the kernel takes its time (some 30 ms) to remove a link."""
+        host = record.state.host_interface
+        self._endpoints.cut_off(record)
         self._endpoints.forget(record)
         self._leave(record)
         self._pools.release(self._endpoints.link(record).addresses)
+        self._removing[host] = asyncio.create_task(self._remove_link(host))
         await self._withdraw(record.state)
-        await self._let_go(Labels.parse(record.state.labels), record.state.host_interface)
+        await self._let_go(Labels.parse(record.state.labels), host)
+
+    async def _remove_link(self, host: str) -> None:
+        """An agent that is killed meanwhile leaves the link to the next one's `EndpointTable.sweep`."""
+        try:
+            await asyncio.to_thread(pods.remove, host)
+        finally:
+            del self._removing[host]
 
     # ---- a pod changes -------------------------------------------------------------------------
 

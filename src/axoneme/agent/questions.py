@@ -55,7 +55,8 @@ class Answer(msgspec.Struct, frozen=True):
     """``verdict``: ``allowed``, ``denied`` by a rule, or ``denied by default``.
 
     ``enforced`` says whether policies select the subject in this direction; ``rules`` are those that
-    decide; ``steps`` the way to the verdict, in words.
+    decide, or the policies that close the direction where none does; ``steps`` the way to the verdict,
+    in words.
     """
 
     verdict: str
@@ -113,11 +114,14 @@ class Questions:
         peer = self._peer(question.peer)
         direction = Direction[question.direction.upper()]
         found = why(self._control.engine, subject, direction, peer, int(protocol), question.port)
+        refs = found.refs
+        if found.decision.outcome is Outcome.DEFAULT_DENIED:
+            refs = tuple(part.ref for part in found.policies if part.default_deny)
         return Answer(
             verdict=found.decision.outcome.value,
             allowed=found.decision.allowed,
             enforced=found.enforced,
-            rules=[Rule(ref.kind, ref.namespace, ref.name, ref.rule) for ref in found.refs],
+            rules=[Rule(ref.kind, ref.namespace, ref.name, ref.rule) for ref in refs],
             subject=Party(subject, _texts(found.subject_labels)),
             peer=Party(peer, _texts(found.peer_labels)),
             steps=list(_steps(found, question)),
