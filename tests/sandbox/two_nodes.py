@@ -197,7 +197,7 @@ class Node:
             state=state,
         )
         self.control.endpoint_changed(name, state)
-        self.control.local_subject(identity, True)
+        self.control.local_subject(identity, name, True)
         self.control.settle()
         with inside(self.namespace):
             record = asyncio.run(self.endpoints.plug(record))
@@ -258,7 +258,7 @@ class Cluster:
         self._tell(one)
         for pod in self.pods.values():
             if pod.node is one:
-                one.control.local_subject(pod.identity, True)
+                one.control.local_subject(pod.identity, pod.name, True)
         self.enforce_on(one, policies)
         return one.control.start()
 

@@ -91,12 +91,16 @@ class Control:
         self._on_node: dict[str, set[str]] = {}
         self._identity_users: dict[int, set[str]] = {}
         self._known: dict[int, Labels] = {}
-        self._local_identity: dict[int, int] = {}
+        #: Numbers that stand in the shared state.
+        self._published: set[int] = set()
+        self._subjects: dict[int, set[str]] = {}
         self._ports: dict[int, dict[str, tuple[tuple[str, Protocol, int], ...]]] = {}
         self._retired_identities: set[int] = set()
         self._defaults = RuleNumbers()
         self._default_rules: dict[tuple[int, Direction], tuple[PolicyRef, ...]] = {}
         self._defaults_stale = False
+        #: Whether a write has failed, so that the kernel lacks something until `reconcile`.
+        self.broken = False
         #: Writes to kernel tables since the start, by table.
         self.writes = {"policies": 0, "addresses": 0}
         held = self._held_addresses()
@@ -167,24 +171,38 @@ class Control:
             records = [(address, record) for address in place.addresses]
         self.book.say(Source.POD, key, records)
 
-    def local_subject(self, identity: int, present: bool) -> None:
-        """An endpoint with this identity came to this node, or one left."""
-        count = self._local_identity.get(identity, 0) + (1 if present else -1)
-        if count > 0:
-            self._local_identity[identity] = count
+    def local_subject(self, identity: int, key: str, present: bool) -> None:
+        """The endpoint ``key`` of this node has this identity, or has it no longer."""
+        users = self._subjects.setdefault(identity, set())
+        if present:
+            users.add(key)
             self.engine.add_subject(identity)
         else:
-            self._local_identity.pop(identity, None)
+            users.discard(key)
+        if not users:
+            del self._subjects[identity]
             self.engine.remove_subject(identity)
         self._defaults_stale = True
 
     def identity_known(self, number: int, labels: Labels) -> None:
+        """The shared state says what a number stands for."""
+        self._published.add(number)
+        self._learn(number, labels)
+
+    def identity_gone(self, number: int) -> None:
+        """The shared state has the number no more; whoever still uses it keeps it known."""
+        self._published.discard(number)
+        self._retire_unused(number)
+
+    def _learn(self, number: int, labels: Labels) -> None:
+        self._retired_identities.discard(number)
         if self._known.get(number) != labels:
             self._known[number] = labels
             self.engine.upsert_identity(number, labels)
 
-    def identity_gone(self, number: int) -> None:
-        if not self._identity_users.get(number) and self._known.pop(number, None) is not None:
+    def _retire_unused(self, number: int) -> None:
+        used = number in self._published or number in self._identity_users
+        if not used and self._known.pop(number, None) is not None:
             self._retired_identities.add(number)
 
     def _use_identity(
@@ -192,14 +210,14 @@ class Control:
     ) -> None:
         if after is not None:
             self._identity_users.setdefault(after.identity, set()).add(key)
-            self._retired_identities.discard(after.identity)
             if before is None or before.identity != after.identity:
-                self.identity_known(after.identity, Labels.parse(labels))
+                self._learn(after.identity, Labels.parse(labels))
         if before is not None and (after is None or after.identity != before.identity):
             users = self._identity_users[before.identity]
             users.discard(key)
             if not users:
                 del self._identity_users[before.identity]
+                self._retire_unused(before.identity)
 
     def _name_ports(self, key: str, number: int | None, ports: tuple[tuple[str, Protocol, int], ...]) -> None:
         touched = {n for n, by_key in self._ports.items() if key in by_key}
@@ -233,8 +251,12 @@ class Control:
     # ---- to the kernel -------------------------------------------------------------------------
 
     def settle(self) -> int:
-        """Brings the kernel up to date with all that was heard; how many entries were written."""
+        """Brings the kernel up to date with all that was heard; how many entries were written.
+
+        BpfError when it refuses; then only `reconcile` makes it whole again.
+        """
         before = sum(self.writes.values())
+        self.broken, broken = True, self.broken
         self._number_prefixes()
         self._write(self.engine.prepare())
         self._write_addresses()
@@ -254,6 +276,7 @@ class Control:
             self._retired_identities.clear()
             self._write(self.engine.changes())
         self._note_defaults()
+        self.broken = broken
         return sum(self.writes.values()) - before
 
     def start(self) -> int:
@@ -271,9 +294,12 @@ class Control:
     def reconcile(self) -> int:
         """Compares the kernel's tables with what they should be and mends them; how many entries."""
         before = sum(self.writes.values())
+        # What these changes are is part of the whole that is compared now.
+        self._journal.rules(self.engine.changes().rules)
         self.book.adopt(self._held_addresses())
         self._mend_policies()
         self.settle()
+        self.broken = False
         return sum(self.writes.values()) - before
 
     def _number_prefixes(self) -> None:
@@ -305,7 +331,7 @@ class Control:
             return
         self._defaults_stale = False
         wanted: dict[tuple[int, Direction], tuple[PolicyRef, ...]] = {}
-        for subject in self._local_identity:
+        for subject in self._subjects:
             policies = self.engine.policies_selecting(subject)
             for direction in Direction:
                 refs = tuple(policy.ref for policy in policies if direction in policy.default_deny)

@@ -29,15 +29,27 @@ from axoneme.model.state import (
     NodeState,
     decode,
 )
+from axoneme.net.commands import NetworkError
 from axoneme.policy.engine import PolicyKey
 from axoneme.policy.peers import Service
 from axoneme.rpc import RpcError
-from axoneme.sources.store import Change
+from axoneme.sources.store import Change, Unavailable
 
 log = logging.getLogger(__name__)
 
 OBJECTS = "objects/"
 STATE = "state/"
+CIDR_GROUP, SERVICE = "CiliumCIDRGroup", "Service"
+#: What is followed. Pods are not among it: there are too many, and few of them are this node's.
+PREFIXES = (
+    *(f"{OBJECTS}{kind}/" for kind in sorted(POLICY_KINDS)),
+    f"{OBJECTS}{CIDR_GROUP}/",
+    f"{OBJECTS}{SERVICE}/",
+    NAMESPACES,
+    NODES,
+    IDENTITIES,
+    ENDPOINTS,
+)
 
 Object = dict[str, Any]
 
@@ -58,7 +70,10 @@ class Listener:
         for change in changes:
             try:
                 await self._take(change.key, change.value)
-            except (ValueError, RpcError) as error:
+            except Unavailable as error:
+                log.warning("%s: %s; this node's pods are looked at again later", change.key, error)
+                self._pods.outdated = True
+            except (ValueError, msgspec.MsgspecError, RpcError, NetworkError) as error:
                 self.problems[change.key] = str(error)
                 log.warning("%s: %s; what it said before stays in force", change.key, error)
             else:
@@ -105,12 +120,12 @@ class Listener:
         if kind in POLICY_KINDS:
             policies = parse_policy(object, self._cluster) if object else ()
             self._control.policy_changed(PolicyKey(kind, namespace, name), policies)
-        elif kind == "CiliumCIDRGroup":
+        elif kind == CIDR_GROUP:
             if object is None:
                 engine.remove_cidr_group(name)
             else:
                 engine.upsert_cidr_group(parse_cidr_group(object))
-        elif kind == "Service":
+        elif kind == SERVICE:
             if object is None:
                 engine.remove_service(namespace, name)
             else:

@@ -21,9 +21,9 @@ from axoneme.agent.api import Api, Readiness
 from axoneme.agent.config import AgentConfig, load
 from axoneme.agent.control import Control
 from axoneme.agent.endpoints import EndpointTable
-from axoneme.agent.listener import OBJECTS, STATE, Listener
+from axoneme.agent.listener import PREFIXES, Listener
 from axoneme.agent.machine import Machine
-from axoneme.agent.pods import Link, Pods
+from axoneme.agent.pods import PODS, Link, Pods
 from axoneme.agent.questions import Questions
 from axoneme.datapath.bpf import BpfError
 from axoneme.datapath.plane import Datapath
@@ -39,7 +39,7 @@ from axoneme.sources.config import open_store
 from axoneme.sources.follow import Sync, follow
 from axoneme.sources.identities import Collector, Identities
 from axoneme.sources.podranges import claim
-from axoneme.sources.store import Store, Unavailable
+from axoneme.sources.store import Compacted, Store, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +78,6 @@ class Agent:
             self._machine.overlay_version,
         )
         self._questions = Questions(self._control, self._endpoints, versions)
-        self._broken = asyncio.Event()
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -103,8 +102,8 @@ class Agent:
             tasks.create_task(server.serve())
             pods.begin(AddressPools(await self._join()))
             self._readiness.reached("the objects and nodes of the shared state")
-            heard = [asyncio.Event() for _ in (OBJECTS, STATE)]
-            for prefix, event in zip((OBJECTS, STATE), heard, strict=True):
+            heard = [asyncio.Event() for _ in PREFIXES]
+            for prefix, event in zip(PREFIXES, heard, strict=True):
                 tasks.create_task(self._follow(prefix, listener, event))
             for event in heard:
                 await event.wait()
@@ -120,7 +119,8 @@ class Agent:
                 written,
             )
             gc.freeze()
-            tasks.create_task(self._mend())
+            tasks.create_task(self._watch_pods(pods, listener))
+            tasks.create_task(self._mend(pods))
             tasks.create_task(self._collect())
 
     # ---- becoming part of the cluster ----------------------------------------------------------
@@ -159,25 +159,37 @@ class Agent:
                 if self._readiness.ready:
                     self._settle()
 
+    async def _watch_pods(self, pods: Pods, listener: Listener) -> None:
+        """Changes of pods, of which those of this node matter; nobody lists them all."""
+        while True:
+            try:
+                after = (await self._store.list(f"{PODS}-/")).revision  # nothing stands there
+                await pods.refresh()
+                async with aclosing(self._store.watch(PODS, after)) as batches:
+                    async for changes in batches:
+                        await listener.take(changes)
+            except (Compacted, Unavailable) as error:
+                log.warning("%s: %s; looking at this node's pods again", PODS, error)
+                await asyncio.sleep(_LONGEST_PAUSE)
+
     def _settle(self) -> None:
         try:
             self._control.settle()
         except BpfError as error:
             log.error("%s; the tables will be compared and mended", error)
-            self._broken.set()
 
     # ---- what goes on beside -------------------------------------------------------------------
 
-    async def _mend(self) -> None:
-        """After a write that failed: compares whole tables, until they are right."""
+    async def _mend(self, pods: Pods) -> None:
+        """What could not be done when it was due: kernel tables are compared, the store told."""
         while True:
-            await self._broken.wait()
             await asyncio.sleep(MEND_EVERY)
             try:
-                log.info("%d entries mended", self._control.reconcile())
-                self._broken.clear()
-            except BpfError as error:
-                log.error("tables cannot be mended: %s", error)
+                if self._control.broken:
+                    log.info("%d entries mended", self._control.reconcile())
+                await pods.retry()
+            except (BpfError, Unavailable) as error:
+                log.error("not mended: %s", error)
 
     async def _collect(self) -> None:
         """Numbers of identities that nobody uses are given back; any agent may do it."""

@@ -19,12 +19,13 @@ import msgspec
 from axoneme.agent.control import Control
 from axoneme.agent.endpoints import EndpointRecord, EndpointTable
 from axoneme.agent.podview import NamespaceView, PodView
+from axoneme.datapath.bpf import BpfError
 from axoneme.identity.labels import LabelFilter, pod_labels
 from axoneme.ipam.pools import AddressPools
 from axoneme.model.labels import Labels
 from axoneme.model.state import ENDPOINTS, EndpointState, encode, endpoint_key
 from axoneme.net import pods
-from axoneme.rpc import CONFLICT, INVALID, NOT_FOUND, RpcError
+from axoneme.rpc import CONFLICT, INVALID, NOT_FOUND, UNAVAILABLE, RpcError
 from axoneme.sources.identities import Identities
 from axoneme.sources.store import Store, StoreError
 
@@ -101,11 +102,14 @@ class Pods:
         self._filter = labels
         self._link = link
         self._busy: dict[str, asyncio.Lock] = {}
+        self._confirmed = False
         self._ids: set[int] = set()
         #: Links of pods that have gone, by name.
         self._removing: dict[str, asyncio.Task[None]] = {}
         #: Namespaces' labels, as far as they were heard.
         self.namespaces: dict[str, Mapping[str, str]] = {}
+        #: Whether a change of some pod was missed, because the shared state could not be asked.
+        self.outdated = False
         #: Keys of the shared state that are to be deleted once it can be reached.
         self._unpublish: set[str] = set()
 
@@ -131,7 +135,6 @@ class Pods:
         addresses = self._pools.allocate()
         number = self._next_id()
         record: EndpointRecord | None = None
-        published = False
         try:
             identity = await self._identities.acquire(labels, host)
             kind, workload = view.workload
@@ -160,18 +163,14 @@ class Pods:
                 state=state,
             )
             self._enter(record)
-            published = True
-            # Others may learn of it while it is being plugged in: its own node drops what comes early.
-            plugged, _ = await asyncio.gather(
-                self._endpoints.plug(record), self._store.put(self._key(state), encode(state))
-            )
+            plugged = await self._endpoints.plug(record)
             self._endpoints.remember(plugged)
+            await self._store.put(self._key(state), encode(state))
             return _attached(plugged)
         except BaseException:
             if record is not None:
                 self._endpoints.unplug(record)
                 self._endpoints.forget(record)
-            if published and record is not None:
                 self._leave(record)
                 await self._withdraw(record.state)
             self._pools.release(addresses)
@@ -215,13 +214,15 @@ class Pods:
         """The labels of a namespace, which its pods' identities contain; None: it is gone."""
         if labels is None:
             self.namespaces.pop(name, None)
-            return
-        if self.namespaces.get(name) == labels:
-            return
-        self.namespaces[name] = labels
+        elif self.namespaces.get(name) != labels:
+            self.namespaces[name] = labels
+            await self.refresh(name)
+
+    async def refresh(self, namespace: str | None = None) -> None:
+        """Looks at the objects of all pods of this node (in the namespace) anew."""
         for record in list(self._endpoints.records.values()):
-            if record.state.namespace == name:
-                await self.pod_changed(name, record.state.pod)
+            if namespace in (None, record.state.namespace):
+                await self.pod_changed(record.state.namespace, record.state.pod)
 
     def here(self, namespace: str, pod: str) -> EndpointRecord | None:
         """The endpoint of a pod of this node."""
@@ -235,8 +236,11 @@ class Pods:
         )
 
     async def pod_changed(self, namespace: str, pod: str, value: bytes | None = None) -> None:
-        """The object of a pod has (perhaps) other labels or ports than when it was attached."""
-        if (record := self.here(namespace, pod)) is None:
+        """The object of a pod has (perhaps) other labels or ports than when it was attached.
+
+        Does nothing before `confirm_restored`: the policies are not all known then.
+        """
+        if not self._confirmed or (record := self.here(namespace, pod)) is None:
             return
         async with self._lock(record.state.host_interface):
             if (record := self.here(namespace, pod)) is None:
@@ -267,14 +271,13 @@ class Pods:
         host = before.host_interface
         wanted = msgspec.structs.replace(wanted, identity=await self._identities.acquire(labels, host))
         after = msgspec.structs.replace(record, state=wanted)
-        self._control.endpoint_changed(self._key(wanted), wanted)
-        self._control.local_subject(wanted.identity, True)
-        self._control.settle()
+        self._enter(after)
         self._endpoints.write(after)
         self._endpoints.remember(after)
         await self._store.put(self._key(wanted), encode(wanted))
-        self._control.local_subject(before.identity, False)
-        self._control.settle()
+        if before.identity != wanted.identity:
+            self._control.local_subject(before.identity, self._key(before), False)
+            self._settle()
         former = Labels.parse(before.labels)
         if former != labels:
             await self._let_go(former, host)
@@ -289,7 +292,7 @@ class Pods:
         for record in self._endpoints.records.values():
             self._pools.reserve(self._endpoints.link(record).addresses)
             self._control.endpoint_changed(self._key(record.state), record.state)
-            self._control.local_subject(record.state.identity, True)
+            self._control.local_subject(record.state.identity, self._key(record.state), True)
 
     async def confirm_restored(self) -> None:
         """Compares the pods of before with the shared state, once that can be reached."""
@@ -309,9 +312,13 @@ class Pods:
             if entry.key not in own:
                 await self._store.delete(entry.key)
         await self._identities.prune()
+        self._confirmed = True
 
     async def retry(self) -> None:
-        """Tells the shared state what it could not be told when it happened."""
+        """What could not be done while the shared state was away; Unavailable when it still is."""
+        if self.outdated:
+            await self.refresh()
+            self.outdated = False
         while self._unpublish:
             key = next(iter(self._unpublish))
             if not any(self._key(record.state) == key for record in self._endpoints.records.values()):
@@ -321,14 +328,26 @@ class Pods:
     # ---- parts ---------------------------------------------------------------------------------
 
     def _enter(self, record: EndpointRecord) -> None:
+        """Its policy into the kernel; RpcError while the kernel lacks something, be it of another's."""
         self._control.endpoint_changed(self._key(record.state), record.state)
-        self._control.local_subject(record.state.identity, True)
-        self._control.settle()
+        self._control.local_subject(record.state.identity, self._key(record.state), True)
+        self._settle()
+        if self._control.broken:
+            raise RpcError(
+                UNAVAILABLE, "the kernel refused a part of the policy tables; it is tried again: see the log"
+            )
 
     def _leave(self, record: EndpointRecord) -> None:
         self._control.endpoint_changed(self._key(record.state), None)
-        self._control.local_subject(record.state.identity, False)
-        self._control.settle()
+        self._control.local_subject(record.state.identity, self._key(record.state), False)
+        self._settle()
+
+    def _settle(self) -> None:
+        """What the kernel refuses is mended later: `Control.broken`."""
+        try:
+            self._control.settle()
+        except BpfError as error:
+            log.error("%s; the tables will be compared and mended", error)
 
     async def _withdraw(self, state: EndpointState) -> None:
         key = self._key(state)
