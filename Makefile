@@ -34,4 +34,4 @@ build: setup ## the wheel, with the compiled datapath inside, and the source dis
 	@$(PYTHON) -m build --wheel --sdist --no-isolation
 
 clean: ## remove what was built; not .venv
-	@rm -rf build dist src/*.egg-info src/axoneme/datapath/objects .hypothesis .mypy_cache .ruff_cache .pytest_cache
+	@rm -rf build dist src/*.egg-info src/axoneme/datapath/objects src/axoneme/cni/bin .hypothesis .mypy_cache .ruff_cache .pytest_cache

@@ -18,7 +18,8 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).resolve().parent)]
 
-from agent import Node, node, pod, row
+from agent import pod, row
+from one_node import Node, node
 
 from axoneme.model.labels import Label, Labels
 from axoneme.model.state import (

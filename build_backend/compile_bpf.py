@@ -1,4 +1,4 @@
-"""Compiles bpf/*.bpf.c into the package, each object only when something that it includes is newer.
+"""Compiles bpf/*.bpf.c and the CNI plugin into the package, each only when its sources are newer.
 
 Run as a program it does the same and says what it did. The compiler itself writes down what an object
 includes, so nobody keeps such a list by hand.
@@ -16,6 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ROOT / "bpf"
 OBJECTS = ROOT / "src" / "axoneme" / "datapath" / "objects"
+PLUGIN, PLUGIN_SOURCE = ROOT / "src" / "axoneme" / "cni" / "bin" / "axo-cni", ROOT / "cni" / "axo-cni.c"
 # The same objects wherever they are compiled: bpfel, as the wheel's tag promises; no path of this machine.
 FLAGS = ["-O2", "-g", "-target", "bpfel", "-mcpu=v3", "-Wall", "-Werror", f"-ffile-prefix-map={ROOT}=."]
 
@@ -75,10 +76,22 @@ def compile_one(source: Path, target: Path, notes: Path) -> None:
         rule.unlink(missing_ok=True)
 
 
+def compile_plugin() -> list[Path]:
+    """The CNI plugin, which runs on the host and needs nothing there."""
+    if PLUGIN.exists() and PLUGIN.stat().st_mtime_ns > PLUGIN_SOURCE.stat().st_mtime_ns:
+        return []
+    PLUGIN.parent.mkdir(parents=True, exist_ok=True)
+    partial = PLUGIN.with_suffix(f".{os.getpid()}.partial")
+    flags = ["-O2", "-static", "-s", "-Wall", "-Wextra", "-Werror", f"-ffile-prefix-map={ROOT}=."]
+    subprocess.run([tool("clang"), *flags, "-o", partial, PLUGIN_SOURCE], check=True)
+    partial.rename(PLUGIN)
+    return [PLUGIN]
+
+
 def compile_all() -> list[Path]:
-    """The objects that were compiled now; empty when all were current."""
+    """What was compiled now; empty when all was current."""
     OBJECTS.mkdir(parents=True, exist_ok=True)
-    done = []
+    done = compile_plugin()
     for source in sorted(SOURCES.glob("*.bpf.c")):
         target = OBJECTS / source.name.replace(".bpf.c", ".o")
         notes = target.with_suffix(".made-of")

@@ -26,7 +26,7 @@ ALLOWED = {
     "sources": PURE,
     "flows": PURE | {"datapath", "sources"},
     "proxy": PURE | {"datapath", "sources"},
-    "agent": EDGE,
+    "agent": EDGE | {"cni"},
     "cni": MODEL,
     "sandbox": EDGE,
     "cli": EDGE | {"agent", "sandbox"},

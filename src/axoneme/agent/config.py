@@ -56,6 +56,8 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     state: str = ""
     agent_socket: str = ""
     flows_socket: str = ""
+    cni_socket: str = ""  # where container runtimes' requests come in; empty: nowhere
+    cni_config: str = ""  # what to write for them, such as /etc/cni/net.d/05-axoneme.conflist
     flow_history: HistoryConfig = HistoryConfig()
     tables: TableConfig = TableConfig()
 

@@ -32,6 +32,7 @@ class EndpointRecord(msgspec.Struct, frozen=True, kw_only=True):
     route_mtu: int
     ifindex: int
     state: EndpointState
+    network: str = ""  # a runtime's name for what it attached to
 
 
 class EndpointTable:
@@ -131,6 +132,26 @@ class EndpointTable:
         values["mac"] = np.frombuffer(bytes.fromhex(record.mac.replace(":", "")), "u1")
         table.write(keys, values)
         self._plane.raise_addresses(_packed(record))
+
+    def faults(self, record: EndpointRecord) -> list[str]:
+        """How the endpoint differs from its record: link, programs' entries."""
+        found = []
+        here = pods.existing([record.state.host_interface])
+        if record.state.host_interface not in here:
+            found.append(f"its link {record.state.host_interface} has gone")
+        elif here[record.state.host_interface] != record.ifindex:
+            found.append(f"its link {record.state.host_interface} is another one")
+        if not Path(record.namespace_path).exists():
+            found.append(f"its network namespace {record.namespace_path} has gone")
+        keys, values = self._plane.endpoints.read_all()
+        known = {bytes(key["address"]): value for key, value in zip(keys, values, strict=True)}
+        for text, address in zip(record.state.addresses, _packed(record), strict=True):
+            value = known.get(address)
+            if value is None:
+                found.append(f"the datapath does not know {text}")
+            elif (int(value["identity"]), int(value["ifindex"])) != (record.state.identity, record.ifindex):
+                found.append(f"the datapath knows {text} as another's")
+        return found
 
     def _keys(self, record: EndpointRecord) -> Any:
         keys = np.zeros(len(record.state.addresses), self._plane.endpoints.key)

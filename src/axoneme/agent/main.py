@@ -18,6 +18,7 @@ from contextlib import aclosing
 from pathlib import Path
 
 from axoneme.agent.api import Api, Readiness
+from axoneme.agent.cniserver import CniServer, write_network
 from axoneme.agent.config import AgentConfig, load
 from axoneme.agent.control import Control
 from axoneme.agent.endpoints import EndpointTable
@@ -100,6 +101,9 @@ class Agent:
         ).register(server)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(server.serve())
+            if config.cni_socket:
+                cni = CniServer(Path(config.cni_socket), self._readiness, pods, self._endpoints)
+                tasks.create_task(cni.serve())
             pods.begin(AddressPools(await self._join()))
             self._readiness.reached("the objects and nodes of the shared state")
             heard = [asyncio.Event() for _ in PREFIXES]
@@ -112,6 +116,8 @@ class Agent:
             self._machine.drop_inherited_routes()
             await self._confirm(pods)
             self._readiness.reached("")
+            if config.cni_config:
+                write_network(Path(config.cni_config), config.cni_socket)
             log.info(
                 "ready: %d pods, %d policy entries; %d entries written",
                 len(self._endpoints.records),

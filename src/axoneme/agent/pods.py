@@ -38,7 +38,11 @@ NAMESPACES = "objects/Namespace/_/"
 
 
 class Attach(msgspec.Struct, frozen=True):
-    """The parameters of ``endpoint.attach``: ``netns`` is the file of the container's network namespace."""
+    """The parameters of ``endpoint.attach``: ``netns`` is the file of the container's network namespace.
+
+    With ``labels`` there need be no object for the pod: it is a container with these. ``network`` is
+    whose it is for a runtime.
+    """
 
     container_id: str
     netns: str
@@ -46,6 +50,8 @@ class Attach(msgspec.Struct, frozen=True):
     namespace: str
     pod: str
     uid: str = ""
+    labels: dict[str, str] | None = None
+    network: str = ""
 
 
 class Detach(msgspec.Struct, frozen=True):
@@ -161,12 +167,13 @@ class Pods:
                 route_mtu=self._link.route_mtu,
                 ifindex=0,
                 state=state,
+                network=wish.network,
             )
             self._enter(record)
             plugged = await self._endpoints.plug(record)
             self._endpoints.remember(plugged)
             await self._store.put(self._key(state), encode(state))
-            return _attached(plugged)
+            return attached(plugged)
         except BaseException:
             if record is not None:
                 self._endpoints.unplug(record)
@@ -363,7 +370,18 @@ class Pods:
         except StoreError as error:
             log.warning("an identity could not be given back: %s; the next start does it", error)
 
+    def exhausted(self) -> str:
+        """Which pool of addresses is empty, as a sentence; empty when none is."""
+        full = [
+            f"all {pool.capacity} IPv{version} addresses of this node are in use"
+            for version, pool in self._pools.pools.items()
+            if len(pool.used) >= pool.capacity
+        ]
+        return "; ".join(full)
+
     async def _pod(self, wish: Attach) -> PodView:
+        if wish.labels is not None:
+            return PodView.of_container(wish.namespace, wish.pod, wish.labels)
         entry = await self._store.get(f"{PODS}{wish.namespace}/{wish.pod}")
         if entry is None:
             raise RpcError(NOT_FOUND, f"there is no Pod {wish.namespace}/{wish.pod}: create it first")
@@ -412,7 +430,8 @@ def _read(value: bytes, kind: type[V], title: str) -> V:
         raise RpcError(INVALID, f"{title}: {error}") from error
 
 
-def _attached(record: EndpointRecord) -> Attached:
+def attached(record: EndpointRecord) -> Attached:
+    """What a runtime is told of an endpoint that is plugged in."""
     state = record.state
     return Attached(
         addresses=[

@@ -49,6 +49,11 @@ class PodView(_Part, frozen=True):
     metadata: _Metadata = _Metadata()
     spec: _Spec = _Spec()
 
+    @classmethod
+    def of_container(cls, namespace: str, name: str, labels: dict[str, str]) -> PodView:
+        """A container that no object stands for."""
+        return cls(_Metadata(name=name, namespace=namespace, labels=labels))
+
     @property
     def workload(self) -> tuple[str, str]:
         """Kind and name of what made the pod; a Deployment stands behind a ReplicaSet that bears its hash."""
