@@ -45,11 +45,13 @@ int from_uplink(struct __sk_buff *skb)
 	/* What we cannot read is for the node's own stack to judge, and so is a tunnel's outside. */
 	if (result)
 		return TC_ACT_OK;
-	if (overlay_ifindex && p.key.protocol == IPPROTO_UDP && destination_port_of(&p) == overlay_port)
-		return TC_ACT_OK;
-	if (!(p.flags & PACKET_ICMP_ERROR) && !(maybe_masqueraded(&p) && find_translation(&p)) &&
-	    !for_a_pod(&p))
-		return TC_ACT_OK;
+	/* To a pod it is no tunnel, and who sends it must be who he says. */
+	if (!for_a_pod(&p)) {
+		if (overlay_ifindex && p.key.protocol == IPPROTO_UDP && destination_port_of(&p) == overlay_port)
+			return TC_ACT_OK;
+		if (!(p.flags & PACKET_ICMP_ERROR) && !(maybe_masqueraded(&p) && find_translation(&p)))
+			return TC_ACT_OK;
+	}
 	return handle(skb, &p, skb->ifindex);
 }
 
