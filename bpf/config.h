@@ -25,5 +25,7 @@ const volatile __u8 masquerade = 1;
 /* The ports for that: outside the range from which the node's own sockets get theirs. */
 const volatile __u16 nat_port_first = 1024;
 const volatile __u16 nat_port_last = 32767;
+/* The most entries of `flows` that one endpoint has. */
+const volatile __u32 flow_quota = 32768;
 /* How long a flow lives without packets, in ticks, by enum flow_state. */
 const volatile __u32 lifetime[FLOW_STATES] = { 56, 7451, 112, 10, 28, 168 };

@@ -5,7 +5,7 @@
 #include "icmp.h"
 
 /* Whether what the table says of this packet still holds, and holds for where it came from. */
-static __always_inline int settled(const struct flow *flow, const struct packet *p, __u32 hook, __u32 now)
+static __always_inline int holds(const struct flow *flow, const struct packet *p, __u32 hook, __u32 now)
 {
 	__u32 leg = leg_of(flow, p);
 
@@ -39,18 +39,23 @@ static __always_inline int handle(struct __sk_buff *skb, struct packet *p, __u32
 		if (result != UNRELATED)
 			return result;
 	}
-	flow = bpf_map_lookup_elem(&flows, &p->key);
-	if (!flow || !settled(flow, p, hook, now)) {
+	flow = find_flow(&p->key);
+	if (!flow || !holds(flow, p, hook, now)) {
 		result = decide(skb, p, hook);
 		if (result == NOT_OURS)
 			return TC_ACT_OK;
 		if (result < 0)
 			return TC_ACT_SHOT;
-		flow = bpf_map_lookup_elem(&flows, &p->key);
+		flow = find_flow(&p->key);
 		if (!flow)
 			return drop(skb, p, hook, DROP_FLOW_TABLE_FULL);
 	}
 	leg = leg_of(flow, p);
+	if (unsettled(flow, p, leg) && settle(p, flow)) {
+		flow = bpf_map_lookup_elem(&flows, &p->key);
+		if (!flow)
+			return drop(skb, p, hook, DROP_FLOW_TABLE_FULL);
+	}
 	account(skb, p, flow, leg, now);
 	result = forward(skb, p, flow, leg);
 	return result < 0 ? drop(skb, p, hook, -result) : result;

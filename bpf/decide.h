@@ -247,28 +247,13 @@ static __always_inline void prepare(struct flow *flow, const struct flow *old, c
 	flow->created = bpf_ktime_get_ns();
 }
 
-static __always_inline void forget(const struct packet *p, const struct flow *flow)
-{
-	struct flow_key key;
-	const struct packet *at = p;
-
-	if (flow->flags & FLOW_MASQUERADED) {
-		const __u8 *peer = leg_of(flow, at) ? source_of(at) : destination_of(at);
-		__be16 port = leg_of(flow, at) ? source_port_of(at) : destination_port_of(at);
-
-		outside_key(&key, at, flow->nat_address, flow->nat_port, peer, port);
-		bpf_map_delete_elem(&translations, &key);
-	}
-	bpf_map_delete_elem(&flows, &p->key);
-}
-
 /* Decides the connection that `p` belongs to and writes it into the flow table. Verified on its own. */
 __noinline int decide(struct __sk_buff *skb, struct packet *p, __u32 hook)
 {
 	__u32 zero = 0, now = ticks(), epoch;
 	struct workspace *w = bpf_map_lookup_elem(&workspaces, &zero);
 	struct circumstances *c;
-	struct flow *flow, *old;
+	struct flow *flow, *old, *over = NULL;
 	struct party *a, *b;
 	int reply = 0, reason;
 
@@ -279,9 +264,11 @@ __noinline int decide(struct __sk_buff *skb, struct packet *p, __u32 hook)
 	b = &w->b;
 	c = &w->c;
 	__builtin_memset(a, 0, sizeof(*w) - offsetof(struct workspace, a));
-	old = bpf_map_lookup_elem(&flows, &p->key);
-	if (old && (expired(old, now) || begins_anew(old, p)))
+	old = find_flow(&p->key);
+	if (old && (expired(old, now) || begins_anew(old, p))) {
+		over = old;
 		old = NULL;
+	}
 	prepare(flow, old, p);
 	if (old)
 		reply = leg_of(old, p);
@@ -356,12 +343,15 @@ __noinline int decide(struct __sk_buff *skb, struct packet *p, __u32 hook)
 	lead(flow, !reply, receiver, sender);
 	if (back->action == ACTION_ROUTE)
 		back->ifindex = hook;
+	if (over)
+		forget(p, over);
 	if (masquerade && !old && onward->action == ACTION_ROUTE && a->place == PLACE_POD) {
 		reason = masquerade_flow(p, flow, b, now);
 		if (reason)
 			goto drop;
 	}
-	if (bpf_map_update_elem(&flows, &p->key, flow, BPF_ANY)) {
+	if (flow->flags & FLOW_SETTLED ? bpf_map_update_elem(&flows, &p->key, flow, BPF_ANY) :
+					 bpf_map_update_elem(&half_open, &p->key, flow, BPF_ANY)) {
 		reason = DROP_FLOW_TABLE_FULL;
 		goto drop;
 	}

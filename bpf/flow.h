@@ -25,6 +25,13 @@ static __always_inline int expired(const struct flow *flow, __u32 now)
 	return (__s32)(now - flow->seen) > (__s32)lifetime[state < FLOW_STATES ? state : 0];
 }
 
+static __always_inline struct flow *find_flow(const struct flow_key *key)
+{
+	struct flow *flow = bpf_map_lookup_elem(&flows, key);
+
+	return flow ? flow : bpf_map_lookup_elem(&half_open, key);
+}
+
 static __always_inline __u16 subject_slot(__u32 identity)
 {
 	return identity % EPOCH_SUBJECTS;
@@ -59,10 +66,8 @@ static __always_inline int begins_anew(const struct flow *flow, const struct pac
 
 static __always_inline __u8 first_state(const struct packet *p)
 {
-	if (p->key.protocol != IPPROTO_TCP)
-		return FLOW_ONE_WAY;
-	/* Without SYN: a connection older than our table, taken up in the middle. */
-	return (p->tcp_flags & TCP_SYN) ? FLOW_SYN_SENT : FLOW_ESTABLISHED;
+	/* TCP also without SYN: a connection older than our table, taken up in the middle. */
+	return p->key.protocol == IPPROTO_TCP ? FLOW_SYN_SENT : FLOW_ONE_WAY;
 }
 
 /* Follows the connection by the packet's flags. Sequence numbers are not checked: a forged RST
@@ -88,6 +93,13 @@ static __always_inline void track(const struct packet *p, struct flow *flow, __u
 	flow->state = state;
 	if (state == FLOW_CLOSED)
 		report_flow(&p->key, flow, EVENT_END);
+}
+
+/* Whether the connection is one that both ends keep up, and has no place of its own yet. */
+static __always_inline int unsettled(const struct flow *flow, const struct packet *p, __u32 leg)
+{
+	return leg && !(flow->flags & FLOW_SETTLED) &&
+	       (flow->state == FLOW_SYN_SENT || flow->state == FLOW_ONE_WAY) && !(p->tcp_flags & TCP_RST);
 }
 
 static __always_inline void account(struct __sk_buff *skb, const struct packet *p, struct flow *flow,

@@ -126,7 +126,7 @@ __noinline int related(struct __sk_buff *skb, struct packet *p, __u32 hook)
 	if (parse_inner(skb, p, &inner))
 		return UNRELATED;
 	if (p->seen == FROM_UPLINK) {
-		t = bpf_map_lookup_elem(&translations, &inner.key);
+		t = find_translation(&inner.key);
 		if (t) {
 			__u64 outside[2], inside[2];
 			__be16 port = destination_port_of(&inner);
@@ -137,7 +137,7 @@ __noinline int related(struct __sk_buff *skb, struct packet *p, __u32 hook)
 					       is_icmp(inner.key.protocol) ? t->port : port);
 		}
 	}
-	flow = bpf_map_lookup_elem(&flows, &inner.key);
+	flow = find_flow(&inner.key);
 	if (!flow || expired(flow, ticks()))
 		return UNRELATED;
 	leg = !leg_of(flow, &inner);

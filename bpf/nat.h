@@ -86,6 +86,13 @@ static __noinline int translate(struct __sk_buff *skb, const struct packet *p, c
 	return bpf_skb_store_bytes(skb, p->l4 + (icmp ? 4 : leg ? 2 : 0), &to_port, sizeof(to_port), 0);
 }
 
+static __always_inline struct translation *find_translation(const struct flow_key *key)
+{
+	struct translation *t = bpf_map_lookup_elem(&translations, key);
+
+	return t ? t : bpf_map_lookup_elem(&half_open_translations, key);
+}
+
 /* The key of a packet between `outside` and the node, or the pod behind it. An ICMP query has one
  * identifier, which stands for the port on both sides. */
 static __always_inline void outside_key(struct flow_key *key, const struct packet *p, const __u8 *node,
@@ -97,7 +104,64 @@ static __always_inline void outside_key(struct flow_key *key, const struct packe
 	order(key, node, node_port, outside, is_icmp(p->key.protocol) ? node_port : outside_port);
 }
 
-/* Takes a port for the connection that `p` begins; `flow` has the address already.
+static __always_inline void translation_key(struct flow_key *key, const struct packet *p, const struct flow *flow)
+{
+	__u32 leg = leg_of(flow, p);
+
+	outside_key(key, p, flow->nat_address, flow->nat_port, leg ? source_of(p) : destination_of(p),
+		    leg ? source_port_of(p) : destination_port_of(p));
+}
+
+/* Takes the connection of `p` out of all tables. */
+static __noinline int forget(const struct packet *p, const struct flow *flow)
+{
+	if (flow->flags & FLOW_MASQUERADED) {
+		struct flow_key key;
+
+		translation_key(&key, p, flow);
+		bpf_map_delete_elem(&half_open_translations, &key);
+		bpf_map_delete_elem(&translations, &key);
+	}
+	bpf_map_delete_elem(&half_open, &p->key);
+	bpf_map_delete_elem(&flows, &p->key);
+	return 0;
+}
+
+/* Gives a connection that has been answered a place from which nothing displaces it. Where there is none,
+ * or its endpoint has had its share, it stays among those that newer ones may displace.
+ * Whether it has been given one: `flow` is gone then, and the other entry counts. */
+static __noinline int settle(const struct packet *p, struct flow *flow)
+{
+	__u32 endpoint = flow->source_endpoint ? flow->source_endpoint : flow->destination_endpoint;
+	struct usage *share = bpf_map_lookup_elem(&usage, &endpoint);
+	struct flow_key outside;
+
+	if (!share || share->held - share->collected >= flow_quota)
+		return 0;
+	if (flow->flags & FLOW_MASQUERADED) {
+		struct translation *t;
+
+		translation_key(&outside, p, flow);
+		t = bpf_map_lookup_elem(&half_open_translations, &outside);
+		if (!t || bpf_map_update_elem(&translations, &outside, t, BPF_ANY))
+			return 0;
+	}
+	flow->flags |= FLOW_SETTLED;
+	if (bpf_map_update_elem(&flows, &p->key, flow, BPF_NOEXIST)) {
+		flow->flags &= ~FLOW_SETTLED;
+		if (flow->flags & FLOW_MASQUERADED)
+			bpf_map_delete_elem(&translations, &outside);
+		return 0;
+	}
+	__sync_fetch_and_add(&share->held, 1);
+	if (flow->flags & FLOW_MASQUERADED)
+		bpf_map_delete_elem(&half_open_translations, &outside);
+	bpf_map_delete_elem(&half_open, &p->key);
+	return 1;
+}
+
+/* Takes a port for the connection that `p` begins; `flow` has the address already. The entry is made among
+ * the half-open ones, and moves with its flow.
  * 0, or DROP_NAT_EXHAUSTED when none of those tried was free. */
 static __noinline int take_port(struct packet *p, struct flow *flow, __u32 now)
 {
@@ -117,24 +181,30 @@ static __noinline int take_port(struct packet *p, struct flow *flow, __u32 now)
 
 		flow->nat_port = port;
 		outside_key(&key, p, flow->nat_address, port, destination_of(p), destination_port_of(p));
-		if (!bpf_map_update_elem(&translations, &key, &t, BPF_NOEXIST))
-			return 0;
-		other = bpf_map_lookup_elem(&translations, &key);
+		/* In this order: what moves from one table to the other is in either at every moment. */
+		if (!bpf_map_update_elem(&half_open_translations, &key, &t, BPF_NOEXIST)) {
+			other = bpf_map_lookup_elem(&translations, &key);
+			if (!other)
+				return 0;
+			bpf_map_delete_elem(&half_open_translations, &key);
+		} else {
+			other = find_translation(&key);
+		}
 		if (other) {
 			struct flow *owner;
 
 			if (other->port == t.port && same_address(other->address, t.address))
-				return 0;
+				goto ours;
 			/* Its connection is over: the port is free again. */
 			outside_key(&key, p, other->address, other->port, destination_of(p),
 				    destination_port_of(p));
-			owner = bpf_map_lookup_elem(&flows, &key);
+			owner = find_flow(&key);
 			outside_key(&key, p, flow->nat_address, port, destination_of(p),
 				    destination_port_of(p));
 			if ((!owner && now - other->seen > 1) ||
 			    (owner && (owner->state == FLOW_CLOSED || expired(owner, now)))) {
-				bpf_map_update_elem(&translations, &key, &t, BPF_ANY);
-				return 0;
+				bpf_map_delete_elem(&translations, &key);
+				goto ours;
 			}
 		}
 		if (fixed)
@@ -142,4 +212,7 @@ static __noinline int take_port(struct packet *p, struct flow *flow, __u32 now)
 		wanted = wanted * 5 + 7919 + (bpf_get_prandom_u32() & 0x3ff);
 	}
 	return DROP_NAT_EXHAUSTED;
+ours:
+	bpf_map_update_elem(&half_open_translations, &key, &t, BPF_ANY);
+	return 0;
 }

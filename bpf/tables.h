@@ -9,7 +9,7 @@
 #include <linux/types.h>
 
 /* Raised when a map's meaning changes in a way that its size does not show. */
-enum schema { SCHEMA_VERSION = 1 };
+enum schema { SCHEMA_VERSION = 2 };
 
 /* ---- identities --------------------------------------------------------------------------- */
 
@@ -99,8 +99,8 @@ struct policy_value {
 
 /* ---- flow table --------------------------------------------------------------------------- */
 
-/* flows: one entry a connection, found by packets of both directions: the key holds the two ends in
- * order of their bytes. Written by the datapath; expired entries are removed by the flow server. */
+/* flows, half_open: one entry a connection, found by packets of both directions: the key holds the two
+ * ends in order of their bytes. Written by the datapath; the flow server removes expired entries. */
 struct flow_key {
 	__u8 low[16];
 	__u8 high[16];
@@ -124,6 +124,7 @@ enum flow_state {
 enum flow_flag {
 	FLOW_FROM_LOW = 1 << 0,	   /* the initiator is the lower end of the key */
 	FLOW_MASQUERADED = 1 << 1, /* leg 0 leaves with nat_address:nat_port */
+	FLOW_SETTLED = 1 << 2,	   /* stands in `flows`, not in `half_open` */
 };
 
 enum flow_action {
@@ -167,6 +168,14 @@ struct flow {
 	struct flow_leg leg[2]; /* 0: from the initiator, 1: to it */
 };
 
+/* usage: how much of `flows` an endpoint has: the difference. What counts is who began the connection,
+ * or, for one from elsewhere, whom it is for. `held` is only written by the datapath, `collected` only by
+ * the flow server, which sets the difference right whenever it has walked the table. */
+struct usage {
+	__u32 held;
+	__u32 collected;
+};
+
 /* A tick is 2^30 ns: CLOCK_MONOTONIC >> 30 fits in 32 bits and costs no division. */
 enum tick { TICK_SHIFT = 30 };
 
@@ -181,7 +190,7 @@ struct epochs {
 	__u32 slot[EPOCH_SUBJECTS + EPOCH_ADDRESSES];
 };
 
-/* translations: the tuple of a masqueraded connection as seen outside -> the pod behind it. */
+/* translations, half_open_translations: the tuple of a masqueraded connection as seen outside -> the pod behind it. */
 struct translation {
 	__u8 address[16];
 	__be16 port;

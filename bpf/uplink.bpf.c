@@ -17,9 +17,9 @@ static __always_inline int maybe_masqueraded(const struct packet *p)
 
 /* A packet that comes in for a masqueraded connection: makes `p` what the pod's side knows it as.
  * 1 when it is one. The bytes stay as they are until the packet is let through. */
-static __noinline int find_translation(struct packet *p)
+static __noinline int look_behind(struct packet *p)
 {
-	struct translation *t = bpf_map_lookup_elem(&translations, &p->key);
+	struct translation *t = find_translation(&p->key);
 	__be16 outside_port = source_port_of(p);
 	struct flow_key key;
 	__u64 outside[2];
@@ -49,7 +49,7 @@ int from_uplink(struct __sk_buff *skb)
 	if (!for_a_pod(&p)) {
 		if (overlay_ifindex && p.key.protocol == IPPROTO_UDP && destination_port_of(&p) == overlay_port)
 			return TC_ACT_OK;
-		if (!(p.flags & PACKET_ICMP_ERROR) && !(maybe_masqueraded(&p) && find_translation(&p)))
+		if (!(p.flags & PACKET_ICMP_ERROR) && !(maybe_masqueraded(&p) && look_behind(&p)))
 			return TC_ACT_OK;
 	}
 	return handle(skb, &p, skb->ifindex);

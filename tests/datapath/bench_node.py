@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+import socket
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -44,10 +46,9 @@ class Node:
     #: ifindex of a device to the outside, where a test has made one.
     uplink = 0
 
-    def __init__(self, root: Path, constants: Constants) -> None:
-        self.plane = Datapath.load(
-            root, constants, Sizes({"flows": 65536, "policies": 65536, "addresses": 65536})
-        )
+    def __init__(self, root: Path, constants: Constants, **sizes: int) -> None:
+        default = {"flows": 65536, "policies": 65536, "addresses": 65536}
+        self.plane = Datapath.load(root, constants, Sizes(default | sizes))
         event = self.plane.schema.struct("event")
         self._rings = [
             RingReader.pinned(root / "maps" / name, event) for name in ("flow_events", "drop_events")
@@ -94,6 +95,26 @@ class Node:
         """No policy selects these."""
         self.policies({Key(i, 0, d, 0, 0, 72): Value(1, 0) for i in identities for d in (0, 1)})
 
+    def uplink_to_everywhere(self, *addresses: Address) -> None:
+        """A device with these addresses and with routes to everywhere. It goes with the test's namespace."""
+        lines = "link set lo up\nlink add up0 type veth peer name up1\nlink set up0 up\nlink set up1 up\n"
+        for address in addresses:
+            lines += (
+                f"addr add {address}/24 dev up0\nroute add default via 172.31.0.254\n"
+                if address.version == 4
+                else f"addr add {address}/64 dev up0 nodad\nroute add default via fd00:a0::fe dev up0\n"
+            )
+        subprocess.run(["ip", "-batch", "-"], text=True, check=True, input=lines)
+        for knob in ("ipv4.conf.all.forwarding", "ipv6.conf.all.forwarding"):
+            subprocess.run(["sysctl", "-qw", f"net.{knob}=1"], check=True)
+        self.uplink = socket.if_nametoindex("up0")
+
+    def masquerade(self, *addresses: Address) -> None:
+        value = np.zeros((), self.plane.schema.struct("uplink"))
+        for address in addresses:
+            value[f"ipv{address.version}"] = np.frombuffer(packed(address), "u1")
+        self.plane.uplinks.put(self.uplink, value)
+
     def send(self, program: str, packet: bytes, ifindex: int = LOOPBACK) -> testrun.Run:
         return testrun.run(self.plane.program(program), packet, testrun.skb(ifindex=ifindex))
 
@@ -104,9 +125,10 @@ class Node:
 
 
 @contextmanager
-def node(root: Path, constants: Constants | None = None) -> Iterator[Node]:
+def node(root: Path, constants: Constants | None = None, **sizes: int) -> Iterator[Node]:
+    """``sizes``: entries of tables, by name."""
     with private_network():
-        made = Node(root, constants or Constants())
+        made = Node(root, constants or Constants(), **sizes)
         try:
             yield made
         finally:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import struct
-import subprocess
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
-import numpy as np
 import pytest
 from bench_node import PASS, REDIRECT, SHOT, Node, node
 
@@ -46,7 +44,7 @@ GATEWAY_MAC = bytes.fromhex("0261786f0001")
 @pytest.fixture
 def kernel(tmp_path: Path) -> Iterator[Node]:
     with node(tmp_path / "bpf", Constants(world_ipv4=9, world_ipv6=10)) as made:
-        made.uplink = _uplink()
+        made.uplink_to_everywhere(OUR[4], OUR[6])
         for version in (4, 6):
             made.endpoint(POD[version], CLIENT, number=5)
             made.endpoint(OTHER[version], SERVER, ifindex=made.uplink, number=6)
@@ -55,29 +53,9 @@ def kernel(tmp_path: Path) -> Iterator[Node]:
         yield made
 
 
-def _uplink() -> int:
-    """A device with routes to everywhere; its ifindex. It goes with the test's network namespace."""
-    subprocess.run(
-        ["ip", "-batch", "-"],
-        text=True,
-        check=True,
-        input="link set lo up\nlink add up0 type veth peer name up1\nlink set up0 up\nlink set up1 up\n"
-        f"addr add {OUR[4]}/24 dev up0\naddr add {OUR[6]}/64 dev up0 nodad\n"
-        "route add default via 172.31.0.254\nroute add default via fd00:a0::fe dev up0\n",
-    )
-    for knob in ("ipv4/conf/all/forwarding", "ipv6/conf/all/forwarding"):
-        subprocess.run(["sysctl", "-qw", f"net.{knob.replace('/', '.')}=1"], check=True)
-    out = subprocess.run(["ip", "-o", "link", "show", "up0"], capture_output=True, text=True, check=True)
-    return int(out.stdout.split(":")[0])
-
-
 def masquerade(kernel: Node) -> int:
-    ifindex: int = kernel.uplink
-    value = np.zeros((), kernel.plane.schema.struct("uplink"))
-    value["ipv4"] = np.frombuffer(packed(OUR[4]), "u1")
-    value["ipv6"] = np.frombuffer(packed(OUR[6]), "u1")
-    kernel.plane.uplinks.put(ifindex, value)
-    return ifindex
+    kernel.masquerade(OUR[4], OUR[6])
+    return kernel.uplink
 
 
 VERSIONS = pytest.mark.parametrize("version", [4, 6])

@@ -28,6 +28,8 @@ class TableConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     flows: int = 131072
     translations: int = 65536
+    half_open: int = 32768
+    half_open_translations: int = 32768
     policies: int = 262144
     addresses: int = 524288
     endpoints: int = 4096
@@ -60,6 +62,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cni_config: str = ""  # what to write for them, such as /etc/cni/net.d/05-axoneme.conflist
     flow_history: HistoryConfig = HistoryConfig()
     tables: TableConfig = TableConfig()
+    flow_quota: int = 32768  # entries of the flow table that one pod may have
 
     @property
     def bpffs_path(self) -> Path:

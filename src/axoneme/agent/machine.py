@@ -62,6 +62,7 @@ class Machine:
             world_ipv4=Reserved.WORLD_IPV4 if both else Reserved.WORLD,
             world_ipv6=Reserved.WORLD_IPV6 if both else Reserved.WORLD,
             masquerade=int(self._config.masquerade),
+            flow_quota=self._config.flow_quota,
         )
 
     def sizes(self) -> Sizes:

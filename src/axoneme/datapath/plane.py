@@ -46,6 +46,7 @@ class Constants:
     masquerade: int = 1
     nat_port_first: int = 1024
     nat_port_last: int = 32767
+    flow_quota: int = 32768
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,9 @@ class Datapath:
         self.policies = Table.of(first, "policies")
         self.uplinks = Table.of(first, "uplinks")
         self.flows = Table.of(first, "flows")
+        self.half_open = Table.of(first, "half_open")
         self.translations = Table.of(first, "translations")
+        self.half_open_translations = Table.of(first, "half_open_translations")
         self.drops = Table.of(first, "drops")
         self._epochs = MappedArray.of(first, "epochs").array[0]["slot"]
         epochs = self.schema.enum("epoch_range")

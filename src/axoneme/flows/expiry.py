@@ -34,6 +34,7 @@ class FlowTable:
     closed: int
     from_low: int
     masqueraded: int
+    icmp: tuple[int, int] = (1, 58)
 
     @classmethod
     def read(cls, enums: Mapping[str, Mapping[str, int]], lifetimes: Sequence[int]) -> FlowTable:
@@ -56,6 +57,27 @@ class FlowTable:
         age = np.int64(now >> self.tick_shift) - flows["seen"]
         over: Mask = age > self.lifetimes[state].astype(np.int64) + 1
         return over
+
+    def translations(self, keys: npt.NDArray[np.void], flows: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
+        """The keys under which the masqueraded ones among these connections have their translation: the
+        tuple as seen outside, its ends in the order of their bytes as ``order`` of packet.h puts them."""
+        masked = (flows["flags"] & self.masqueraded) != 0
+        keys, flows = keys[masked], flows[masked]
+        low = (flows["flags"] & self.from_low) != 0
+        node, node_port = flows["nat_address"], flows["nat_port"]
+        other = np.where(low[:, None], keys["high"], keys["low"])
+        other_port = np.where(low, keys["high_port"], keys["low_port"])
+        # An ICMP query has one identifier, which stands for the port on both sides.
+        other_port = np.where(np.isin(keys["protocol"], self.icmp), node_port, other_port)
+        first = _before(node, node_port, other, other_port)
+        outside = np.zeros(len(keys), keys.dtype)
+        outside["low"] = np.where(first[:, None], node, other)
+        outside["high"] = np.where(first[:, None], other, node)
+        outside["low_port"] = np.where(first, node_port, other_port)
+        outside["high_port"] = np.where(first, other_port, node_port)
+        outside["protocol"] = keys["protocol"]
+        outside["icmp_type"] = keys["icmp_type"]
+        return outside
 
     def ends(
         self, keys: npt.NDArray[np.void], flows: npt.NDArray[np.void], now: int, vocabulary: Vocabulary
@@ -96,3 +118,18 @@ class FlowTable:
         used = np.maximum(0, last - flows["created"].astype(np.int64))
         events["started"] = np.maximum(0, now - used)
         return events
+
+
+def _before(
+    address: npt.NDArray[np.uint8],
+    port: npt.NDArray[np.uint16],
+    other: npt.NDArray[np.uint8],
+    other_port: npt.NDArray[np.uint16],
+) -> Mask:
+    """Where the first end is the lower one, compared as the datapath does: words in the machine's order."""
+    a, b = (np.ascontiguousarray(each).view("=u8").reshape(-1, 2) for each in (address, other))
+    p, q = (np.ascontiguousarray(each).view("=u2") for each in (port, other_port))
+    lower: Mask = np.where(
+        a[:, 0] != b[:, 0], a[:, 0] < b[:, 0], np.where(a[:, 1] != b[:, 1], a[:, 1] < b[:, 1], p < q)
+    )
+    return lower

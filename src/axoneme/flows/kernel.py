@@ -10,12 +10,13 @@ import numpy.typing as npt
 
 from axoneme.datapath.btf import Btf
 from axoneme.datapath.elf import Elf
-from axoneme.datapath.maps import Table
+from axoneme.datapath.maps import MappedArray, Table
 from axoneme.datapath.ring import RingReader
 from axoneme.datapath.schema import OBJECTS, Schema, SchemaError
 from axoneme.flows.store import KernelLosses
 
-_NAMES: Final = ("flow_events", "drop_events", "flows", "lost")
+_TABLES: Final = ("flows", "half_open", "translations", "half_open_translations")
+_NAMES: Final = (*_TABLES, "usage", "flow_events", "drop_events", "lost")
 
 
 class Kernel:
@@ -28,7 +29,12 @@ class Kernel:
         self._inodes = self._look()
         self.flow_events = RingReader.pinned(maps / "flow_events", event)
         self.drop_events = RingReader.pinned(maps / "drop_events", event)
-        self.flows = Table.pinned(maps / "flows", schema.struct("flow_key"), schema.struct("flow"))
+        key, flow, translation = (schema.struct(each) for each in ("flow_key", "flow", "translation"))
+        self.flows = Table.pinned(maps / "flows", key, flow)
+        self.half_open = Table.pinned(maps / "half_open", key, flow)
+        self.translations = Table.pinned(maps / "translations", key, translation)
+        self.half_open_translations = Table.pinned(maps / "half_open_translations", key, translation)
+        self.usage = MappedArray.pinned(maps / "usage", schema.struct("usage")).array
         self._lost = Table.pinned(maps / "lost", np.dtype(np.uint32), schema.struct("counter"))
         self._rings = schema.enum("ring")
 
@@ -43,8 +49,11 @@ class Kernel:
         return self._look() != self._inodes
 
     def close(self) -> None:
-        for item in (self.flow_events, self.drop_events, self.flows, self._lost):
-            item.close()
+        for ring in (self.flow_events, self.drop_events):
+            ring.close()
+        for name in _TABLES:
+            getattr(self, name).close()
+        self._lost.close()
 
     def __enter__(self) -> Self:
         return self

@@ -66,6 +66,7 @@ class Status(msgspec.Struct, frozen=True):
     lost_drops: int
     readers: int
     connections: int  # entries in the flow table
+    half_open: int  # begun by one side, or without room among those
     expired: int  # entries taken out of it since the start
     names: int
 
@@ -136,7 +137,7 @@ class FlowServer:
             log.warning("the shared state does not answer: flows go without names until it does")
         while True:
             with await self._kernel() as kernel:
-                self._sweep = Sweep(kernel.flows, self._meaning, self._vocabulary, time.monotonic_ns)
+                self._sweep = Sweep(kernel, self._meaning, self._vocabulary, time.monotonic_ns)
                 await self._drain(kernel, self._sweep)
                 self._sweep = None
             log.info("%s: other maps are there, or none", self._config.maps)
@@ -213,6 +214,7 @@ class FlowServer:
             lost_drops=lost.drops,
             readers=self._observer.readers,
             connections=self._sweep.entries if self._sweep else 0,
+            half_open=self._sweep.half_open if self._sweep else 0,
             expired=self._sweep.removed if self._sweep else 0,
             names=len(self._names),
         )

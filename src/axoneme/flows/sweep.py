@@ -1,6 +1,7 @@
-"""Walks the kernel's flow table a little at a time and takes out what is over.
+"""Walks the kernel's flow tables a little at a time and takes out what is over.
 
-The datapath ignores expired entries, so nothing waits for this but memory, and the report of the end.
+The datapath ignores expired entries, so nothing waits for this but room, and the report of the end. At the
+end of each walk it is known how many entries every endpoint has, which is what its quota is measured by.
 Between reading an entry and deleting it a packet may arrive that begins the same tuple anew; its entry
 is then lost, and the next packet is decided once more. Small steps keep that gap below a millisecond.
 """
@@ -15,33 +16,34 @@ import numpy.typing as npt
 from axoneme.datapath.maps import Table
 from axoneme.flows.events import Events, Vocabulary
 from axoneme.flows.expiry import FlowTable
+from axoneme.flows.kernel import Kernel
 
 #: Entries that are looked at at once.
 _CHUNK = 512
 
 
 class Sweep:
-    """One walk after the other over ``table``; ``clock`` is CLOCK_MONOTONIC in ns."""
+    """One walk after the other; ``clock`` is CLOCK_MONOTONIC in ns."""
 
     def __init__(
         self,
-        table: Table,
+        kernel: Kernel,
         meaning: FlowTable,
         vocabulary: Vocabulary,
         clock: Callable[[], int],
         rest: float = 2.0,
     ) -> None:
         """``rest``: seconds from the beginning of one walk to that of the next, if it ends earlier."""
-        self._table = table
+        self._kernel = kernel
         self._meaning = meaning
         self._vocabulary = vocabulary
         self._clock = clock
         self._rest = round(rest * 1e9)
         self._next = clock()
-        self._walk: Iterator[tuple[npt.NDArray[np.void], npt.NDArray[np.void]]] | None = None
-        self._seen = 0
-        #: Entries in the table when the last walk ended; entries removed since the start.
+        self._walk: Iterator[Events] | None = None
+        #: Entries of ``flows`` and ``half_open`` when the last walk ended; entries removed since the start.
         self.entries = 0
+        self.half_open = 0
         self.removed = 0
 
     def step(self, budget: float = 0.001) -> list[Events]:
@@ -52,22 +54,47 @@ class Sweep:
             if self._walk is None:
                 if now < self._next:
                     break
-                self._walk, self._seen, self._next = self._table.batches(_CHUNK), 0, now + self._rest
-            chunk = next(self._walk, None)
-            if chunk is None:
-                self._walk, self.entries = None, self._seen
+                self._walk, self._next = self._round(), now + self._rest
+            found = next(self._walk, None)
+            if found is None:
+                self._walk = None
                 continue
-            ends += self._look(*chunk)
+            ends.append(found)
             now = self._clock()
-        return ends
+        return [each for each in ends if len(each)]
 
-    def _look(self, keys: npt.NDArray[np.void], flows: npt.NDArray[np.void]) -> Iterator[Events]:
+    def _round(self) -> Iterator[Events]:
+        """One walk over both tables; yields after each chunk."""
+        kernel, usage = self._kernel, self._kernel.usage
+        held, share = usage["held"].copy(), np.zeros(len(usage), np.uint32)
+        count = 0
+        for keys, flows in kernel.flows.batches(_CHUNK):
+            left, ends = self._look(kernel.flows, keys, flows)
+            endpoint = np.where(
+                left["source_endpoint"], left["source_endpoint"], left["destination_endpoint"]
+            )
+            share += np.bincount(endpoint, minlength=len(usage)).astype(np.uint32)
+            count += len(left)
+            yield ends
+        usage["collected"] = held - share
+        self.entries, count = count, 0
+        for keys, flows in kernel.half_open.batches(_CHUNK):
+            left, ends = self._look(kernel.half_open, keys, flows)
+            count += len(left)
+            yield ends
+        self.half_open = count
+
+    def _look(
+        self, table: Table, keys: npt.NDArray[np.void], flows: npt.NDArray[np.void]
+    ) -> tuple[npt.NDArray[np.void], Events]:
+        """What is left of these, and the ends of those that are not."""
         now = self._clock()
         due = self._meaning.due(flows, now)
-        self._seen += len(keys)
-        if due.any():
-            keys, flows = keys[due], flows[due]
-            gone = self._table.delete(keys)
-            self._seen -= gone
-            self.removed += gone
-            yield self._meaning.ends(keys, flows, now, self._vocabulary)
+        left, keys, flows = flows[~due], keys[due], flows[due]
+        if len(keys):
+            # First: a packet that comes in between takes its port again, and keeps it.
+            outside = self._meaning.translations(keys, flows)
+            self._kernel.translations.delete(outside)
+            self._kernel.half_open_translations.delete(outside)
+            self.removed += table.delete(keys)
+        return left, self._meaning.ends(keys, flows, now, self._vocabulary)
