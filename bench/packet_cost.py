@@ -51,21 +51,27 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, node(Path(name) / "bpf") as kernel:
         empty = empty_program(Path(name))
         floor = None
+        kernel.uplink_to_everywhere()
         print("| path | ns a packet | over an empty program |")
         print("|---|---|---|")
         for version in (4, 6):
             pod = ip_address("10.244.1.5" if version == 4 else "fd00::5")
             other = ip_address("10.244.1.6" if version == 4 else "fd00::6")
             kernel.endpoint(pod, 300)
-            kernel.endpoint(other, 301, ifindex=2)
+            kernel.endpoint(other, 301, ifindex=kernel.uplink)
             kernel.open(300, 301)
             packet = frame(pod, other, TCP, 40000, 80, flags=ACK, ttl=255)
+            one_way = frame(pod, other, TCP, 40001, 80, flags=ACK, ttl=255)
             kernel.send("from_pod", packet)
+            kernel.send("from_pod", frame(other, pod, TCP, 80, 40000, flags=ACK), kernel.uplink)
+            kernel.send("from_pod", one_way)
             if floor is None:
                 floor = cost(empty.program_fd("nothing"), packet)
                 print(f"| empty program | {floor:.0f} | |")
             found = cost(kernel.plane.program("from_pod"), packet)
             print(f"| pod to pod, IPv{version} | {found:.0f} | {found - floor:.0f} |")
+            found = cost(kernel.plane.program("from_pod"), one_way)
+            print(f"| the same, not answered yet, IPv{version} | {found:.0f} | {found - floor:.0f} |")
 
 
 if __name__ == "__main__":

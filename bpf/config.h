@@ -25,6 +25,8 @@ const volatile __u8 masquerade = 1;
 /* The ports for that: outside the range from which the node's own sockets get theirs. */
 const volatile __u16 nat_port_first = 1024;
 const volatile __u16 nat_port_last = 32767;
+/* 1: what policy denies is answered, by TCP reset or "administratively prohibited"; 0: it is silent. */
+const volatile __u8 answer_denied = 0;
 /* The most entries of `flows` that one endpoint has. */
 const volatile __u32 flow_quota = 32768;
 /* How long a flow lives without packets, in ticks, by enum flow_state. */

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* A packet of a connection, start to end: find its flow, or have it decided; count it; send it on. */
 #pragma once
+#include "answer.h"
 #include "decide.h"
 #include "icmp.h"
 
@@ -45,7 +46,7 @@ static __always_inline int handle(struct __sk_buff *skb, struct packet *p, __u32
 		if (result == NOT_OURS)
 			return TC_ACT_OK;
 		if (result < 0)
-			return TC_ACT_SHOT;
+			return answer(skb, p, -result, 0);
 		flow = find_flow(&p->key);
 		if (!flow)
 			return drop(skb, p, hook, DROP_FLOW_TABLE_FULL);
@@ -58,7 +59,10 @@ static __always_inline int handle(struct __sk_buff *skb, struct packet *p, __u32
 	}
 	account(skb, p, flow, leg, now);
 	result = forward(skb, p, flow, leg);
-	return result < 0 ? drop(skb, p, hook, -result) : result;
+	if (result >= 0)
+		return result;
+	drop(skb, p, hook, -result);
+	return answer(skb, p, -result, flow->leg[leg].mtu);
 }
 
 /* Headers may lie outside of the linear part; programs read only there. */

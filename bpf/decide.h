@@ -206,9 +206,20 @@ static __always_inline void lead(struct flow *flow, __u32 direction, const struc
 	} else if (overlay_ifindex &&
 		   (receiver->place == PLACE_REMOTE || back->hook == overlay_ifindex)) {
 		leg->action = ACTION_TUNNEL;
+		leg->ifindex = overlay_ifindex;
 		leg->tunnel_identity = sender->identity;
 		copy_address(leg->tunnel, receiver->node);
 	}
+}
+
+/* Notes how large packets may be that go this way. */
+static __always_inline void measure(struct __sk_buff *skb, struct flow_leg *leg)
+{
+	__u32 mtu = 0;
+
+	leg->mtu = 0;
+	if (leg->action != ACTION_PASS && bpf_check_mtu(skb, leg->ifindex, &mtu, 0, 0) >= 0 && mtu < 0xffff)
+		leg->mtu = mtu;
 }
 
 /* Gives an outgoing connection the node's address, if it needs one. 0 or a drop reason. */
@@ -343,6 +354,8 @@ __noinline int decide(struct __sk_buff *skb, struct packet *p, __u32 hook)
 	lead(flow, !reply, receiver, sender);
 	if (back->action == ACTION_ROUTE)
 		back->ifindex = hook;
+	measure(skb, onward);
+	measure(skb, back);
 	if (over)
 		forget(p, over);
 	if (masquerade && !old && onward->action == ACTION_ROUTE && a->place == PLACE_POD) {

@@ -16,6 +16,8 @@ int from_pod(struct __sk_buff *skb)
 	struct packet p = { .seen = FROM_POD };
 	int result;
 
+	if (skb->mark == MARK_ANSWER)
+		return TC_ACT_OK;
 	linearise(skb);
 	result = parse(skb, &p);
 	if (result == NOT_IP)

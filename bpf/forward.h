@@ -6,6 +6,27 @@
 #include "flow.h"
 #include "nat.h"
 
+/* Why the packet cannot go this way as it is, before anything in it is changed: a drop reason, or 0. */
+static __always_inline int obstacle(struct __sk_buff *skb, const struct packet *p, const struct flow_leg *leg)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	__u8 *ip = data + ETH_HLEN;
+	__u32 mtu = leg->mtu;
+
+	if (leg->action == ACTION_PASS)
+		return 0;
+	if ((void *)(ip + sizeof(struct iphdr)) > end)
+		return DROP_INVALID_PACKET;
+	if ((p->flags & PACKET_IPV6 ? ip[7] : ip[8]) <= 1)
+		return DROP_TTL_EXCEEDED;
+	if (!mtu || skb->len <= mtu + ETH_HLEN)
+		return 0;
+	/* A large send is cut into segments behind us; the kernel knows how long they get. */
+	if (skb->gso_size)
+		return bpf_check_mtu(skb, leg->ifindex, &mtu, 0, BPF_MTU_CHK_SEGS) > 0 ? DROP_TOO_BIG : 0;
+	return DROP_TOO_BIG;
+}
+
 /* Decrements the TTL and writes the link layer addresses. A positive drop reason, or 0. */
 static __always_inline int next_hop(struct __sk_buff *skb, const struct packet *p, const __u8 *destination,
 				    const volatile __u8 *source)
@@ -18,7 +39,7 @@ static __always_inline int next_hop(struct __sk_buff *skb, const struct packet *
 
 		if ((void *)(ip + 1) > end)
 			return DROP_INVALID_PACKET;
-		if (ip->hop_limit <= 1)
+		if (ip->hop_limit <= 1) /* an ICMP error, which gets no answer */
 			return DROP_TTL_EXCEEDED;
 		ip->hop_limit--;
 	} else {
@@ -89,6 +110,10 @@ static __always_inline int send(struct __sk_buff *skb, const struct packet *p, c
 static __always_inline int forward(struct __sk_buff *skb, const struct packet *p, const struct flow *flow,
 				   __u32 direction)
 {
+	int reason = obstacle(skb, p, &flow->leg[direction]);
+
+	if (reason)
+		return -reason;
 	if (flow->flags & FLOW_MASQUERADED && translate(skb, p, flow, direction))
 		return -DROP_INVALID_PACKET;
 	return send(skb, p, &flow->leg[direction]);

@@ -61,7 +61,8 @@ struct address {
 	__u8 node[16]; /* underlay address of its node; zero outside the cluster */
 };
 
-/* uplinks: ifindex -> what outgoing connections are masqueraded to. Written by the agent. */
+/* uplinks: ifindex -> what outgoing connections are masqueraded to; 0 -> as whom the node answers.
+ * Written by the agent. */
 struct uplink {
 	__u8 ipv4[16]; /* zero: none */
 	__u8 ipv6[16];
@@ -139,12 +140,13 @@ struct flow_leg {
 	__u64 packets;
 	__u64 bytes;
 	__u32 hook;    /* ifindex, | HOOK_EGRESS where seen on the way out of that device */
-	__u32 ifindex; /* ACTION_LOCAL, ACTION_ROUTE */
+	__u32 ifindex; /* where to: of the pod, the overlay, the uplink */
 	__u32 tunnel_identity;
 	__u8 action; /* enum flow_action */
 	__u8 tcp_flags;
 	__u8 mac[6]; /* ACTION_LOCAL: of the pod */
-	__u8 unused[4];
+	__u16 mtu; /* of that device: the largest packet without its link layer header; 0: not ours to say */
+	__u8 unused[2];
 	__u8 tunnel[16]; /* underlay address of the peer's node, for sending and for checking */
 };
 
@@ -226,6 +228,7 @@ enum drop_reason {
 	DROP_INVALID_SOURCE = 132,
 	DROP_POLICY_DEFAULT = 133, /* no rule allows it */
 	DROP_INVALID_PACKET = 134,
+	DROP_TOO_BIG = 136, /* for the way out; answered */
 	DROP_UNSUPPORTED_L3 = 139,
 	DROP_FLOW_TABLE_FULL = 155,
 	DROP_NO_TUNNEL_ENDPOINT = 160,

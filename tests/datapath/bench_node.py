@@ -115,6 +115,11 @@ class Node:
             value[f"ipv{address.version}"] = np.frombuffer(packed(address), "u1")
         self.plane.uplinks.put(self.uplink, value)
 
+    def forget_flows(self) -> None:
+        """No connection is known any more."""
+        self.plane.flows.clear()
+        self.plane.half_open.clear()
+
     def send(self, program: str, packet: bytes, ifindex: int = LOOPBACK) -> testrun.Run:
         return testrun.run(self.plane.program(program), packet, testrun.skb(ifindex=ifindex))
 

@@ -321,13 +321,6 @@ def test_later_fragments_follow_the_first(kernel: Node) -> None:
 
 
 @VERSIONS
-def test_a_packet_whose_time_is_up_goes_no_further(kernel: Node, version: int) -> None:
-    packet = frame(POD[version], OTHER[version], TCP, 40000, 80, ttl=1)
-    assert kernel.send("from_pod", packet).value == SHOT
-    assert 196 in [int(event["reason"]) for event in kernel.events()]
-
-
-@VERSIONS
 def test_a_packet_cut_short_anywhere_never_passes(kernel: Node, version: int) -> None:
     whole = frame(POD[version], OTHER[version], TCP, 40000, 80)
     for length in range(34 if version == 4 else 54, len(whole)):

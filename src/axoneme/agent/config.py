@@ -62,6 +62,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cni_config: str = ""  # what to write for them, such as /etc/cni/net.d/05-axoneme.conflist
     flow_history: HistoryConfig = HistoryConfig()
     tables: TableConfig = TableConfig()
+    denied: Literal["drop", "answer"] = "drop"  # answer: by TCP reset or ICMP "administratively prohibited"
     flow_quota: int = 32768  # entries of the flow table that one pod may have
 
     @property

@@ -15,6 +15,9 @@ from axoneme.identity.numbers import Reserved
 from axoneme.model.state import NodeState
 from axoneme.net import node
 
+#: The key of ``uplinks`` under which stands as whom the node answers.
+_NODE_ITSELF = 0
+
 
 class Machine:
     """This node's part of the network below the pods. Made once, by looking at what is there."""
@@ -62,6 +65,7 @@ class Machine:
             world_ipv4=Reserved.WORLD_IPV4 if both else Reserved.WORLD,
             world_ipv6=Reserved.WORLD_IPV6 if both else Reserved.WORLD,
             masquerade=int(self._config.masquerade),
+            answer_denied=int(self._config.denied == "answer"),
             flow_quota=self._config.flow_quota,
         )
 
@@ -71,14 +75,17 @@ class Machine:
 
     def attach(self, plane: Datapath) -> None:
         """Programs onto the uplinks and the overlay device, and what each uplink masquerades as."""
-        for name in self._config.uplinks:
+        node_value = np.zeros((), plane.uplinks.value)
+        for name in reversed(self._config.uplinks):
             ifindex = socket.if_nametoindex(name)
             value = np.zeros((), plane.uplinks.value)
             for address in reversed(self._found[name]):  # the first of each family stands
                 if address.version in self._versions:
-                    value[f"ipv{address.version}"] = np.frombuffer(packed(address), "u1")
+                    for each in (value, node_value):
+                        each[f"ipv{address.version}"] = np.frombuffer(packed(address), "u1")
             plane.uplinks.put(ifindex, value)
             plane.attach_uplink(name, ifindex)
+        plane.uplinks.put(_NODE_ITSELF, node_value)
         if self.overlay_ifindex:
             plane.attach_overlay(node.OVERLAY, self.overlay_ifindex)
 

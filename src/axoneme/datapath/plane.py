@@ -47,6 +47,7 @@ class Constants:
     nat_port_first: int = 1024
     nat_port_last: int = 32767
     flow_quota: int = 32768
+    answer_denied: int = 0
 
 
 @dataclass(frozen=True, slots=True)
