@@ -8,7 +8,7 @@ told of it, so a restarted agent finds every pod again, the store reachable or n
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -82,9 +82,10 @@ class EndpointTable:
 
     # ---- kernel --------------------------------------------------------------------------------
 
-    def link(self, record: EndpointRecord) -> pods.PodLink:
+    def link(self, record: EndpointRecord, namespace: Path | None = None) -> pods.PodLink:
+        """``namespace`` is a path by which this process sees it, if not the record's."""
         return pods.PodLink(
-            Path(record.namespace_path),
+            namespace or Path(record.namespace_path),
             record.interface,
             record.state.host_interface,
             tuple(ip_address(text) for text in record.state.addresses),
@@ -93,12 +94,12 @@ class EndpointTable:
             record.route_mtu,
         )
 
-    async def plug(self, record: EndpointRecord) -> EndpointRecord:
+    async def plug(self, record: EndpointRecord, namespace: Path | None = None) -> EndpointRecord:
         """Makes the link, attaches the programs, lets traffic through; undone when a step fails.
 
         What waits for the kernel's locks waits in a thread; tables are written in this one.
         """
-        link = self.link(record)
+        link = self.link(record, namespace)
         pods.remove(link.host_interface)
         try:
             ifindex = await asyncio.to_thread(pods.create, link)
@@ -134,15 +135,15 @@ class EndpointTable:
         self._plane.raise_addresses(_packed(record))
 
     def faults(self, record: EndpointRecord) -> list[str]:
-        """How the endpoint differs from its record: link, programs' entries."""
-        found = []
+        """How this node's side of the endpoint differs from its record: link, programs, tables' entries."""
         here = pods.existing([record.state.host_interface])
         if record.state.host_interface not in here:
-            found.append(f"its link {record.state.host_interface} has gone")
-        elif here[record.state.host_interface] != record.ifindex:
-            found.append(f"its link {record.state.host_interface} is another one")
-        if not Path(record.namespace_path).exists():
-            found.append(f"its network namespace {record.namespace_path} has gone")
+            return [f"its link {record.state.host_interface} has gone"]
+        if here[record.state.host_interface] != record.ifindex:
+            return [f"its link {record.state.host_interface} is another one"]
+        found = []
+        if not self._plane.endpoint_attached(record.ifindex):
+            found.append(f"its link {record.state.host_interface} has no programs")
         keys, values = self._plane.endpoints.read_all()
         known = {bytes(key["address"]): value for key, value in zip(keys, values, strict=True)}
         for text, address in zip(record.state.addresses, _packed(record), strict=True):
@@ -151,7 +152,19 @@ class EndpointTable:
                 found.append(f"the datapath does not know {text}")
             elif (int(value["identity"]), int(value["ifindex"])) != (record.state.identity, record.ifindex):
                 found.append(f"the datapath knows {text} as another's")
-        return found
+        if not self._path(record).exists():
+            found.append("its record has gone from the disk")
+        return found + pods.faults_outside(self.link(record))
+
+    def mend(self, record: EndpointRecord) -> bool:
+        """Makes anew all of this node's side but the link; False when that is what has gone."""
+        if pods.existing([record.state.host_interface]) != {record.state.host_interface: record.ifindex}:
+            return False
+        self._plane.attach_endpoint(record.ifindex)
+        self.write(record)
+        pods.connect_outside(self.link(record))
+        self.remember(record)
+        return True
 
     def _keys(self, record: EndpointRecord) -> Any:
         keys = np.zeros(len(record.state.addresses), self._plane.endpoints.key)
@@ -159,14 +172,14 @@ class EndpointTable:
             keys[row]["address"] = np.frombuffer(address, "u1")
         return keys
 
-    def sweep(self) -> None:
+    def sweep(self, coming: Collection[EndpointRecord] = ()) -> None:
         """Removes entries and links of endpoints that no record names: left by an agent that was killed."""
-        wanted = {address for record in self.records.values() for address in _packed(record)}
+        wanted = {a for record in (*self.records.values(), *coming) for a in _packed(record)}
         keys, _ = self._plane.endpoints.read_all()
         stale = [key for key in keys if bytes(key["address"]) not in wanted]
         if stale:
             self._plane.endpoints.delete(np.array(stale, self._plane.endpoints.key))
-        names = {record.state.host_interface for record in self.records.values()}
+        names = {record.state.host_interface for record in (*self.records.values(), *coming)}
         for name in pods.host_interfaces():
             if name not in names:
                 pods.remove(name)

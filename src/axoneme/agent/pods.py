@@ -41,7 +41,7 @@ class Attach(msgspec.Struct, frozen=True):
     """The parameters of ``endpoint.attach``: ``netns`` is the file of the container's network namespace.
 
     With ``labels`` there need be no object for the pod: it is a container with these. ``network`` is
-    whose it is for a runtime.
+    whose it is for a runtime, ``netns_name`` what that calls the file, which it may see elsewhere.
     """
 
     container_id: str
@@ -52,6 +52,7 @@ class Attach(msgspec.Struct, frozen=True):
     uid: str = ""
     labels: dict[str, str] | None = None
     network: str = ""
+    netns_name: str = ""
 
 
 class Detach(msgspec.Struct, frozen=True):
@@ -110,6 +111,8 @@ class Pods:
         self._busy: dict[str, asyncio.Lock] = {}
         self._confirmed = False
         self._ids: set[int] = set()
+        #: Pods that are being plugged in, by link.
+        self._coming: dict[str, EndpointRecord] = {}
         #: Links of pods that have gone, by name.
         self._removing: dict[str, asyncio.Task[None]] = {}
         #: Namespaces' labels, as far as they were heard.
@@ -161,7 +164,7 @@ class Pods:
             record = EndpointRecord(
                 container_id=wish.container_id,
                 interface=wish.ifname,
-                namespace_path=wish.netns,
+                namespace_path=wish.netns_name or wish.netns,
                 mac=pods.mac_of(wish.container_id, wish.ifname),
                 mtu=self._link.mtu,
                 route_mtu=self._link.route_mtu,
@@ -170,7 +173,8 @@ class Pods:
                 network=wish.network,
             )
             self._enter(record)
-            plugged = await self._endpoints.plug(record)
+            self._coming[host] = record
+            plugged = await self._endpoints.plug(record, Path(wish.netns))
             self._endpoints.remember(plugged)
             await self._store.put(self._key(state), encode(state))
             return attached(plugged)
@@ -184,6 +188,7 @@ class Pods:
             await self._let_go(labels, host)
             raise
         finally:
+            self._coming.pop(host, None)
             self._ids.discard(number)
 
     # ---- a pod goes ----------------------------------------------------------------------------
@@ -369,6 +374,15 @@ class Pods:
             await self._identities.release(labels, user)
         except StoreError as error:
             log.warning("an identity could not be given back: %s; the next start does it", error)
+
+    def sweep(self) -> None:
+        """Removes what no pod of this node accounts for."""
+        self._endpoints.sweep(list(self._coming.values()))
+
+    @property
+    def broken(self) -> bool:
+        """Whether the kernel lacks a part of the policy tables."""
+        return self._control.broken
 
     def exhausted(self) -> str:
         """Which pool of addresses is empty, as a sentence; empty when none is."""

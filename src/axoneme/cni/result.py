@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from axoneme.cni.request import LATEST, VERSIONS, CniError
@@ -11,7 +11,7 @@ from axoneme.cni.request import LATEST, VERSIONS, CniError
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """A container's interface: its two ends, and each address with its gateway."""
+    """A container's interface: its two ends, and each address with its gateway; ``dns`` as configured."""
 
     host_interface: str
     host_mac: str
@@ -20,6 +20,7 @@ class Interface:
     netns: str
     mtu: int
     addresses: Sequence[tuple[str, int, str]]
+    dns: Mapping[str, object] = field(default_factory=dict)
 
 
 def success(version: str, interface: Interface) -> dict[str, Any]:
@@ -48,7 +49,7 @@ def success(version: str, interface: Interface) -> dict[str, Any]:
             {"dst": "::/0" if ":" in address else "0.0.0.0/0", "gw": gateway}
             for address, _, gateway in interface.addresses
         ],
-        "dns": {},
+        "dns": dict(interface.dns),
     }
 
 

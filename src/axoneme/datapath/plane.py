@@ -130,6 +130,10 @@ class Datapath:
         clsact.attach(self.program("to_pod"), ifindex, attach.EGRESS)
         clsact.attach(self.program("from_pod"), ifindex, attach.INGRESS)
 
+    def endpoint_attached(self, ifindex: int) -> bool:
+        """Whether both of a pod's programs are in their places."""
+        return all(clsact.attached(ifindex, point) for point in (attach.EGRESS, attach.INGRESS))
+
     def attach_uplink(self, interface: str, ifindex: int) -> None:
         self._attach("from_uplink", interface, ifindex, attach.INGRESS)
 

@@ -72,9 +72,14 @@ def label_key(place: Place) -> str:
     return key
 
 
+def is_label_value(value: str) -> bool:
+    """Whether it is empty, or at most 63 characters of a label's."""
+    return not value or (len(value) <= 63 and bool(_LABEL_TEXT.match(value)))
+
+
 def label_value(place: Place) -> str:
     value = place.text()
-    if value and (len(value) > 63 or not _LABEL_TEXT.match(value)):
+    if not is_label_value(value):
         place.refuse(
             "a label's value has at most 63 letters, digits, '-', '_' and '.', and begins and ends with a "
             "letter or digit"

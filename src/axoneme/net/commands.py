@@ -24,9 +24,7 @@ def ip(commands: Sequence[str], namespace: Path | None = None, *, force: bool = 
     The first that fails ends the batch with `NetworkError`; with ``force`` the others are still tried
     and nothing is raised.
     """
-    argv = ["ip", *(["-force"] if force else []), "-batch", "-"]
-    if namespace is not None:
-        argv = ["nsenter", f"--net={namespace}", "--", *argv]
+    argv = [*_into(namespace), "ip", *(["-force"] if force else []), "-batch", "-"]
     done = subprocess.run(
         argv,
         input="\n".join(commands) + "\n",
@@ -43,15 +41,23 @@ def ip(commands: Sequence[str], namespace: Path | None = None, *, force: bool = 
         )
 
 
-def show(*words: str) -> list[dict[str, Any]]:
-    """What ``ip -json`` says here; `NetworkError` when it refuses."""
+def show(*words: str, namespace: Path | None = None) -> list[dict[str, Any]]:
+    """What ``ip -json`` says here, or in the namespace; `NetworkError` when it refuses."""
     done = subprocess.run(
-        ["ip", "-json", *words], capture_output=True, text=True, check=False, env=_environment()
+        [*_into(namespace), "ip", "-json", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=_environment(),
     )
     if done.returncode:
         raise NetworkError(f"ip {' '.join(words)}: {done.stderr.strip() or f'exit {done.returncode}'}")
     found = json.loads(done.stdout or "[]")
     return [item for item in found if item]
+
+
+def _into(namespace: Path | None) -> list[str]:
+    return [] if namespace is None else ["nsenter", f"--net={namespace}", "--"]
 
 
 def _environment() -> dict[str, str]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from axoneme.net.commands import ip
+from axoneme.net.commands import ip, show
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -66,6 +66,11 @@ def create(link: PodLink) -> int:
 def connect(link: PodLink) -> None:
     """Gives the inside its addresses and routes, and the node its routes to it; both ends go up."""
     ip(_inside(link), link.namespace)
+    connect_outside(link)
+
+
+def connect_outside(link: PodLink) -> None:
+    """The node's part of `connect`; may be repeated."""
     ip(_outside(link))
 
 
@@ -104,6 +109,36 @@ def _outside(link: PodLink) -> list[str]:
             f"route replace {address}/{address.max_prefixlen} dev {link.host_interface}",
         ]
     return commands
+
+
+def faults(link: PodLink) -> list[str]:
+    """What is missing inside; routes besides the way out are other plugins' matter."""
+    found = [
+        each for each in show("address", "show", namespace=link.namespace) if each["ifname"] == link.interface
+    ]
+    if not found:
+        return [f"there is no {link.interface} inside"]
+    here = {each["local"] for each in found[0]["addr_info"]}
+    missing = [f"{link.interface} has no address {a}" for a in map(str, link.addresses) if a not in here]
+    if "UP" not in found[0]["flags"]:
+        missing.append(f"{link.interface} is down")
+    if found[0]["address"] != link.mac:
+        missing.append(f"{link.interface} has the address {found[0]['address']}, not {link.mac}")
+    for version in {address.version for address in link.addresses}:
+        routes = show(f"-{version}", "route", "show", "default", namespace=link.namespace)
+        if not any(route.get("dev") == link.interface for route in routes):
+            missing.append(f"there is no IPv{version} route by {link.interface}")
+    return missing
+
+
+def faults_outside(link: PodLink) -> list[str]:
+    """What the node lacks of its ways to the pod."""
+    device = ("dev", link.host_interface)
+    routes = [each["dst"] for version in "46" for each in show(f"-{version}", "route", "show", *device)]
+    here = {each["dst"]: each.get("lladdr") for each in show("neighbor", "show", *device)}
+    return [f"the node has no route to {a}" for a in map(str, link.addresses) if a not in routes] + [
+        f"the node has no neighbour {a}" for a in map(str, link.addresses) if here.get(a) != link.mac
+    ]
 
 
 def existing(names: Sequence[str]) -> dict[str, int]:

@@ -36,6 +36,8 @@ def test_who_a_container_is() -> None:
     pod = parse({**ADD, "CNI_ARGS": arguments}, config())
     assert pod.pod == ("shop", "web-0")
     assert pod.labels is None, "its object has them"
+    container = parse({**ADD, "CNI_ARGS": "IgnoreUnknown=1;K8S_POD_NAME=web"}, config())
+    assert (container.pod, container.labels) == (("default", "web"), {}), "podman tells a name only"
     given = config(
         labels={"a": "1", "b": "1", "c": "1"}, args={"cni": {"labels": [{"key": "b", "value": "2"}]}}
     )
@@ -45,6 +47,14 @@ def test_who_a_container_is() -> None:
         "c": "3",
         "d": "4",
     }
+    by_runtime = config(
+        capabilities={"labels": True, "io.kubernetes.cri.pod-annotations": True},
+        runtimeConfig={
+            "labels": {"a": "1", "b": "1"},
+            "io.kubernetes.cri.pod-annotations": {"axoneme.io/labels": "b=2, c=3", "other": "x"},
+        },
+    )
+    assert parse({**ADD, "CNI_ARGS": arguments}, by_runtime).labels == {"a": "1", "b": "2", "c": "3"}
 
 
 def test_a_long_container_id_gives_a_short_name() -> None:
@@ -62,7 +72,31 @@ def test_a_long_container_id_gives_a_short_name() -> None:
         (ADD, b"[]", Code.INVALID_CONFIG, "network configuration"),
         (ADD, config(cniVersion="0.1.0"), Code.INCOMPATIBLE_VERSION, "cniVersion is '0.1.0'"),
         (ADD, config(name=None), Code.INVALID_CONFIG, "$.name"),
+        (ADD, config(name="a/b"), Code.INVALID_CONFIG, "name is 'a/b'"),
         (ADD, config(labels={"a": 1}), Code.INVALID_CONFIG, "$.labels"),
+        (ADD, config(labels={"a b": "1"}), Code.INVALID_CONFIG, "'a b' is no key"),
+        (ADD, config(labels={"a": "x y"}), Code.INVALID_CONFIG, "labels: a is 'x y'"),
+        (ADD, config(timeout=-1), Code.INVALID_CONFIG, "$.timeout"),
+        (ADD, config(lables={"app": "web"}), Code.UNSUPPORTED_FIELD, 'lables is {"app": "web"}'),
+        (ADD, config(ipam={"type": "host-local"}), Code.UNSUPPORTED_FIELD, "ipam is"),
+        (ADD, b'{"dns":{"a":' + b"[" * 100_000, Code.UNDECODABLE, "no JSON"),
+        ({**ADD, "CNI_IFNAME": "eth0\nlink"}, config(), Code.INVALID_ENVIRONMENT, "CNI_IFNAME"),
+        ({**ADD, "CNI_ARGS": "FOO=bar"}, config(), Code.INVALID_ENVIRONMENT, "'FOO' is not known"),
+        (
+            {**ADD, "CNI_ARGS": "K8S_POD_NAME=a/b"},
+            config(),
+            Code.INVALID_ENVIRONMENT,
+            "K8S_POD_NAME is 'a/b'",
+        ),
+        ({**ADD, "CNI_ARGS": "AXO_LABELS==1"}, config(), Code.INVALID_CONFIG, "'' is no key"),
+        ({"CNI_COMMAND": "GC"}, config(cniVersion="1.0.0"), Code.INCOMPATIBLE_VERSION, "has no GC"),
+        ({"CNI_COMMAND": "STATUS"}, config(cniVersion="0.4.0"), Code.INCOMPATIBLE_VERSION, "has no STATUS"),
+        (
+            {**ADD, "CNI_COMMAND": "CHECK"},
+            config(cniVersion="0.3.1"),
+            Code.INCOMPATIBLE_VERSION,
+            "has no CHECK",
+        ),
     ],
 )
 def test_what_is_wrong_has_the_specifications_code(
@@ -77,6 +111,23 @@ def test_what_is_wrong_has_the_specifications_code(
 def test_a_deletion_needs_no_namespace() -> None:
     request = parse({**ADD, "CNI_COMMAND": "DEL", "CNI_NETNS": ""}, config())
     assert (request.command, request.netns) == ("DEL", "")
+
+
+def test_a_deletion_is_not_held_up_by_what_kept_the_container_out() -> None:
+    environment = {**ADD, "CNI_COMMAND": "DEL", "CNI_ARGS": "FOO=bar"}
+    assert parse(environment, config(lables={}, labels={"a b": "1"})).container_id == "c1"
+
+
+def test_attachments_to_keep_have_two_names() -> None:
+    given = config(
+        **{
+            "cni.dev/valid-attachments": [{"containerID": "a", "ifname": "eth0"}],
+            "cni.dev/attachments": [{"containerID": "b", "ifname": "eth1"}],
+        }
+    )
+    valid = parse({"CNI_COMMAND": "GC"}, given).config.valid_attachments
+    assert valid == {("a", "eth0"), ("b", "eth1")}
+    assert parse({"CNI_COMMAND": "GC"}, config()).config.valid_attachments is None
 
 
 @settings(max_examples=500)
