@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 from runtime import Live, addresses, live
 
-from axoneme.sandbox import netns
+from axoneme.net import netns
 from axoneme.sandbox.client import Verdict
 
 PODS = """

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 import pytest
 from runtime import Runtime, addresses, sandbox
 
-from axoneme.sandbox import exchange, netns
+from axoneme.net import netns
+from axoneme.sandbox import exchange
 from axoneme.sandbox.client import Probe, Protocol, Verdict
 
 OBJECTS = """

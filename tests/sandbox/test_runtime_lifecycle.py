@@ -13,7 +13,8 @@ import msgspec
 import pytest
 from runtime import Runtime, addresses, container, plan, populate, ready, sandbox
 
-from axoneme.sandbox import cgroups, lifecycle, netns
+from axoneme.net import netns
+from axoneme.sandbox import cgroups, lifecycle
 from axoneme.sandbox.client import Verdict
 from axoneme.sandbox.errors import SandboxError
 from axoneme.sandbox.plan import Family

@@ -21,7 +21,8 @@ from typing import Final
 
 import msgspec
 
-from axoneme.sandbox import exchange, netns
+from axoneme.net import netns
+from axoneme.sandbox import exchange
 from axoneme.sandbox.echo.answers import Answer
 
 _IPPROTO_SCTP: Final = 132

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-from axoneme.sandbox import kernel
+from axoneme.net import kernel
 
 #: What a shell answers for a command that it cannot start.
 NOT_STARTED = 126

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from axoneme.net import kernel
 from axoneme.rpc import UNAVAILABLE, Client, RpcError
-from axoneme.sandbox import cgroups, kernel, planfile
+from axoneme.sandbox import cgroups, planfile
 from axoneme.sandbox.errors import SandboxError
 from axoneme.sandbox.layout import ROOT, Layout, check_name
 from axoneme.sandbox.plan import Plan

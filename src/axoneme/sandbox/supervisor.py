@@ -16,7 +16,8 @@ import logging
 import sys
 
 from axoneme.model.state import NODES, NodeState, decode
-from axoneme.sandbox import admission, cgroups, clock, kernel, logs, planfile, underlay
+from axoneme.net import kernel
+from axoneme.sandbox import admission, cgroups, clock, logs, planfile, underlay
 from axoneme.sandbox.cluster import Cluster
 from axoneme.sandbox.daemons import Daemon, DaemonSpec
 from axoneme.sandbox.desk import Desk

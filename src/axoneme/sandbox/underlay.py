@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from axoneme.net import netns
 from axoneme.net.commands import ip
-from axoneme.sandbox import netns
 from axoneme.sandbox.layout import OUTSIDE, Layout
 from axoneme.sandbox.plan import IPV4_ROUTER, IPV4_UNDERLAY, IPV6_ROUTER, IPV6_UNDERLAY, NodePlan, Plan
 

@@ -9,7 +9,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from axoneme.sandbox import kernel, netns
+from axoneme.net import kernel, netns
 from axoneme.sandbox.echo.answers import Identity
 from axoneme.sandbox.echo.datagrams import EchoDatagrams
 from axoneme.sandbox.echo.streams import EchoStream

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from axoneme.sandbox import cgroups, logs, netns
+from axoneme.net import netns
+from axoneme.sandbox import cgroups, logs
 from axoneme.sandbox.cluster import ObjectChange, Stored
 from axoneme.sandbox.kubelet import network
 from axoneme.sandbox.kubelet.records import PodFiles, PodRecord, pods_of

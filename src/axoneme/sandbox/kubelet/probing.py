@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from axoneme.sandbox import exchange, launch, netns
+from axoneme.net import netns
+from axoneme.sandbox import exchange, launch
 from axoneme.sandbox.kubelet.echoports import named_port
 from axoneme.sandbox.kubelet.programs import DEFAULT_PATH
 from axoneme.sandbox.launch import Enclosure

@@ -16,8 +16,9 @@ from typing import Final
 
 import msgspec
 
+from axoneme.net import netns
 from axoneme.rpc import NOT_FOUND, UNAVAILABLE, AsyncClient, RpcError
-from axoneme.sandbox import cgroups, clock, documents, netns
+from axoneme.sandbox import cgroups, clock, documents
 from axoneme.sandbox.cluster import Cluster
 from axoneme.sandbox.echo.answers import Identity
 from axoneme.sandbox.echoes import Echoes

@@ -1,6 +1,6 @@
 """The system calls for namespaces and mounts that Python 3.11 lacks.
 
-Standard library only: `launch` runs this in a bare interpreter, between fork and exec.
+Standard library only: `axoneme.sandbox.launch` runs this in a bare interpreter, between fork and exec.
 """
 
 from __future__ import annotations
