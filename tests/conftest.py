@@ -56,7 +56,7 @@ def _traces(ours: Path) -> dict[str, set[str]]:
         if namespaces.is_dir()
         else set(),
         "links": {name for _, name in socket.if_nameindex()},
-        "bpffs mounts": set(_bpffs_mounts(ours)),
+        "mounts": set(_mounts(ours)),
         "sandboxes": {each.name for each in Path(SANDBOXES).parent.glob("test-*")},
         "control groups": {str(each) for each in Path("/sys/fs/cgroup").glob("**/axoneme/test-*")},
         "processes": set(_processes()),
@@ -64,12 +64,12 @@ def _traces(ours: Path) -> dict[str, set[str]]:
     return {what: {name for name in names if not _of_another_session(name)} for what, names in found.items()}
 
 
-def _bpffs_mounts(ours: Path) -> Iterator[str]:
-    sessions = ours.parent
+def _mounts(ours: Path) -> Iterator[str]:
+    """Filesystems of BPF and files of network namespaces, where tests have them."""
     for line in Path("/proc/self/mounts").read_text().splitlines():
         _, place, kind, *_ = line.split()
-        path = Path(place)
-        if kind == "bpf" and (path.is_relative_to(ours) or not path.is_relative_to(sessions)):
+        named = re.search(rf"/test-\S*-{os.getpid()}\b", place)
+        if kind in ("bpf", "nsfs") and (named or Path(place).is_relative_to(ours)):
             yield place
 
 

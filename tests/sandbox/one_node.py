@@ -19,6 +19,7 @@ import yaml
 from two_nodes import Namespaces
 
 from axoneme.datapath import bpffs
+from axoneme.net import netns
 from axoneme.net.commands import ip
 from axoneme.rpc import Client, RpcError
 from axoneme.sources.sqlite import SqliteStore
@@ -129,7 +130,7 @@ class Node:
 def node(**more: Any) -> Iterator[Node]:
     """``more`` are fields of its configuration; FOLDER in them is its folder."""
     namespaces = Namespaces()
-    with tempfile.TemporaryDirectory(prefix="test-axo-") as name:
+    with tempfile.TemporaryDirectory(prefix=f"test-axo-{os.getpid()}-") as name:
         made: Node | None = None
         try:
             fields = {key: value.replace("FOLDER", name) for key, value in more.items()}
@@ -140,3 +141,4 @@ def node(**more: Any) -> Iterator[Node]:
                 made.kill()
             namespaces.close()
             bpffs.unmount(Path(name) / "bpf")
+            netns.release(Path(name) / "health")

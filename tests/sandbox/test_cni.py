@@ -22,6 +22,7 @@ from axoneme.cni.request import VERSIONS
 from axoneme.datapath.maps import Table
 from axoneme.datapath.schema import Schema
 from axoneme.net.commands import ip
+from axoneme.net.pods import is_pod_link
 
 PLUGIN = Path(axoneme.cni.__file__).parent / "bin" / "axo-cni"
 OWN = "/proc/self/ns/net"  # another than the agent's, and what is wrong is found before it is used
@@ -104,7 +105,7 @@ def runtime(agent: Node) -> Iterator[Runtime]:
 
 def links(agent: Node) -> set[str]:
     with inside(agent.namespace):
-        return {name for _, name in socket.if_nameindex() if name.startswith("axo") and name != "axo_overlay"}
+        return {name for _, name in socket.if_nameindex() if is_pod_link(name)}
 
 
 def reaches(source: Path, address: str) -> bool:

@@ -210,7 +210,7 @@ class Cluster:
 
     def __init__(self, overlay: bool) -> None:
         self.overlay = overlay
-        self.folder = Path(tempfile.mkdtemp(prefix="test-axo-"))
+        self.folder = Path(tempfile.mkdtemp(prefix=f"test-axo-{os.getpid()}-"))
         self.namespaces = Namespaces()
         self.nodes: list[Node] = []
         self.pods: dict[str, Pod] = {}

@@ -26,10 +26,11 @@ ALLOWED = {
     "sources": PURE,
     "flows": PURE | {"datapath", "sources"},
     "proxy": PURE | {"datapath", "sources"},
-    "agent": EDGE | {"cni"},
+    "health": MODEL | {"net"},
+    "agent": EDGE | {"cni", "health"},
     "cni": MODEL,
     "sandbox": EDGE,
-    "cli": EDGE | {"agent", "sandbox"},
+    "cli": EDGE | {"agent", "health", "sandbox"},
 }
 NETWORK = {"socket", "select", "selectors", "ssl", "http", "urllib", "aiohttp", "pyroute2"}
 FILES = {"os", "io", "pathlib", "shutil", "tempfile", "glob", "fcntl", "mmap", "sqlite3"}

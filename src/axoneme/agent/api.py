@@ -12,9 +12,11 @@ import msgspec
 from axoneme import __version__
 from axoneme.agent.control import Control
 from axoneme.agent.endpoints import EndpointTable
+from axoneme.agent.health import Health
 from axoneme.agent.listener import Listener
 from axoneme.agent.pods import Attach, Attached, Detach, Pods
 from axoneme.agent.questions import AddressLine, IdentityLine, PolicyLine, Question, Questions
+from axoneme.health.ways import HealthSummary
 from axoneme.model.state import EndpointState
 from axoneme.rpc import UNAVAILABLE, NoParams, RpcError, Server
 
@@ -66,6 +68,7 @@ class Status(msgspec.Struct, frozen=True):
     nodes: int = 0
     writes: dict[str, int] = {}
     problems: dict[str, str] = {}
+    health: HealthSummary | None = None  # None: nothing is probed here
 
 
 class Api:
@@ -80,6 +83,7 @@ class Api:
         pods: Pods,
         listener: Listener,
         questions: Questions,
+        health: Health | None,
     ) -> None:
         self._node = node
         self._readiness = readiness
@@ -88,6 +92,7 @@ class Api:
         self._pods = pods
         self._listener = listener
         self._questions = questions
+        self._health = health
         self._started = time.time()
 
     def register(self, server: Server) -> None:
@@ -99,6 +104,10 @@ class Api:
         server.method("address.list", NoParams, _answer(self._questions.addresses))
         server.method("policy.list", NoParams, _answer(self._questions.policies))
         server.method("policy.evaluate", Question, self._evaluate)
+        if self._health:
+            server.method("health.status", NoParams, self._health.status)
+            server.method("health.probe", NoParams, self._health.probe)
+            server.method("health.mtu", NoParams, self._health.path_mtus)
 
     async def _attach(self, wish: Attach) -> Attached:
         await self._readiness.wait()
@@ -109,7 +118,7 @@ class Api:
         return await self._pods.detach(wish)
 
     async def _endpoint_list(self, _: NoParams) -> list[EndpointState]:
-        return [record.state for record in self._endpoints.records.values()]
+        return [record.state for record in self._endpoints.of_pods()]
 
     async def _evaluate(self, question: Question) -> object:
         await self._readiness.wait()
@@ -124,7 +133,7 @@ class Api:
             started=self._started,
             phase="ready" if readiness.ready else "starting",
             waits_for=readiness.waits_for,
-            endpoints=len(self._endpoints.records),
+            endpoints=len(self._endpoints.of_pods()),
             identities=counts.identities,
             policies=engine.policies,
             policy_entries=len(engine.table),
@@ -132,6 +141,7 @@ class Api:
             nodes=counts.nodes,
             writes=dict(self._control.writes),
             problems=dict(self._listener.problems),
+            health=self._health.monitor.summary() if self._health else None,
         )
 
 

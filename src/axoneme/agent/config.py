@@ -37,6 +37,13 @@ class TableConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     drop_events: int = 1 << 20  # bytes
 
 
+class HealthConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``interval``: seconds between two measurements of a node, for a cluster of two; more take longer."""
+
+    enabled: bool = True
+    interval: float = 10.0
+
+
 class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One node. Paths of sockets and pins follow from ``directory`` unless they are given."""
 
@@ -62,6 +69,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cni_config: str = ""  # what to write for them, such as /etc/cni/net.d/05-axoneme.conflist
     flow_history: HistoryConfig = HistoryConfig()
     tables: TableConfig = TableConfig()
+    health: HealthConfig = HealthConfig()
     denied: Literal["drop", "answer"] = "drop"  # answer: by TCP reset or ICMP "administratively prohibited"
     flow_quota: int = 32768  # entries of the flow table that one pod may have
 
@@ -72,6 +80,10 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def state_path(self) -> Path:
         return Path(self.state or f"{self.directory}/state")
+
+    @property
+    def health_namespace(self) -> Path:
+        return Path(f"{self.directory}/health")
 
     @property
     def agent_socket_path(self) -> Path:

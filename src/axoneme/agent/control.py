@@ -21,6 +21,7 @@ import numpy as np
 
 from axoneme.datapath.plane import Datapath, packed, prefix_bits
 from axoneme.identity.addressbook import (
+    HEALTH,
     HOST,
     REMOTE_NODE,
     UNMANAGED,
@@ -134,6 +135,8 @@ class Control:
             for text in {*state.addresses, *state.internal_addresses}:
                 addresses.append((ip_network(text), Record(identity, behind, Flag.NODE)))
             if not own:
+                for text in state.health_addresses if behind else ():
+                    addresses.append((ip_network(text), Record(HEALTH, behind)))
                 for text in state.pod_cidrs:
                     ranges.append((ip_network(text), Record(UNMANAGED, behind, Flag.RANGE)))
         self.book.say(Source.NODE, name, addresses)

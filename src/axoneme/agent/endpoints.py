@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 
 from axoneme.datapath.plane import Datapath, packed
+from axoneme.identity.numbers import Reserved
 from axoneme.model.state import EndpointState
 from axoneme.net import pods
 
@@ -44,6 +45,10 @@ class EndpointTable:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         #: By (container, interface).
         self.records: dict[tuple[str, str], EndpointRecord] = {}
+
+    def of_pods(self) -> list[EndpointRecord]:
+        """All but the node's health endpoint, which no runtime asked for and no object describes."""
+        return [each for each in self.records.values() if each.state.identity != Reserved.HEALTH]
 
     def next_id(self, taken: Iterable[int] = ()) -> int:
         """The lowest number from 1 to 65535 that no record has, and that is not ``taken``."""

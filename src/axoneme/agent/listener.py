@@ -16,6 +16,7 @@ from axoneme.agent.control import Control
 from axoneme.agent.machine import Machine
 from axoneme.agent.pods import NAMESPACES, PODS, Pods
 from axoneme.agent.podview import NamespaceView
+from axoneme.health.monitor import Monitor
 from axoneme.model.cidrgroup import parse_cidr_group
 from axoneme.model.labels import Labels
 from axoneme.model.policies import POLICY_KINDS, parse_policy
@@ -57,12 +58,21 @@ Object = dict[str, Any]
 class Listener:
     """Takes changes in; `Control.settle` then makes them true."""
 
-    def __init__(self, node: str, cluster: str, control: Control, machine: Machine, pods: Pods) -> None:
+    def __init__(
+        self,
+        node: str,
+        cluster: str,
+        control: Control,
+        machine: Machine,
+        pods: Pods,
+        health: Monitor | None = None,
+    ) -> None:
         self._node = node
         self._cluster = cluster
         self._control = control
         self._machine = machine
         self._pods = pods
+        self._health = health
         #: By key: what is wrong with an object.
         self.problems: dict[str, str] = {}
 
@@ -103,6 +113,8 @@ class Listener:
             state = None if value is None else decode(value, NodeState, key)
             self._machine.node_changed(name, state)
             self._control.node_changed(name, state)
+            if self._health:
+                self._health.node_changed(name, state)
         elif key.startswith(IDENTITIES):
             number = int(key.removeprefix(IDENTITIES))
             if value is None:

@@ -89,7 +89,7 @@ class Machine:
         if self.overlay_ifindex:
             plane.attach_overlay(node.OVERLAY, self.overlay_ifindex)
 
-    def state(self, ranges: Iterable[Network]) -> NodeState:
+    def state(self, ranges: Iterable[Network], health: Iterable[str] = ()) -> NodeState:
         """What the other nodes are told."""
         everywhere = [a for name in self._found for a in self._found[name] if a.version in self._versions]
         return NodeState(
@@ -97,6 +97,7 @@ class Machine:
             addresses=[str(a) for a in dict.fromkeys([*self.underlay, *everywhere])],
             internal_addresses=[str(a) for a in self.underlay],
             pod_cidrs=[str(prefix) for prefix in ranges],
+            health_addresses=list(health),
         )
 
     def node_changed(self, name: str, state: NodeState | None) -> None:

@@ -14,14 +14,18 @@ import logging
 import random
 import signal
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from pathlib import Path
+from typing import TypeVar
 
 from axoneme.agent.api import Api, Readiness
 from axoneme.agent.cniserver import CniServer, write_network
 from axoneme.agent.config import AgentConfig, load
 from axoneme.agent.control import Control
 from axoneme.agent.endpoints import EndpointTable
+from axoneme.agent.health import Health
+from axoneme.agent.healthendpoint import HealthEndpoint
 from axoneme.agent.listener import PREFIXES, Listener
 from axoneme.agent.machine import Machine
 from axoneme.agent.pods import PODS, Link, Pods
@@ -29,7 +33,6 @@ from axoneme.agent.questions import Questions
 from axoneme.datapath.bpf import BpfError
 from axoneme.datapath.plane import Datapath
 from axoneme.flows.rules import FILE_NAME, RuleWriter
-from axoneme.identity.addressbook import Network
 from axoneme.identity.labels import LabelFilter
 from axoneme.ipam.pools import AddressPools
 from axoneme.model.policy import Enforcement
@@ -43,6 +46,8 @@ from axoneme.sources.podranges import claim
 from axoneme.sources.store import Compacted, Store, Unavailable
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 #: Seconds: how long an identity's number stays without holder, and how often agents look.
 GRACE = 900.0
@@ -79,6 +84,10 @@ class Agent:
             self._machine.overlay_version,
         )
         self._questions = Questions(self._control, self._endpoints, versions)
+        self._link = Link(self._machine.mtu, self._machine.route_mtu)
+        self._health_endpoint = HealthEndpoint(
+            config.node, config.health_namespace, self._control, self._endpoints, self._link
+        )
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -92,19 +101,34 @@ class Agent:
             self._endpoints,
             identities,
             LabelFilter.parse(config.labels),
-            Link(self._machine.mtu, self._machine.route_mtu),
+            self._link,
         )
-        listener = Listener(config.node, config.cluster_name, self._control, self._machine, pods)
+        health = Health(config, self._machine, self._health_endpoint) if config.health.enabled else None
+        listener = Listener(
+            config.node,
+            config.cluster_name,
+            self._control,
+            self._machine,
+            pods,
+            health.monitor if health else None,
+        )
         server = Server(config.agent_socket_path)
         Api(
-            config.node, self._readiness, self._control, self._endpoints, pods, listener, self._questions
+            config.node,
+            self._readiness,
+            self._control,
+            self._endpoints,
+            pods,
+            listener,
+            self._questions,
+            health,
         ).register(server)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(server.serve())
             if config.cni_socket:
                 cni = CniServer(Path(config.cni_socket), self._readiness, pods, self._endpoints)
                 tasks.create_task(cni.serve())
-            pods.begin(AddressPools(await self._join()))
+            await self._join(pods, health)
             self._readiness.reached("the objects and nodes of the shared state")
             heard = [asyncio.Event() for _ in PREFIXES]
             for prefix, event in zip(PREFIXES, heard, strict=True):
@@ -120,39 +144,44 @@ class Agent:
                 write_network(Path(config.cni_config), config.cni_socket)
             log.info(
                 "ready: %d pods, %d policy entries; %d entries written",
-                len(self._endpoints.records),
+                len(self._endpoints.of_pods()),
                 len(self._control.engine.table),
                 written,
             )
             gc.freeze()
+            if health:
+                tasks.create_task(health.run())
             tasks.create_task(self._watch_pods(pods, listener))
             tasks.create_task(self._mend(pods))
             tasks.create_task(self._collect())
 
     # ---- becoming part of the cluster ----------------------------------------------------------
 
-    async def _join(self) -> list[Network]:
-        """Claims this node's pod ranges and tells the others of it, as soon as the store answers."""
+    async def _join(self, pods: Pods, health: Health | None) -> None:
+        """Claims this node's pod ranges, takes up the pods in them, and tells the others of the node."""
         self._readiness.reached("the shared state")
-        pause = _FIRST_PAUSE
-        while True:
-            try:
-                ranges = await claim(self._store, self._config.node, self._config.pools())
-                state = encode(self._machine.state(ranges))
-                key = node_key(self._config.node)
-                entry = await self._store.get(key)
-                if entry is None or entry.value != state:
-                    await self._store.put(key, state)
-                return ranges
-            except Unavailable as error:
-                log.warning("%s; trying again in %.2g s", error, pause)
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE)
+        config = self._config
+        ranges = await _patiently(lambda: claim(self._store, config.node, config.pools()))
+        pools = AddressPools(ranges)
+        pods.begin(pools)
+        if health:
+            addresses = health.prepare(pools)
+        else:
+            addresses = ()
+            self._health_endpoint.remove()
+        state = encode(self._machine.state(ranges, addresses))
+        await _patiently(lambda: self._publish(node_key(config.node), state))
+
+    async def _publish(self, key: str, value: bytes) -> None:
+        entry = await self._store.get(key)
+        if entry is None or entry.value != value:
+            await self._store.put(key, value)
 
     async def _confirm(self, pods: Pods) -> None:
         for record in self._vanished:
             log.info("%s/%s went while no agent ran", record.state.namespace, record.state.pod)
-            self._endpoints.forget(record)
+            if self._endpoints.records.get((record.container_id, record.interface)) is None:
+                self._endpoints.forget(record)
         await pods.confirm_restored()
 
     async def _follow(self, prefix: str, listener: Listener, heard: asyncio.Event) -> None:
@@ -209,6 +238,18 @@ class Agent:
 
     def close(self) -> None:
         self._plane.close()
+
+
+async def _patiently(work: Callable[[], Awaitable[T]]) -> T:
+    """As soon as the store answers."""
+    pause = _FIRST_PAUSE
+    while True:
+        try:
+            return await work()
+        except Unavailable as error:
+            log.warning("%s; trying again in %.2g s", error, pause)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
 
 def run(config_path: Path) -> None:

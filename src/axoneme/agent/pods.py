@@ -232,7 +232,7 @@ class Pods:
 
     async def refresh(self, namespace: str | None = None) -> None:
         """Looks at the objects of all pods of this node (in the namespace) anew."""
-        for record in list(self._endpoints.records.values()):
+        for record in self._endpoints.of_pods():
             if namespace in (None, record.state.namespace):
                 await self.pod_changed(record.state.namespace, record.state.pod)
 
@@ -241,7 +241,7 @@ class Pods:
         return next(
             (
                 record
-                for record in self._endpoints.records.values()
+                for record in self._endpoints.of_pods()
                 if (record.state.namespace, record.state.pod) == (namespace, pod)
             ),
             None,
@@ -308,7 +308,7 @@ class Pods:
 
     async def confirm_restored(self) -> None:
         """Compares the pods of before with the shared state, once that can be reached."""
-        for record in list(self._endpoints.records.values()):
+        for record in self._endpoints.of_pods():
             state = record.state
             labels = Labels.parse(state.labels)
             async with self._lock(state.host_interface):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 import msgspec
 
+from axoneme.cli import health
 from axoneme.cli.ages import short
 from axoneme.cli.place import Place, in_sandbox
 from axoneme.cli.tables import Table, show
+from axoneme.health.ways import HealthReport, HealthSummary
 
 if TYPE_CHECKING:
     from axoneme.sandbox.report import SandboxReport
@@ -41,6 +43,7 @@ class AgentStatus(msgspec.Struct, frozen=True):
     policy_entries: int = 0
     addresses: int = 0
     problems: dict[str, str] = {}
+    health: HealthSummary | None = None
 
 
 class FlowsStatus(msgspec.Struct, frozen=True):
@@ -72,15 +75,19 @@ class NodeStatus:
         if self.agent:
             for key, problem in self.agent.problems.items():
                 yield f"node {self.name}: {key.removeprefix('objects/')}: {problem}"
+        if self.agent and self.agent.health and self.agent.health.unreachable:
+            missing = ", ".join(self.agent.health.unreachable)
+            yield f"node {self.name}: does not reach {missing} by every way: axo status --verbose, axo doctor"
         if self.flows and not self.flows.attached:
             yield f"node {self.name}: its flow server waits for the datapath"
 
 
 @click.command()
 @click.option("-o", "--output", type=click.Choice(["json"]), help="In which form.")
+@click.option("-v", "--verbose", is_flag=True, help="Also every way from every node to every node.")
 @in_sandbox
 @click.pass_obj
-def status(place: Place, output: str | None) -> int:
+def status(place: Place, output: str | None, verbose: bool) -> int:
     """Say how the sandbox, its nodes, their agents and flow servers are.
 
     Ends with 1 when something is not well.
@@ -92,13 +99,23 @@ def status(place: Place, output: str | None) -> int:
     if report:
         # What the supervisor says of processes, they have said themselves.
         troubles += [each for each in report.waiting if not each.startswith("Node ")]
+    summaries = {node.name: node.agent.health for node in nodes if node.agent and node.agent.health}
+    reports = list(_health_reports(place, summaries)) if verbose else []
     if output:
-        click.echo(json.dumps(_json(place, report, nodes, troubles), indent=4))
+        known = _json(place, report, nodes, troubles)
+        if verbose:
+            known["health"] = msgspec.to_builtins(reports)
+        click.echo(json.dumps(known, indent=4))
         return 1 if troubles else 0
     word = click.style("not well", fg="red") if troubles else click.style("well", fg="green")
     click.echo(f"sandbox {place.sandbox}: {word}{_shape(report)}")
     click.echo()
     show(Table(_HEADERS, [_row(node) for node in nodes]))
+    click.echo()
+    click.echo(health.line(summaries))
+    if reports:
+        click.echo()
+        show(health.table(reports))
     if troubles:
         click.echo()
     for trouble in troubles:
@@ -129,11 +146,20 @@ def _node(place: Place, name: str) -> NodeStatus:
     )
 
 
-def _ask(socket: Path, kind: type[S], who: str, failures: list[str]) -> S | None:
+def _health_reports(place: Place, names: Iterable[str]) -> Iterator[HealthReport]:
+    for name in names:
+        failures: list[str] = []
+        socket = place.existing.node(name).agent_socket
+        found = _ask(socket, HealthReport, f"node {name}: its agent", failures, "health.status")
+        if found:
+            yield found
+
+
+def _ask(socket: Path, kind: type[S], who: str, failures: list[str], method: str = "status") -> S | None:
     from axoneme.rpc import Client, RpcError
 
     try:
-        return Client(socket, _PATIENCE).call("status", None, kind)
+        return Client(socket, _PATIENCE).call(method, None, kind)
     except RpcError as failure:
         failures.append(f"{who} does not answer: {failure.message}")
         return None

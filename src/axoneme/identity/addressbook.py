@@ -15,7 +15,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-HOST, UNMANAGED, REMOTE_NODE = 1, 3, 6
+HOST, UNMANAGED, HEALTH, REMOTE_NODE = 1, 3, 4, 6
 
 
 class Flag(enum.IntFlag):

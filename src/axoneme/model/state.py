@@ -33,6 +33,8 @@ class NodeState(msgspec.Struct, frozen=True, omit_defaults=True):
     #: The underlay's: how other nodes reach it; at most one of each family.
     internal_addresses: list[str] = []
     pod_cidrs: list[str] = []
+    #: Of its health endpoint, in its pod ranges; at most one of each family.
+    health_addresses: list[str] = []
     labels: dict[str, str] = {}
     #: What other subsystems publish about the node, such as encryption keys.
     public: dict[str, str] = {}

@@ -35,14 +35,18 @@ REPORT = {
 
 @contextmanager
 def running(
-    sandbox: Sandbox, agent: object = AGENT, flows: object = FLOWS, report: object = REPORT
+    sandbox: Sandbox,
+    agent: object = AGENT,
+    flows: object = FLOWS,
+    report: object = REPORT,
+    more: dict[str, Answer] | None = None,
 ) -> Iterator[None]:
     planfile.save(Plan(name="default"), sandbox.layout)
     with ExitStack() as stack:
         stack.enter_context(serving(sandbox.layout.supervisor_socket, {"status": says(report)}))
         for node in ("node1", "node2"):
             files = sandbox.layout.node(node)
-            stack.enter_context(serving(files.agent_socket, {"status": says(agent)}))
+            stack.enter_context(serving(files.agent_socket, {"status": says(agent), **(more or {})}))
             stack.enter_context(serving(files.flows_socket, {"status": says(flows)}))
         yield
 
@@ -53,7 +57,7 @@ def test_all_well(axo: Axo, sandbox: Sandbox) -> None:
         document = axo("status", "-o", "json")
     assert found.code == 0
     assert found.lines[0].startswith("sandbox default: well;")
-    assert [row[0] for row in found.cells[3:]] == ["node1", "node2"]
+    assert [row[0] for row in found.cells[3:5]] == ["node1", "node2"]
     assert document.code == 0
     assert document.json["well"] is True
     assert [node["agent"]["policies"] for node in document.json["nodes"]] == [2, 2]
@@ -67,6 +71,10 @@ def test_all_well(axo: Axo, sandbox: Sandbox) -> None:
             {"agent": {**AGENT, "problems": {"objects/NetworkPolicy/a/b": "no good"}}},
             "NetworkPolicy/a/b: no good",
         ),
+        (
+            {"agent": {**AGENT, "health": {"nodes": 2, "reachable": 1, "unreachable": ["node7"]}}},
+            "does not reach node7",
+        ),
         ({"flows": {**FLOWS, "attached": False}}, "waits for the datapath"),
         ({"report": {**REPORT, "ready_pods": 3, "waiting": ["Pod a/b: not ready"]}}, "Pod a/b: not ready"),
     ],
@@ -79,6 +87,38 @@ def test_what_is_not_well_is_said_and_the_exit_code(
     assert found.code == 1
     assert "not well" in found.lines[0]
     assert said in found.out
+
+
+def test_how_the_nodes_reach_each_other(axo: Axo, sandbox: Sandbox) -> None:
+    way = {"path": "pods", "protocol": "tcp", "address": "10.244.0.254"}
+    report = {
+        "node": "n",
+        "interval": 7.0,
+        "nodes": [
+            {
+                "node": "far",
+                "measurements": [
+                    {"way": way, "measured": 9.0, "last_success": 9.0, "answer": {"latency": 0.00123}},
+                    {"way": {**way, "protocol": "icmp"}, "measured": 9.0, "reason": "lost", "failures": 1},
+                    {"way": {**way, "path": "underlay"}},
+                ],
+            }
+        ],
+    }
+    health = {"nodes": 2, "reachable": 2}
+    with running(sandbox, {**AGENT, "health": health}, more={"health.status": says(report)}):
+        assert "Health: 2/2 nodes reachable" in axo("status").lines
+        verbose = axo("status", "--verbose")
+        document = axo("status", "-v", "-o", "json").json
+    rows = verbose.cells[-6:-3]
+    assert [row[:6] for row in rows] == [
+        ["n", "far", "pod-network", "tcp", "10.244.0.254", "1.23ms"],
+        ["n", "far", "pod-network", "icmp", "10.244.0.254", "no"],
+        ["n", "far", "underlay", "tcp", "10.244.0.254", "-"],
+    ]
+    assert [row[-1] for row in rows] == ["-", "lost", "-"]
+    assert rows[1][-2] == "never"
+    assert document["health"][0]["nodes"][0]["node"] == "far"
 
 
 def test_processes_that_do_not_answer(axo: Axo, sandbox: Sandbox) -> None:
