@@ -160,13 +160,24 @@ static __noinline int settle(const struct packet *p, struct flow *flow)
 	return 1;
 }
 
+/* The port of the node's that stands for `wanted`. What comes to that of the overlay is a tunnel's outside, never
+ * an answer to a pod. */
+static __always_inline __be16 node_port(const struct packet *p, __u16 wanted)
+{
+	__u32 range = nat_port_last - nat_port_first + 1;
+	__be16 port = bpf_htons(nat_port_first + wanted % range);
+
+	if (overlay_ifindex && p->key.protocol == IPPROTO_UDP && port == overlay_port)
+		return bpf_htons(nat_port_first + (wanted + 1) % range);
+	return port;
+}
+
 /* Takes a port for the connection that `p` begins; `flow` has the address already. The entry is made among
  * the half-open ones, and moves with its flow.
  * 0, or DROP_NAT_EXHAUSTED when none of those tried was free. */
 static __noinline int take_port(struct packet *p, struct flow *flow, __u32 now)
 {
 	struct translation t = { .seen = now };
-	__u32 range = nat_port_last - nat_port_first + 1;
 	__u16 wanted = bpf_ntohs(source_port_of(p));
 	int fixed = port_is_fixed(p->key.protocol);
 	struct flow_key key;
@@ -177,7 +188,7 @@ static __noinline int take_port(struct packet *p, struct flow *flow, __u32 now)
 	 * modulo the range keeps the connections of one pod apart without a search. */
 	for (int i = 0; i < NAT_ATTEMPTS; i++) {
 		struct translation *other;
-		__be16 port = fixed ? source_port_of(p) : bpf_htons(nat_port_first + wanted % range);
+		__be16 port = fixed ? source_port_of(p) : node_port(p, wanted);
 
 		flow->nat_port = port;
 		outside_key(&key, p, flow->nat_address, port, destination_of(p), destination_port_of(p));

@@ -80,6 +80,28 @@ def test_pods_reach_the_outside_as_their_node(cluster: Cluster, version: int) ->
         assert peer_of(server) == cluster.nodes[0].addresses[version]
 
 
+@pytest.mark.parametrize("version", [4, 6])
+def test_no_connection_is_masqueraded_behind_the_port_of_the_tunnel(cluster: Cluster, version: int) -> None:
+    """Its answers would be taken for tunnels. Ports of the node follow from those of the pod: `node_port`."""
+    first, last, tunnel = 1024, 32767, 8472
+    family = socket.AF_INET if version == 4 else socket.AF_INET6
+    pod = cluster.pods["client"]
+    with inside(cluster.world):
+        server = socket.socket(family, socket.SOCK_DGRAM)
+    with inside(pod.namespace):
+        client = socket.socket(family, socket.SOCK_DGRAM)
+    with server, client:
+        server.bind((WORLD[version], 80))
+        client.bind((pod.addresses[version], tunnel - first + (last - first + 1)))
+        for each in (server, client):
+            each.settimeout(2)
+        client.sendto(b"question", (WORLD[version], 80))
+        _, sender = server.recvfrom(100)
+        server.sendto(b"answer", sender)
+        assert client.recv(100) == b"answer"
+        assert first <= sender[1] <= last
+
+
 @pytest.mark.parametrize("target", ["near", "far", "world"])
 def test_a_large_stream_arrives_whole(cluster: Cluster, target: str) -> None:
     data = bytes(range(256)) * 4096 * 4
