@@ -12,7 +12,7 @@ import pytest
 
 HERE = Path(__file__).parent
 #: Folders whose tests load programs into the kernel or make namespaces.
-PRIVILEGED = ("datapath", "sandbox", "cluster")
+PRIVILEGED = ("datapath", "sandbox", "faults", "cluster")
 #: Where the sandboxes of tests live; all their names begin so.
 SANDBOXES = "/run/axoneme/sandbox/test-"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -14,7 +15,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from axoneme.rpc import Client
+from axoneme.rpc import Client, RpcError
 from axoneme.sandbox import lifecycle
 from axoneme.sandbox.client import Probe, ProbeResult, Protocol, probe_all
 from axoneme.sandbox.layout import OUTSIDE, Layout
@@ -208,13 +209,6 @@ def sandbox(name: str, text: str = "", **more: Any) -> Iterator[Runtime]:
         yield runtime
 
 
-@contextmanager
-def live(name: str, text: str = "", **more: Any) -> Iterator[Live]:
-    """A sandbox with the real agent and datapath."""
-    with _made(Live(Plan(name=f"test-{name}-{os.getpid()}", **more)), text) as runtime:
-        yield runtime
-
-
 class Live(Runtime):
     """And what its agents and flow servers are asked."""
 
@@ -226,6 +220,23 @@ class Live(Runtime):
 
     def agent_pid(self, node: str) -> int:
         return int(self.agent(node).call("status")["pid"])
+
+    def kill_agents(self) -> list[int]:
+        """Kills every agent; their process numbers."""
+        pids = [self.agent_pid(node.name) for node in self.plan.all_nodes()]
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        return pids
+
+    def wait_for_new_agents(self, dead: list[int]) -> None:
+        def ready() -> bool:
+            try:
+                found = [agent.call("status") for agent in self.agents()]
+            except RpcError:
+                return False
+            return all(each["phase"] == "ready" and each["pid"] not in dead for each in found)
+
+        self.wait(ready, "new agents are ready", 60)
 
     def policies_loaded(self, count: int) -> None:
         """Waits until every agent has heard of so many objects with policies."""
@@ -273,6 +284,20 @@ class Live(Runtime):
 
 
 R = TypeVar("R", bound=Runtime)
+
+
+@contextmanager
+def live(name: str, text: str = "", **more: Any) -> Iterator[Live]:
+    """A sandbox with the real agent and datapath."""
+    with live_as(Live, name, text, **more) as runtime:
+        yield runtime
+
+
+@contextmanager
+def live_as(kind: type[R], name: str, text: str = "", **more: Any) -> Iterator[R]:
+    """The same as a ``kind`` of one's own."""
+    with _made(kind(Plan(name=f"test-{name}-{os.getpid()}", **more)), text) as runtime:
+        yield runtime
 
 
 @contextmanager

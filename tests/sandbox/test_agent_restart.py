@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -89,25 +87,6 @@ def server_addresses(runtime: Live) -> list[str]:
     return [address for pod in runtime.pods(app="server") for address in addresses(pod)]
 
 
-def kill_agents(runtime: Live) -> list[int]:
-    """Kills every agent; their process numbers."""
-    pids = [runtime.agent_pid(node.name) for node in runtime.plan.all_nodes()]
-    for pid in pids:
-        os.kill(pid, signal.SIGKILL)
-    return pids
-
-
-def wait_for_new_agents(runtime: Live, dead: list[int]) -> None:
-    def ready() -> bool:
-        try:
-            found = [agent.call("status") for agent in runtime.agents()]
-        except Exception:
-            return False
-        return all(each["phase"] == "ready" and each["pid"] not in dead for each in found)
-
-    runtime.wait(ready, "new agents are ready")
-
-
 def test_connections_live_on_and_new_ones_work(cluster: Live) -> None:
     talks = [Conversation(cluster, address) for address in server_addresses(cluster)]
     assert len(talks) == 4, "both nodes, both families"
@@ -115,11 +94,11 @@ def test_connections_live_on_and_new_ones_work(cluster: Live) -> None:
         talk.start()
     for _ in range(2):
         before = [talk.rounds for talk in talks]
-        dead = kill_agents(cluster)
+        dead = cluster.kill_agents()
         for address in server_addresses(cluster):
             found = cluster.probe(cluster.namespace("other"), address, 7000)
             assert found.verdict is Verdict.CONNECTED
-        wait_for_new_agents(cluster, dead)
+        cluster.wait_for_new_agents(dead)
         cluster.wait(
             lambda before=before: all(talk.rounds > old for talk, old in zip(talks, before, strict=True)),
             "every conversation goes on",
@@ -130,18 +109,18 @@ def test_connections_live_on_and_new_ones_work(cluster: Live) -> None:
 
 
 def test_an_agent_that_finds_all_in_order_writes_nothing(cluster: Live) -> None:
-    dead = kill_agents(cluster)
-    wait_for_new_agents(cluster, dead)
+    dead = cluster.kill_agents()
+    cluster.wait_for_new_agents(dead)
     for agent in cluster.agents():
         assert agent.call("status")["writes"] == {"policies": 0, "addresses": 0}
 
 
 def test_what_changed_meanwhile_takes_effect(cluster: Live) -> None:
     target = server_addresses(cluster)
-    dead = kill_agents(cluster)
+    dead = cluster.kill_agents()
     cluster.apply(ONLY_CLIENT)
     cluster.change("Pod", "other", lambda pod: pod["metadata"]["labels"].update(app="stranger"))
-    wait_for_new_agents(cluster, dead)
+    cluster.wait_for_new_agents(dead)
     for name, verdict in (("client", Verdict.CONNECTED), ("other", Verdict.TIMEOUT)):
         found = [cluster.probe(cluster.namespace(name), address, 7000, timeout=1) for address in target]
         assert [each.verdict for each in found] == [verdict] * 4
@@ -151,12 +130,12 @@ def test_what_changed_meanwhile_takes_effect(cluster: Live) -> None:
 
 def test_pods_come_and_go_without_the_agent_for_a_while(cluster: Live) -> None:
     before = {each["pod"] for each in cluster.endpoints().values()}
-    dead = kill_agents(cluster)
+    dead = cluster.kill_agents()
     cluster.apply(PODS.split("---")[1].replace("name: client", "name: late"))
     cluster.change(
         "Pod", "other", lambda pod: pod["metadata"].update(deletionTimestamp="2026-01-01T00:00:00Z")
     )
-    wait_for_new_agents(cluster, dead)
+    cluster.wait_for_new_agents(dead)
     cluster.wait(lambda: cluster.get("Pod", "other") is None, "the pod has gone")
     cluster.settle()
     assert {each["pod"] for each in cluster.endpoints().values()} == before - {"other"} | {"late"}

@@ -27,6 +27,7 @@ from axoneme.agent.endpoints import EndpointTable
 from axoneme.agent.health import Health
 from axoneme.agent.healthendpoint import HealthEndpoint
 from axoneme.agent.listener import PREFIXES, Listener
+from axoneme.agent.lock import only_agent
 from axoneme.agent.machine import Machine
 from axoneme.agent.pods import PODS, Link, Pods
 from axoneme.agent.questions import Questions
@@ -67,7 +68,6 @@ class Agent:
         self._machine = Machine(config)
         self._plane = Datapath.load(config.bpffs_path, self._machine.constants(), self._machine.sizes())
         self._machine.attach(self._plane)
-        config.state_path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._endpoints = EndpointTable(config.state_path / "endpoints", self._plane)
         _, self._vanished = self._endpoints.restore()
         for record in self._endpoints.records.values():
@@ -254,7 +254,9 @@ async def _patiently(work: Callable[[], Awaitable[T]]) -> T:
 
 def run(config_path: Path) -> None:
     """The process: until SIGTERM or SIGINT. Raises `axoneme.agent.config.ConfigError`."""
-    asyncio.run(_main(load(config_path)))
+    config = load(config_path)
+    with only_agent(config.state_path):
+        asyncio.run(_main(config))
 
 
 async def _main(config: AgentConfig) -> None:
