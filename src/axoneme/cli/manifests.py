@@ -29,6 +29,9 @@ class Manifests:
     objects: tuple[Manifest, ...]
     ignored: Counter[str]
 
+    def __add__(self, others: Manifests) -> Manifests:
+        return Manifests(self.objects + others.objects, self.ignored + others.ignored)
+
     def mention_ignored(self) -> None:
         """Says once what is passed over, so that nobody waits for it."""
         if self.ignored:
@@ -59,7 +62,7 @@ def with_files(required: bool) -> Callable[[F], F]:
 
 def read(place: Place, files: Sequence[str], recursive: bool = False) -> Manifests:
     """The objects in ``files``; `Failure` with every one that is wrong, if any is."""
-    return check(_texts(files, recursive), place.namespace)
+    return check(texts(files, recursive), place.namespace)
 
 
 def check(texts: Iterable[tuple[str, str]], namespace: str | None = None) -> Manifests:
@@ -68,17 +71,21 @@ def check(texts: Iterable[tuple[str, str]], namespace: str | None = None) -> Man
     wrong: list[str] = []
     for origin, text in texts:
         try:
-            loaded = load(text, origin, namespace=namespace or DEFAULT_NAMESPACE)
+            found += load(text, origin, namespace=namespace or DEFAULT_NAMESPACE)
         except ManifestError as error:
             wrong.append(str(error))
-            continue
-        for manifest in loaded:
-            try:
-                validate(manifest)
-                _in_namespace(manifest, namespace)
-            except ManifestError as error:
-                wrong.append(str(error))
-        found += loaded
+    return sound(found, namespace, wrong)
+
+
+def sound(found: Sequence[Manifest], namespace: str | None = None, wrong: Sequence[str] = ()) -> Manifests:
+    """The same of objects that have been loaded; ``wrong`` is what has been found to be wrong before."""
+    wrong = list(wrong)
+    for manifest in found:
+        try:
+            validate(manifest)
+            _in_namespace(manifest, namespace)
+        except ManifestError as error:
+            wrong.append(str(error))
     if wrong:
         raise Failure("\n  ".join(["nothing was done, because of", *wrong] if len(wrong) > 1 else wrong))
     return Manifests(
@@ -91,7 +98,7 @@ def names(place: Place, files: Sequence[str], recursive: bool = False) -> list[O
     """Which objects the files name, ignored kinds left out; they need not be sound otherwise."""
     found = [
         manifest
-        for origin, text in _texts(files, recursive)
+        for origin, text in texts(files, recursive)
         for manifest in load(text, origin, namespace=place.in_namespace)
         if manifest.supported
     ]
@@ -112,7 +119,7 @@ def _in_namespace(manifest: Manifest, namespace: str | None) -> None:
         )
 
 
-def _texts(files: Sequence[str], recursive: bool) -> Iterator[tuple[str, str]]:
+def texts(files: Sequence[str], recursive: bool) -> Iterator[tuple[str, str]]:
     """Where it stands, and what."""
     for name in files:
         if name == "-":

@@ -16,6 +16,7 @@ from axoneme.cli.completing import complete_pod_of_any_namespace
 from axoneme.cli.failures import Failure
 from axoneme.cli.objects import get, missing, work
 from axoneme.cli.place import Place, in_namespace, in_sandbox
+from axoneme.cli.root import Entry, Lazy
 from axoneme.model.state import EndpointState
 from axoneme.sources.store import Store
 
@@ -25,9 +26,17 @@ DENIED = 3
 _PROTOCOLS = ("TCP", "UDP", "SCTP", "ICMP", "ICMPV6")
 
 
-@click.group()
+COMMANDS: dict[str, dict[str, Entry]] = {
+    "Commands": {
+        "why": Entry("policy:why", "Say whether a packet may pass, and why."),
+        "test": Entry("policytest:test", "Try with real packets who reaches whom."),
+    }
+}
+
+
+@click.group(cls=Lazy, table=COMMANDS)
 def group() -> None:
-    """Explain verdicts of policies."""
+    """Explain what policies decide, and test them."""
 
 
 class _Answer(msgspec.Struct, frozen=True):
@@ -65,7 +74,7 @@ class Side:
     answer: _Answer
 
 
-@group.command()
+@click.command()
 @click.option(
     "--from",
     "source",

@@ -44,7 +44,7 @@ COMMANDS: Table = {
     },
     "Network": {
         "observe": Entry("observe:observe", "Watch flows: who talks to whom, and what was decided."),
-        "policy": Entry("policy:group", "Explain verdicts."),
+        "policy": Entry("policy:group", "Explain and test what policies decide."),
     },
     "Processes of a node": {
         "agent": Entry("processes:agent", "Run the agent."),

@@ -53,6 +53,7 @@ class Probe:
 
     `payload` is what is sent, the body over HTTP. Without one TCP and SCTP only connect; UDP and ICMP send
     something all the same. `path` is for HTTP; `port` means nothing to ICMP. `timeout`: seconds for all.
+    `source` is the address to send from, of the namespace; the kernel chooses when it is empty.
     """
 
     namespace: Path
@@ -62,18 +63,22 @@ class Probe:
     timeout: float = 1.0
     payload: bytes = b""
     path: str = "/"
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
     """`latency`: seconds until connected; until the first answer where the protocol has no handshake.
-    `status` is that of HTTP, 0 for others. `detail` says more about a failure."""
+    `status` is that of HTTP, 0 for others. `detail` says more about a failure. `local_address` and
+    `local_port` (0 for ICMP) are this end's, as far as it came to have them."""
 
     verdict: Verdict
     latency: float
     answer: Answer | None = None
     status: int = 0
     detail: str = ""
+    local_address: str = ""
+    local_port: int = 0
 
 
 async def probe(wish: Probe) -> ProbeResult:
@@ -87,23 +92,30 @@ async def probe(wish: Probe) -> ProbeResult:
         raise
     except OSError as failure:
         return ProbeResult(Verdict.UNREACHABLE, 0.0, detail=str(failure))
+    local = ("", 0)
     try:
+        if wish.source:
+            opened.bind((wish.source, 0))
         async with asyncio.timeout(wish.timeout):
-            if wish.protocol in {Protocol.UDP, Protocol.ICMP}:
-                opened.connect(_target(wish))  # only names the peer: nothing to wait for
-            else:
+            failed = opened.connect_ex(_target(wish))
+            local = opened.getsockname()[:2]  # now: a socket that was refused has forgotten it
+            if failed == errno.EINPROGRESS:
                 await loop.sock_connect(opened, _target(wish))
+            elif failed:
+                raise OSError(failed, os.strerror(failed))
             attempt = _Attempt(wish, opened, loop)
             await attempt.run()
     except (OSError, exchange.BadResponse) as failure:  # TimeoutError is an OSError
         if attempt is None or attempt.connected is None:
-            return ProbeResult(_verdict(failure), loop.time() - started, detail=str(failure))
+            return ProbeResult(_verdict(failure), loop.time() - started, None, 0, str(failure), *local)
         attempt.detail = str(failure) or type(failure).__name__
     finally:
         opened.close()
     # What happens after the handshake does not unmake the connection.
     connected = attempt.connected or loop.time()
-    return ProbeResult(Verdict.CONNECTED, connected - started, attempt.answer, attempt.status, attempt.detail)
+    return ProbeResult(
+        Verdict.CONNECTED, connected - started, attempt.answer, attempt.status, attempt.detail, *local
+    )
 
 
 async def probe_all(wishes: Iterable[Probe], at_once: int = 256) -> list[ProbeResult]:
