@@ -84,6 +84,8 @@ def test_what_comes_out_otherwise_is_named_with_its_connections(run: Run, tmp_pa
     found = run(text)
     assert found.return_value == 1, found.output
     assert "3 of 4 not as expected" in found.output
+    near = "CiliumNetworkPolicy default/rule1 spec.ingress[0] would allow it but for the label (it wants "
+    assert f"{near}org=empire, the peer has org=alliance)" in found.output
     root = ElementTree.parse(tmp_path / "junit.xml").getroot()
     failures = [case.find("failure") for case in root.iter("testcase")]
     assert failures[3] is None

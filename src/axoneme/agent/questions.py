@@ -12,9 +12,10 @@ from axoneme.agent.endpoints import EndpointTable
 from axoneme.identity.addressbook import Address, Flag
 from axoneme.identity.numbers import Reserved
 from axoneme.model.labels import Labels
-from axoneme.model.policy import Direction, Protocol
+from axoneme.model.policy import Direction, PolicyRef, Protocol
 from axoneme.policy.explain import Explanation, PolicyPart, RulePart, why
 from axoneme.policy.lookup import Outcome
+from axoneme.policy.nearest import Miss, nearest
 from axoneme.policy.table import Verdict
 from axoneme.rpc import INVALID, NOT_FOUND, RpcError
 
@@ -51,12 +52,28 @@ class Party(msgspec.Struct, frozen=True):
     labels: list[str]
 
 
+class Lack(msgspec.Struct, frozen=True):
+    """A condition of a rule that the packet does not meet: which, what the rule wants, what there is."""
+
+    condition: str
+    wants: str
+    has: str
+
+
+class NearMiss(msgspec.Struct, frozen=True):
+    """A rule that would allow the packet but for what is unmet; ``text`` says so in a sentence."""
+
+    rule: Rule
+    unmet: list[Lack]
+    text: str
+
+
 class Answer(msgspec.Struct, frozen=True):
     """``verdict``: ``allowed``, ``denied`` by a rule, or ``denied by default``.
 
     ``enforced`` says whether policies select the subject in this direction; ``rules`` are those that
     decide, or the policies that close the direction where none does; ``steps`` the way to the verdict,
-    in words.
+    in words; ``nearest`` the rules that come nearest to allowing what is denied by default, nearest first.
     """
 
     verdict: str
@@ -66,6 +83,7 @@ class Answer(msgspec.Struct, frozen=True):
     subject: Party
     peer: Party
     steps: list[str]
+    nearest: list[NearMiss] = []
 
 
 class IdentityLine(msgspec.Struct, frozen=True):
@@ -93,6 +111,10 @@ class PolicyLine(msgspec.Struct, frozen=True):
     rules: list[str]
 
 
+#: How many near misses an answer names.
+_MOST_MISSES = 3
+
+
 class Questions:
     """Answers from the compiled tables, without touching the kernel."""
 
@@ -113,7 +135,9 @@ class Questions:
         subject = self._pod(question.subject)
         peer = self._peer(question.peer)
         direction = Direction[question.direction.upper()]
-        found = why(self._control.engine, subject, direction, peer, int(protocol), question.port)
+        packet = (self._control.engine, subject, direction, peer, int(protocol), question.port)
+        found = why(*packet)
+        address = ip_address(question.peer.address) if question.peer.address else None
         refs = found.refs
         if found.decision.outcome is Outcome.DEFAULT_DENIED:
             refs = tuple(part.ref for part in found.policies if part.default_deny)
@@ -121,10 +145,11 @@ class Questions:
             verdict=found.decision.outcome.value,
             allowed=found.decision.allowed,
             enforced=found.enforced,
-            rules=[Rule(ref.kind, ref.namespace, ref.name, ref.rule) for ref in refs],
+            rules=[_rule(ref) for ref in refs],
             subject=Party(subject, _texts(found.subject_labels)),
             peer=Party(peer, _texts(found.peer_labels)),
             steps=list(_steps(found, question)),
+            nearest=[_near(miss) for miss in nearest(*packet, address)[:_MOST_MISSES]],
         )
 
     def _pod(self, name: str) -> int:
@@ -186,6 +211,15 @@ class Questions:
             )
             for key, value in dict(self._control.engine.table).items()
         ]
+
+
+def _rule(ref: PolicyRef) -> Rule:
+    return Rule(ref.kind, ref.namespace, ref.name, ref.rule)
+
+
+def _near(miss: Miss) -> NearMiss:
+    unmet = [Lack(each.condition.value, each.wants, each.has) for each in miss.unmet]
+    return NearMiss(_rule(miss.ref), unmet, str(miss))
 
 
 def _texts(labels: Labels) -> list[str]:

@@ -57,7 +57,7 @@ def demo(place: Place) -> None:
         f"Connections, each made for real from inside the source, and what {EXPECTATIONS} says of them:"
     )
     outcomes = run(place, file.test.expect)
-    policytest.show_outcomes(outcomes)
+    policytest.show_outcomes(place, outcomes)
     _show_flows(outcomes)
     _show_more(place, outcomes)
     if wrong := [each for each in outcomes if not each.as_expected]:

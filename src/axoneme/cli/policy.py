@@ -49,6 +49,7 @@ class _Answer(msgspec.Struct, frozen=True):
     subject: dict[str, Any] = {}
     peer: dict[str, Any] = {}
     steps: list[str] = []
+    nearest: list[dict[str, Any]] = []
 
 
 class End(NamedTuple):
@@ -106,12 +107,7 @@ def why(place: Place, source: str, destination: str, port: str, output: str | No
     """
     number, protocol = parse_port(port)
     sender, receiver = work(place, lambda store: _ends(store, place, source, destination))
-    question = {"protocol": protocol, "port": number}
-    sides = [
-        _ask(place, direction, subject, peer, question)
-        for direction, subject, peer in (("egress", sender, receiver), ("ingress", receiver, sender))
-        if subject.endpoint
-    ]
+    sides = ask_both(place, sender, receiver, number, protocol)
     if not sides:
         raise Failure(f"neither {source} nor {destination} is a pod with policies: give at least one that is")
     allowed = all(side.answer.allowed for side in sides)
@@ -180,6 +176,16 @@ def _address(word: str) -> str:
 # ---- what the agents say -------------------------------------------------------------------------------
 
 
+def ask_both(place: Place, sender: End, receiver: End, port: int, protocol: str) -> list[Side]:
+    """Egress and ingress, as far as the ends have endpoints."""
+    question = {"protocol": protocol, "port": port}
+    return [
+        _ask(place, direction, subject, peer, question)
+        for direction, subject, peer in (("egress", sender, receiver), ("ingress", receiver, sender))
+        if subject.endpoint
+    ]
+
+
 def _ask(place: Place, direction: str, subject: End, peer: End, question: dict[str, object]) -> Side:
     from axoneme.rpc import UNAVAILABLE, Client, RpcError
 
@@ -210,6 +216,8 @@ def _lines(side: Side) -> Iterator[str]:
         yield f"  {'by':<8} nobody: no policy closes this direction"
     for step in answer.steps:
         yield f"  - {step}" if not step.startswith(" ") else f"  {step}"
+    for miss in answer.nearest[:1]:
+        yield f"  {'nearest':<8} {miss['text']}"
 
 
 def _rule(rule: dict[str, Any]) -> str:

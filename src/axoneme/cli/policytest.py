@@ -157,7 +157,7 @@ def _in_sandbox(place: Place, file: TestFile, keep: bool, timeout: float) -> lis
     try:
         set_up(place.sandbox, file, timeout)
         outcomes = run(place, file.test.expect)
-        show_outcomes(outcomes)
+        show_outcomes(place, outcomes)
         return outcomes
     finally:
         if keep:
@@ -184,7 +184,7 @@ def set_up(sandbox: str, file: TestFile, timeout: float = 60.0) -> None:
     )
 
 
-def show_outcomes(outcomes: Sequence[Outcome]) -> None:
+def show_outcomes(place: Place, outcomes: Sequence[Outcome]) -> None:
     """A line for each expectation, then what is behind those that were not fulfilled."""
     table = Table(["FROM", "TO", "PORT", "FAMILY", "EXPECTED", "FOUND", "CONNECTIONS", "POLICIES", ""])
     for each in outcomes:
@@ -205,5 +205,25 @@ def show_outcomes(outcomes: Sequence[Outcome]) -> None:
         )
     show(table)
     for each in outcomes:
+        if each.wrong:
+            click.echo(f"\n{each.expectation.path}: {each.expectation}")
         for made, complaint in each.wrong:
-            click.echo(f"\n{each.expectation.path}: {each.expectation}\n  {complaint}: {made}")
+            click.echo(f"  {complaint}: {made}")
+        if near := _nearest(place, each):
+            click.echo(f"  {near}")
+
+
+def _nearest(place: Place, outcome: Outcome) -> str:
+    """For what should be allowed and is denied, the rule that came nearest, as the agents say it."""
+    from axoneme.cli.policy import End, ask_both
+    from axoneme.cli.trials import Fate
+
+    denied = [made for made, _ in outcome.wrong if made.fate is Fate.DENIED]
+    if not outcome.expectation.allowed or not denied:
+        return ""
+    connection, result = denied[0].connection, denied[0].result
+    sender = End(connection.source.name, result.local_address, connection.source.endpoint)
+    receiver = End(connection.target.name, connection.address, connection.target.endpoint)
+    port, protocol = connection.question
+    sides = ask_both(place, sender, receiver, port, protocol)
+    return next((str(side.answer.nearest[0]["text"]) for side in sides if side.answer.nearest), "")

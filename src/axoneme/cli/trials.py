@@ -55,6 +55,13 @@ class Connection:
     def way(self) -> str:
         return "→".join(dict.fromkeys((self.source.node, self.target.node)))
 
+    @property
+    def question(self) -> tuple[int, str]:
+        """Port and protocol as policies have them: of an echo request the ICMP type."""
+        if self.protocol is not Protocol.ICMP:
+            return self.port, self.protocol.name
+        return (128, "ICMPV6") if ":" in self.address else (8, "ICMP")
+
     def probe(self, timeout: float) -> Probe:
         protocol = client.Protocol[self.protocol.name]
         return Probe(

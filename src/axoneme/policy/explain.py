@@ -113,8 +113,8 @@ def _policy_part(
         RulePart(
             replace(policy.ref, rule=rule.path),
             rule.deny,
-            next((found for p in rule.peers if (found := _selects(engine.meaning(p), peer))), None),
-            tuple(item for item in rule.ports if _covers(item, owner, protocol, port)),
+            next((found for p in rule.peers if (found := selects(engine.meaning(p), peer))), None),
+            tuple(item for item in rule.ports if covers(item, owner, protocol, port)),
         )
         for rule in policy.rules
         if rule.direction is direction
@@ -122,7 +122,8 @@ def _policy_part(
     return PolicyPart(policy.ref, str(policy.subject), direction in policy.default_deny, rules)
 
 
-def _selects(match: Match, peer: Identity | None) -> str | None:
+def selects(match: Match, peer: Identity | None) -> str | None:
+    """The term that selects the peer, as text."""
     if match.everyone:
         return "every peer"
     return next((_text(term) for term in match.terms if peer and peer.fulfils(term)), None)
@@ -140,7 +141,8 @@ def _text(term: Term) -> str:
             return f"owner of port {term.name}"
 
 
-def _covers(item: Port, owner: Identity | None, protocol: int, port: int) -> bool:
+def covers(item: Port, owner: Identity | None, protocol: int, port: int) -> bool:
+    """Whether packets to this port, or of this ICMP type, are meant; ``owner`` has the named ports."""
     if isinstance(item, NamedPort):
         return owner is not None and (protocol, port) in owner.ports(item)
     if item.protocol is Protocol.ANY:

@@ -20,6 +20,14 @@ from .test_agent_pods import CLOSED
 STORED = "node: n\ndirectory: /x\nstore: {path: s}\n"
 
 
+#: The closed policy, with a rule for a port that nobody asks for.
+OPEN = {
+    **CLOSED,
+    "metadata": {**CLOSED["metadata"], "name": "open"},
+    "spec": {**CLOSED["spec"], "ingress": [{"ports": [{"port": 443}]}]},
+}
+
+
 @pytest.mark.parametrize("value", [b"", b"{", b"[]", b"7", b"\xff", b'{"spec": 1}', b'{"metadata": 1}'])
 @pytest.mark.parametrize(
     "key",
@@ -69,6 +77,16 @@ async def test_questions_are_answered_as_packets_are(world: World) -> None:
     assert answer.verdict == "denied by default"
     assert [rule.name for rule in answer.rules] == ["closed"]
     assert any("closed" in step for step in answer.steps)
+    assert not answer.nearest, "it has no rule that could be near"
+    await world.tell("NetworkPolicy", "open", OPEN)
+    answer = await world.questions.evaluate(question)
+    assert [(miss.rule.name, [lack.condition for lack in miss.unmet]) for miss in answer.nearest] == [
+        ("open", ["port"])
+    ]
+    assert answer.nearest[0].text == (
+        "NetworkPolicy default/open spec.ingress[0] would allow it but for the port "
+        "(it allows 443/TCP, this is 80/TCP)"
+    )
     by_address = Question("ingress", "default/web", Peer(address="10.244.1.3"), "TCP", 80)
     assert (await world.questions.evaluate(by_address)).peer.identity == client
     for wrong, message in (

@@ -44,6 +44,7 @@ def agents(sandbox: Sandbox, denied: str = "") -> Iterator[list[tuple[str, Param
                 "subject": {"identity": 1001, "labels": ["k8s:app=web"]},
                 "peer": {"identity": 1002, "labels": ["k8s:app=db"]},
                 "steps": ["a deny rule applies"] if closed else [],
+                "nearest": [{"text": "rule a is near"}, {"text": "rule b is further"}] if closed else [],
                 "more": "that this version does not know",
             }
 
@@ -88,6 +89,11 @@ def test_denied_in_either_direction_is_exit_code_3(axo: Axo, pods: Sandbox, dire
     assert "a deny rule applies" in found.out
     assert document.json["verdict"] == "denied"
     assert document.json[direction]["verdict"] == "denied"
+    assert "nearest  rule a is near" in found.out and "rule b" not in found.out
+    assert [each["text"] for each in document.json[direction]["nearest"]] == [
+        "rule a is near",
+        "rule b is further",
+    ]
 
 
 def test_addresses(axo: Axo, pods: Sandbox) -> None:
