@@ -21,6 +21,7 @@ ALLOWED = {
     "identity": MODEL,
     "services": MODEL,
     "ipam": MODEL,
+    "lint": MODEL | {"policy", "identity"},
     "datapath": PURE,
     "net": PURE,
     "sources": PURE,
@@ -30,7 +31,7 @@ ALLOWED = {
     "agent": EDGE | {"cni", "health"},
     "cni": MODEL,
     "sandbox": EDGE,
-    "cli": EDGE | {"agent", "health", "sandbox"},
+    "cli": EDGE | {"agent", "health", "lint", "sandbox"},
 }
 NETWORK = {"socket", "select", "selectors", "ssl", "http", "urllib", "aiohttp", "pyroute2"}
 FILES = {"os", "io", "pathlib", "shutil", "tempfile", "glob", "fcntl", "mmap", "sqlite3"}
@@ -61,7 +62,7 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def is_pure(path: Path) -> bool:
-    return package(path) in PURE or (package(path) == "flows" and path.stem not in SHELL_OF_FLOWS)
+    return package(path) in PURE | {"lint"} or (package(path) == "flows" and path.stem not in SHELL_OF_FLOWS)
 
 
 def uses(path: Path) -> Iterator[str]:

@@ -30,13 +30,14 @@ COMMANDS: dict[str, dict[str, Entry]] = {
     "Commands": {
         "why": Entry("policy:why", "Say whether a packet may pass, and why."),
         "test": Entry("policytest:test", "Try with real packets who reaches whom."),
+        "lint": Entry("policylint:lint", "Find traps in policies."),
     }
 }
 
 
 @click.group(cls=Lazy, table=COMMANDS)
 def group() -> None:
-    """Explain what policies decide, and test them."""
+    """Explain what policies decide, test them, and find traps in them."""
 
 
 class _Answer(msgspec.Struct, frozen=True):
