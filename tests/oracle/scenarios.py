@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
 
 from axoneme.model.labels import Labels, Operator, Requirement, Selector
@@ -35,6 +35,7 @@ from axoneme.model.policy import (
 )
 from axoneme.policy.engine import Options, PolicyEngine, PolicyKey
 from axoneme.policy.identities import NamedPorts
+from axoneme.policy.nearest import Miss
 from axoneme.policy.peers import ENTITIES, Service
 from oracle.policy import Address, Party, World
 
@@ -257,6 +258,28 @@ class Scenario:
         give_fixed_identities(engine)
         give_prefixes(engine)
         return engine
+
+    def mended(self, miss: Miss) -> Scenario:
+        """The same, but the rule of the miss changed as it says (in every spec that has it)."""
+        policies = {
+            key: tuple(
+                replace(
+                    policy,
+                    rules=tuple(miss.mended if rule.path == miss.ref.rule else rule for rule in policy.rules),
+                )
+                if policy.ref == replace(miss.ref, rule="")
+                else policy
+                for policy in policies
+            )
+            for key, policies in self.policies.items()
+        }
+        return replace(self, policies=policies)
+
+    def number(self, engine: PolicyEngine, party: Party, otherwise: int) -> int:
+        """The identity by which an engine knows whoever is outside; ``otherwise`` for those who are not."""
+        if party.address is None:
+            return otherwise
+        return next(number for number, other in self.peers(engine) if other == party)
 
     def peers(self, engine: PolicyEngine) -> Iterator[tuple[int, Party]]:
         """Whoever can be at the other end: the identity by which the datapath knows it, and itself."""

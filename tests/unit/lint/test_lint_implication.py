@@ -7,15 +7,18 @@ from dataclasses import replace
 
 import pytest
 
+from axoneme.lint import matching
 from axoneme.lint.implication import contradiction, peer_implies, ports_imply, selector_implies
 from axoneme.lint.relations import shadows
 from axoneme.lint.statements import Statement
+from axoneme.lint.surroundings import KnownPod, Surroundings
 from axoneme.model.labels import Labels, Selector
 from axoneme.model.manifests import Manifest
-from axoneme.model.policy import ALL_PORTS, AnyPeer, CIDRPeer, EntityPeer, LabelPeer
+from axoneme.model.policy import ALL_PORTS, AnyPeer, CIDRPeer, Enforcement, EntityPeer, LabelPeer
 from axoneme.policy.explain import why
 from oracle.policy import Party, covers, names, selects
 from oracle.scenarios import (
+    CLUSTER,
     PORTS,
     PROTOCOLS,
     some_labels,
@@ -142,6 +145,27 @@ def test_a_shadowed_allow_allows_nothing_in_the_engine() -> None:
                         looked += 1
                         assert not (explained.decision.allowed and dead & set(explained.refs))
     assert found > 30 and looked > 1000
+
+
+def test_no_pod_is_said_exactly_where_the_engine_selects_none() -> None:
+    rng = random.Random(6)
+    said_so = found_some = 0
+    for _ in range(150):
+        scenario = some_scenario(rng)
+        scenario.subjects, scenario.enforcement = set(scenario.pods), Enforcement.DEFAULT
+        engine = scenario.engine(rng)
+        engine.changes()
+        acting = {policy for number in scenario.pods for policy in engine.policies_selecting(number)}
+        pods = tuple(KnownPod("red", str(number), labels) for number, labels in scenario.pods.items())
+        known = Surroundings(pods, whole=True)
+        for policy in (each for policies in scenario.policies.values() for each in policies):
+            if any(r.source == "reserved" or r.key == CLUSTER for r in policy.subject.requirements):
+                continue  # not about pods; or about those of another cluster, of whom nothing is known
+            codes = {trap.code for trap, *_ in matching.subject(policy.subject, "", known)}
+            assert bool(codes) == (policy not in acting), (str(policy.subject), codes)
+            said_so += bool(codes)
+            found_some += not codes
+    assert said_so > 30 and found_some > 30
 
 
 def some_wide_peer(rng: random.Random) -> AnyPeer | EntityPeer | LabelPeer | CIDRPeer:

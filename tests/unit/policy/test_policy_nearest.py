@@ -32,8 +32,8 @@ from axoneme.policy.engine import PolicyEngine, PolicyKey
 from axoneme.policy.explain import why
 from axoneme.policy.lookup import Outcome, evaluate
 from axoneme.policy.nearest import Condition, Miss, nearest
-from oracle.policy import Party, decide
-from oracle.scenarios import Scenario, some_packet, some_scenario
+from oracle.policy import decide
+from oracle.scenarios import some_packet, some_scenario
 
 WEB, DB, OUTSIDE = 300, 301, 1 << 24
 REF = PolicyRef("NetworkPolicy", "shop", "rule1")
@@ -168,31 +168,6 @@ def test_nothing_is_near_what_passes_or_is_not_known() -> None:
 SCENARIOS, PACKETS = 40, 25
 
 
-def mended(scenario: Scenario, miss: Miss) -> Scenario:
-    """The scenario with the rule of the miss as it says: in one policy of those with this rule."""
-    names = (miss.ref.kind, miss.ref.namespace, miss.ref.name)
-    policies = {
-        key: tuple(
-            replace(
-                policy,
-                rules=tuple(miss.mended if rule.path == miss.ref.rule else rule for rule in policy.rules),
-            )
-            if (key.kind, key.namespace, key.name) == names
-            else policy
-            for policy in policies
-        )
-        for key, policies in scenario.policies.items()
-    }
-    return replace(scenario, policies=policies)
-
-
-def number_of_peer(engine: PolicyEngine, scenario: Scenario, party: Party, number: int) -> int:
-    """The identity by which the mended world knows the peer: that of its address may be a new one."""
-    if party.address is None:
-        return number
-    return next(n for n, other in scenario.peers(engine) if other == party)
-
-
 def test_why_and_the_naive_judge_agree_and_every_mend_lets_the_packet_pass() -> None:
     rng = random.Random(20261127)
     seen: Counter[Condition] = Counter()
@@ -217,10 +192,10 @@ def test_why_and_the_naive_judge_agree_and_every_mend_lets_the_packet_pass() -> 
             for miss in dict.fromkeys((*found[:1], *found[-1:])):
                 seen.update(each.condition for each in miss.unmet)
                 far = max(far, len(miss.unmet))
-                other = mended(scenario, miss)
+                other = scenario.mended(miss)
                 again = other.engine()
                 again.changes()
-                peer = number_of_peer(again, other, party, number)
+                peer = other.number(again, party, number)
                 decision = evaluate(again.table, subject, direction, peer, protocol, port)
                 assert decision.allowed, (str(miss), miss.mended, protocol, port)
                 assert miss.ref in {ref for rule in decision.rules for ref in again.rules(rule)}, str(miss)
