@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import re
+from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -208,3 +212,41 @@ def test_ranges_and_labels_are_the_clusters_own() -> None:
     own = of_manifests(objects, (ip_network("10.9.0.0/16"),), LabelFilter.parse(["k8s:!build"]))
     assert [each.trap.code for each in lint(objects, own)] == ["AXO202", "AXO301"]
     assert lint(objects, of_manifests(objects, POD_RANGES)) == []
+
+
+# ---- whatever stands there -----------------------------------------------------------------------
+
+Steps = tuple[str | int, ...]
+GARBAGE = (None, {}, [], [None], [[]], [{}], "", "a", 7, True, {"a": None})
+FULL = (
+    np("podSelector: {matchLabels: {app: web}}, policyTypes: [Ingress], ingress: [{from: [{podSelector: {}, "
+       "namespaceSelector: {}}, {ipBlock: {cidr: 10.0.0.0/8, except: [10.1.0.0/16]}}], "
+       "ports: [{port: 53, endPort: 60, protocol: UDP}, {port: http}]}], egress: [{}]"),
+    cnp(f"{WEB}, ingress: [{{{FROM_DB}, {HTTP}}}], ingressDeny: [{{fromEntities: [all], {PORT80}}}], "
+        f"egress: [{{toFQDNs: [{{matchName: a.b}}]}}, {{toEndpoints: [{{}}], {DNS}}}, "
+        "{toServices: [{k8sService: {serviceName: web}}]}, {toCIDRSet: [{cidrGroupRef: partners}]}]"),
+)  # fmt: skip
+
+
+def places(value: object, path: Steps = ()) -> Iterator[Steps]:
+    """The paths of all values inside."""
+    yield path
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, each in inner:
+        yield from places(each, (*path, key))
+
+
+@pytest.mark.parametrize("text", FULL)
+def test_no_garbage_stops_it(text: str) -> None:
+    (manifest,) = load(text, "text")
+    pods = load(PODS, "text")
+    known = of_manifests(pods)
+    for path in places(manifest.object["spec"]):
+        for garbage in GARBAGE:
+            object: Any = copy.deepcopy(manifest.object)
+            at = object
+            for step in ("spec", *path)[:-1]:
+                at = at[step]
+            at[("spec", *path)[-1]] = garbage
+            for each in lint([*pods, replace(manifest, object=object)], known):
+                assert each.path and each.what

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from ipaddress import ip_address
 from typing import Any
 
@@ -149,3 +150,54 @@ def test_what_is_refused(expect: object, more: dict[str, object], path: str, sai
         parsed(expect, **more)
     assert refusal.value.path == path
     assert said in str(refusal.value)
+
+
+FULL: dict[str, Any] = {
+    "apiVersion": "axoneme.io/v1alpha1",
+    "kind": "PolicyTest",
+    "metadata": {"name": "x"},
+    "manifests": ["app.yaml"],
+    "nodes": 2,
+    "routing": "native",
+    "family": "dual",
+    "expect": [
+        {
+            "from": "a/b",
+            "to": "c/d",
+            "port": 80,
+            "protocol": "TCP",
+            "family": "ipv4",
+            "verdict": "denied",
+            "by": ["x"],
+        },
+        "from a/b to world port 53/UDP over ipv6 -> denied by x and y",
+    ],
+}
+GARBAGE = (None, {}, [], [None], [[]], "", "a", "a/b", "::", "from", "from to", 7, -1, 2.5, True, {"a": None})
+
+
+@pytest.mark.parametrize("garbage", GARBAGE, ids=repr)
+def test_garbage_is_refused_in_so_many_words(garbage: object) -> None:
+    def tried(document: dict[str, Any]) -> None:
+        with contextlib.suppress(ManifestError):
+            parse_policy_test(document, 8)
+
+    for field in FULL:
+        tried({**FULL, field: garbage})
+    for index, expectation in enumerate(FULL["expect"]):
+        others = [each for number, each in enumerate(FULL["expect"]) if number != index]
+        tried({**FULL, "expect": [garbage, *others]})
+        for field in expectation if isinstance(expectation, dict) else ():
+            tried({**FULL, "expect": [{**expectation, field: garbage}]})
+
+
+def test_a_sentence_with_a_word_missing_or_too_many_is_refused_or_means_the_same() -> None:
+    sentence = "from a/b to c/d port 53/UDP over ipv6 -> denied by x"
+    whole, words = one(sentence), sentence.split()
+    for index in range(len(words)):
+        with contextlib.suppress(ManifestError):
+            found = one(" ".join(words[:index] + words[index + 1 :]))
+            assert words[index] == "->" and found == whole, words[index]
+        with contextlib.suppress(ManifestError):
+            found = one(" ".join([*words[: index + 1], "surplus", *words[index + 1 :]]))
+            assert set(found.by) == {"x", "surplus"}
