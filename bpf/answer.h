@@ -15,6 +15,7 @@
 #define TOO_BIG_6 ICMP_KIND(ICMP6_PACKET_TOO_BIG, 0)
 #define TIME_EXCEEDED_6 ICMP_KIND(3, 0)
 #define PROHIBITED_6 ICMP_KIND(1, 1)
+#define HEADERS_AT_MOST 256 /* `struct packet` has offsets in 8 bits */
 #define QUOTED 128 /* bytes of the packet that an ICMP error carries at most: a multiple of 4 */
 /* On packets that the node itself puts into its stack as if from a pod. A pod cannot set marks: they do
  * not leave its network namespace. */
@@ -29,6 +30,7 @@ struct icmp_error {
 };
 
 struct answer {
+	__u64 next; /* CLOCK_MONOTONIC, ns: `may_answer` */
 	__u8 ip[sizeof(struct ipv6hdr)]; /* IPv4: its first 20 bytes */
 	__u8 l4[sizeof(struct tcphdr)];
 	__u8 quote[QUOTED]; /* follows the ICMP header on the wire */
@@ -50,14 +52,32 @@ static __always_inline __sum16 folded(__s64 sum)
 	return ~s;
 }
 
-/* Who answers: the node's address of the family, or the one that was called, where it has none. */
+/* Who answers: the node's address of the family, or the one that was called, where it has none, and where
+ * the node itself has called, which takes nothing from itself for a message. */
 static __always_inline void answerer(const struct packet *p, __u8 *address)
 {
 	__u32 zero = 0;
 	const struct uplink *node = bpf_map_lookup_elem(&uplinks, &zero);
 	const __u8 *own = node ? p->flags & PACKET_IPV6 ? node->ipv6 : node->ipv4 : NULL;
 
-	copy_address(address, own && (own[0] | own[10] | own[15]) ? own : destination_of(p));
+	if (p->seen == TO_POD || !own || !(own[0] | own[10] | own[15]))
+		own = destination_of(p);
+	copy_address(address, own);
+}
+
+/* Answers are as many as a node can have use for, and no more (RFC 1812, 4.3.2.8; RFC 4443, 2.4 f): by each
+ * CPU ANSWERS_A_SECOND on average, a tenth of them at once. */
+#define ANSWERS_A_SECOND 2000
+#define ANSWER_INTERVAL (1000000000 / ANSWERS_A_SECOND)
+
+static __always_inline int may_answer(struct answer *a)
+{
+	__u64 now = bpf_ktime_get_ns(), next = a->next;
+
+	if (next > now + (__u64)ANSWER_INTERVAL * (ANSWERS_A_SECOND / 10))
+		return 0;
+	a->next = (next > now ? next : now) + ANSWER_INTERVAL;
+	return 1;
 }
 
 /* Fills in the IP header for `length` bytes of layer 4; the sum of its pseudo header. */
@@ -96,10 +116,21 @@ static __noinline __s64 answer_ip(const struct packet *p, struct answer *a, cons
 	return bpf_csum_diff(NULL, 0, rest, sizeof(rest), bpf_csum_diff(NULL, 0, ends, sizeof(ends), 0));
 }
 
-/* Sends what the packet has become back to where it was seen. A TC action. */
-static __noinline int send_back(struct __sk_buff *skb, const struct packet *p)
+/* Makes room for an answer of `length` bytes, and takes from the packet what it has been promised: that a device
+ * will complete its checksum (CHECKSUM_PARTIAL) ends with the bytes where that would begin. The Ethernet header
+ * stays; all else is to be written. 0 when done. */
+static __always_inline int begin_answer(struct __sk_buff *skb, const struct packet *p, __u32 length)
+{
+	return bpf_skb_change_tail(skb, 2 * HEADERS_AT_MOST, 0) ||
+	       bpf_skb_adjust_room(skb, -(__s32)(p->l4 + 2), BPF_ADJ_ROOM_MAC, 0) ||
+	       bpf_skb_change_tail(skb, length, 0);
+}
+
+/* Sends what the packet has become back to where it was seen; `from`: as whom. A TC action. */
+static __noinline int send_back(struct __sk_buff *skb, const struct packet *p, const __u8 *from)
 {
 	struct flow_leg back = { .tunnel_identity = IDENTITY_REMOTE_NODE };
+	const struct endpoint *pod;
 	__u8 ends[2 * ETH_ALEN], swapped[2 * ETH_ALEN];
 
 	if (bpf_skb_load_bytes(skb, 0, ends, sizeof(ends)))
@@ -113,24 +144,44 @@ static __noinline int send_back(struct __sk_buff *skb, const struct packet *p)
 		}
 	if (bpf_skb_store_bytes(skb, 0, swapped, sizeof(swapped), 0))
 		return TC_ACT_SHOT;
+	skb->mark = MARK_ANSWER;
 	switch (p->seen) {
 	case FROM_OVERLAY:
+		pod = bpf_map_lookup_elem(&endpoints, from);
+		if (pod)
+			back.tunnel_identity = pod->identity;
 		copy_address(back.tunnel, p->tunnel_source);
 		return tunnel_to(skb, &back) ? TC_ACT_SHOT : bpf_redirect(skb->ifindex, 0);
 	case TO_POD:
-		skb->mark = MARK_ANSWER;
 		return bpf_redirect(skb->ifindex, BPF_F_INGRESS);
 	default:
 		return bpf_redirect(skb->ifindex, 0);
 	}
 }
 
+static __always_inline int store_ip(struct __sk_buff *skb, const struct packet *p, struct answer *a)
+{
+	return p->flags & PACKET_IPV6 ?
+		       bpf_skb_store_bytes(skb, ETH_HLEN, a->ip, sizeof(struct ipv6hdr), BPF_F_RECOMPUTE_CSUM) :
+		       bpf_skb_store_bytes(skb, ETH_HLEN, a->ip, sizeof(struct iphdr), BPF_F_RECOMPUTE_CSUM);
+}
+
+/* Whether there is somebody to answer: one address, and not of the sender's own choice (RFC 1122, 3.2.2). */
+static __always_inline int has_one_sender(const struct packet *p)
+{
+	const __u8 *from = source_of(p);
+
+	if (p->flags & PACKET_IPV6)
+		return from[0] != 0xff && (from[0] | from[15]);
+	return from[12] && from[12] != 127 && from[12] < 224;
+}
+
 static __noinline int answer_icmp(struct __sk_buff *skb, const struct packet *p, struct answer *a, __u32 kind,
 				  __u32 mtu)
 {
 	int ipv6 = p->flags & PACKET_IPV6;
-	__u32 header = ipv6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr), quoted = skb->len - ETH_HLEN;
-	__u32 at = ETH_HLEN + header;
+	__u32 quoted = p->end - ETH_HLEN;
+	__u32 at = ETH_HLEN + (ipv6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
 	struct icmp_error *icmp = (struct icmp_error *)a->l4;
 	__u8 from[16];
 	__s64 sum;
@@ -140,7 +191,10 @@ static __noinline int answer_icmp(struct __sk_buff *skb, const struct packet *p,
 		return TC_ACT_SHOT;
 	if (quoted > QUOTED)
 		quoted = QUOTED;
-	if (quoted < sizeof(struct iphdr))
+	/* The verifier loses sight of the bounds otherwise. */
+	asm volatile("" : "+r"(quoted));
+	quoted &= 0xff;
+	if (quoted < sizeof(struct iphdr) || quoted > QUOTED)
 		return TC_ACT_SHOT;
 	__builtin_memset(a->quote, 0, sizeof(a->quote));
 	if (bpf_skb_load_bytes(skb, ETH_HLEN, a->quote, quoted))
@@ -154,12 +208,11 @@ static __noinline int answer_icmp(struct __sk_buff *skb, const struct packet *p,
 		sum = 0; /* no pseudo header */
 	sum = bpf_csum_diff(NULL, 0, (__be32 *)icmp, sizeof(*icmp), sum);
 	icmp->check = folded(bpf_csum_diff(NULL, 0, (__be32 *)a->quote, sizeof(a->quote), sum));
-	if (bpf_skb_change_tail(skb, at + sizeof(*icmp) + quoted, 0) ||
-	    bpf_skb_store_bytes(skb, ETH_HLEN, a->ip, header, BPF_F_RECOMPUTE_CSUM) ||
+	if (begin_answer(skb, p, at + sizeof(*icmp) + quoted) || store_ip(skb, p, a) ||
 	    bpf_skb_store_bytes(skb, at, icmp, sizeof(*icmp), BPF_F_RECOMPUTE_CSUM) ||
 	    bpf_skb_store_bytes(skb, at + sizeof(*icmp), a->quote, quoted, BPF_F_RECOMPUTE_CSUM))
 		return TC_ACT_SHOT;
-	return send_back(skb, p);
+	return send_back(skb, p, from);
 }
 
 /* A reset as RFC 9293, section 3.10.7.1 has it for a segment to nobody. */
@@ -170,9 +223,9 @@ static __noinline int answer_reset(struct __sk_buff *skb, const struct packet *p
 	__u32 length;
 	__s64 sum;
 
-	if (bpf_skb_load_bytes(skb, p->l4, &was, sizeof(was)) || was.rst)
+	if (bpf_skb_load_bytes(skb, p->l4, &was, sizeof(was)) || was.rst || p->l4 + was.doff * 4 > p->end)
 		return TC_ACT_SHOT;
-	length = skb->len - p->l4 - was.doff * 4 + was.syn + was.fin;
+	length = p->end - p->l4 - was.doff * 4 + was.syn + was.fin;
 	sum = answer_ip(p, a, destination_of(p), sizeof(*tcp), IPPROTO_TCP);
 	tcp->source = was.dest;
 	tcp->dest = was.source;
@@ -185,11 +238,10 @@ static __noinline int answer_reset(struct __sk_buff *skb, const struct packet *p
 		tcp->ack_seq = bpf_htonl(bpf_ntohl(was.seq) + length);
 	}
 	tcp->check = folded(bpf_csum_diff(NULL, 0, (__be32 *)tcp, sizeof(*tcp), sum));
-	if (bpf_skb_change_tail(skb, ETH_HLEN + header + sizeof(*tcp), 0) ||
-	    bpf_skb_store_bytes(skb, ETH_HLEN, a->ip, header, BPF_F_RECOMPUTE_CSUM) ||
+	if (begin_answer(skb, p, ETH_HLEN + header + sizeof(*tcp)) || store_ip(skb, p, a) ||
 	    bpf_skb_store_bytes(skb, ETH_HLEN + header, tcp, sizeof(*tcp), BPF_F_RECOMPUTE_CSUM))
 		return TC_ACT_SHOT;
-	return send_back(skb, p);
+	return send_back(skb, p, destination_of(p));
 }
 
 /* What becomes of a packet that was dropped for `reason`, and reported: nothing, or the answer to it.
@@ -198,24 +250,29 @@ __noinline int answer(struct __sk_buff *skb, struct packet *p, __u32 reason, __u
 {
 	__u32 zero = 0;
 	struct answer *a = bpf_map_lookup_elem(&answers, &zero);
-	int ipv6;
+	int ipv6, kind, reset = 0;
 
 	if (!p || !a)
 		return TC_ACT_SHOT;
 	ipv6 = p->flags & PACKET_IPV6;
 	switch (reason) {
 	case DROP_TOO_BIG:
-		return answer_icmp(skb, p, a, ipv6 ? TOO_BIG_6 : TOO_BIG, mtu);
+		kind = ipv6 ? TOO_BIG_6 : TOO_BIG;
+		break;
 	case DROP_TTL_EXCEEDED:
-		return answer_icmp(skb, p, a, ipv6 ? TIME_EXCEEDED_6 : TIME_EXCEEDED, 0);
+		kind = ipv6 ? TIME_EXCEEDED_6 : TIME_EXCEEDED;
+		break;
 	case DROP_POLICY_DEFAULT:
 	case DROP_POLICY_DENY:
 		if (!answer_denied)
 			return TC_ACT_SHOT;
-		if (p->key.protocol == IPPROTO_TCP && !(p->flags & PACKET_LATER_FRAGMENT))
-			return answer_reset(skb, p, a);
-		return answer_icmp(skb, p, a, ipv6 ? PROHIBITED_6 : PROHIBITED, 0);
+		reset = p->key.protocol == IPPROTO_TCP && !(p->flags & PACKET_LATER_FRAGMENT);
+		kind = ipv6 ? PROHIBITED_6 : PROHIBITED;
+		break;
 	default:
 		return TC_ACT_SHOT;
 	}
+	if (!has_one_sender(p) || !may_answer(a))
+		return TC_ACT_SHOT;
+	return reset ? answer_reset(skb, p, a) : answer_icmp(skb, p, a, kind, mtu);
 }

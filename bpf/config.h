@@ -17,6 +17,8 @@ const volatile __u8 underlay_ipv6 = 0;
 /* The address that all host sides of veth pairs have, and that of every overlay device. */
 const volatile __u8 gateway_mac[6] = { 0x02, 0x61, 0x78, 0x6f, 0x00, 0x01 };
 const volatile __u8 overlay_mac[6] = { 0x02, 0x61, 0x78, 0x6f, 0x00, 0x02 };
+/* The loopback device of every network namespace. */
+enum { LOOPBACK = 1 };
 /* Identities of addresses that no table names. */
 const volatile __u32 world_ipv4 = IDENTITY_WORLD;
 const volatile __u32 world_ipv6 = IDENTITY_WORLD;

@@ -29,11 +29,29 @@ static __noinline int drop(struct __sk_buff *skb, struct packet *p, __u32 hook, 
 	return TC_ACT_SHOT;
 }
 
+/* So that the later fragments of what passes are known when they come. */
+static __noinline int remember_fragment(struct __sk_buff *skb, const struct packet *p, const struct flow *flow)
+{
+	int translated = p->flags & PACKET_TRANSLATED, icmp = is_icmp(p->key.protocol);
+	struct fragment value = {
+		.source_port = icmp && translated ? flow->nat_port : source_port_of(p),
+		.destination_port = translated ? flow->nat_port : destination_port_of(p),
+		.seen = ticks(),
+		.protocol = p->key.protocol,
+		.icmp_type = p->icmp_type,
+	};
+	struct fragment_key key;
+
+	fragment_key(skb, &key, source_of(p), translated ? flow->nat_address : destination_of(p), p->fragment_id);
+	bpf_map_update_elem(&fragments, &key, &value, BPF_ANY);
+	return 0;
+}
+
 static __always_inline int handle(struct __sk_buff *skb, struct packet *p, __u32 hook)
 {
 	__u32 now = ticks(), leg;
 	struct flow *flow;
-	int result;
+	int result, cut;
 
 	if (p->flags & PACKET_ICMP_ERROR) {
 		result = related(skb, p, hook);
@@ -42,6 +60,10 @@ static __always_inline int handle(struct __sk_buff *skb, struct packet *p, __u32
 	}
 	flow = find_flow(&p->key);
 	if (!flow || !holds(flow, p, hook, now)) {
+		/* Nothing begins at a translated port. What is over there, the node itself says so. */
+		if (p->flags & PACKET_TRANSLATED && (!flow || expired(flow, now) || begins_anew(flow, p) ||
+						     !(flow->flags & FLOW_MASQUERADED)))
+			return TC_ACT_OK;
 		result = decide(skb, p, hook);
 		if (result == NOT_OURS)
 			return TC_ACT_OK;
@@ -52,17 +74,29 @@ static __always_inline int handle(struct __sk_buff *skb, struct packet *p, __u32
 			return drop(skb, p, hook, DROP_FLOW_TABLE_FULL);
 	}
 	leg = leg_of(flow, p);
+	if ((flow->flags & (FLOW_MASQUERADED | FLOW_SETTLED)) == FLOW_MASQUERADED && !leg &&
+	    !keeps_port(p, flow, now)) {
+		forget(p, flow);
+		return drop(skb, p, hook, DROP_NAT_EXHAUSTED);
+	}
 	if (unsettled(flow, p, leg) && settle(p, flow)) {
 		flow = bpf_map_lookup_elem(&flows, &p->key);
 		if (!flow)
 			return drop(skb, p, hook, DROP_FLOW_TABLE_FULL);
 	}
+	result = obstacle(skb, p, &flow->leg[leg]);
+	cut = result == DROP_TOO_BIG && may_be_cut(p, flow);
+	if (result && !cut) {
+		drop(skb, p, hook, result);
+		return answer(skb, p, result, flow->leg[leg].mtu);
+	}
 	account(skb, p, flow, leg, now);
+	if (p->flags & PACKET_FIRST_FRAGMENT)
+		remember_fragment(skb, p, flow);
+	if (cut && flow->leg[leg].action == ACTION_ROUTE)
+		return TC_ACT_OK;
 	result = forward(skb, p, flow, leg);
-	if (result >= 0)
-		return result;
-	drop(skb, p, hook, -result);
-	return answer(skb, p, -result, flow->leg[leg].mtu);
+	return result < 0 ? drop(skb, p, hook, -result) : result;
 }
 
 /* Headers may lie outside of the linear part; programs read only there. */

@@ -35,7 +35,11 @@ struct party {
 struct workspace {
 	struct flow flow;
 	struct party a, b; /* the initiator, and whom it calls */
+	struct party spare;
 	struct circumstances c;
+	__u8 reply;  /* the packet at hand goes from b to a */
+	__u8 known;  /* the connection stands in a table */
+	__u8 routed; /* the way onward has been looked up */
 };
 
 struct {
@@ -78,8 +82,23 @@ static __noinline int resolve(const __u8 *address, struct party *who)
 	return 0;
 }
 
+/* Whether what the node's stack sends to a pod has come to the node by a way on which senders are looked at:
+ * from the node itself, or by a device that has a program of ours. */
+static __always_inline int came_by_a_guarded_way(struct __sk_buff *skb, const struct party *sender,
+						 const struct party *receiver)
+{
+	__u32 ifindex = skb->ingress_ifindex;
+
+	if (sender->place == PLACE_POD)
+		return ifindex == sender->ifindex;
+	if (overlay_ifindex && sender->place == PLACE_REMOTE)
+		return ifindex == overlay_ifindex;
+	return ifindex <= LOOPBACK || ifindex == receiver->ifindex || ifindex == overlay_ifindex ||
+	       bpf_map_lookup_elem(&uplinks, &ifindex);
+}
+
 /* Whether the sender may send this from where the packet was seen. 0 or a drop reason. */
-static __always_inline int validate(const struct packet *p, __u32 hook, struct party *sender,
+static __always_inline int validate(struct __sk_buff *skb, const struct packet *p, __u32 hook, struct party *sender,
 				    const struct party *receiver)
 {
 	switch (p->seen) {
@@ -95,6 +114,8 @@ static __always_inline int validate(const struct packet *p, __u32 hook, struct p
 	case TO_POD:
 		if (receiver->place != PLACE_POD || receiver->ifindex != (hook & ~HOOK_EGRESS))
 			return DROP_UNKNOWN_ENDPOINT;
+		if (sender->place != PLACE_OUTSIDE && !came_by_a_guarded_way(skb, sender, receiver))
+			return DROP_INVALID_SOURCE;
 		return 0;
 	case FROM_UPLINK:
 		if (sender->place == PLACE_POD || sender->place == PLACE_HOST)
@@ -168,10 +189,26 @@ static __noinline int permit(const struct packet *p, int reply, const struct par
 	return 0;
 }
 
-/* The device by which the node's routes lead to the packet's destination; 0 where they do not. */
-static __noinline __u32 route(struct __sk_buff *skb, const struct packet *p)
+/* The largest packet that a device sends; 0 when it takes all that IP can describe. */
+static __noinline __u16 mtu_of(struct __sk_buff *skb, __u32 ifindex)
 {
-	struct bpf_fib_lookup fib = { .ifindex = skb->ifindex, .l4_protocol = p->key.protocol };
+	__u32 mtu = 0;
+
+	return bpf_check_mtu(skb, ifindex, &mtu, 0, 0) >= 0 && mtu < 0xffff ? mtu : 0;
+}
+
+#define FIB_LOOKUP_SKIP_NEIGH (1U << 2) /* Linux 6.3 */
+
+/* Writes into the leg the device by which the node's routes lead to the packet's destination, and how
+ * large packets may be on that way. Whether there is one: not for what is the node's own address. */
+static __noinline int route(struct __sk_buff *skb, const struct packet *p, struct flow_leg *leg)
+{
+	/* With a length, even if it is not the packet's, the MTU of the route is told, not the device's. */
+	struct bpf_fib_lookup fib = {
+		.ifindex = skb->ifindex,
+		.l4_protocol = p->key.protocol,
+		.tot_len = 1,
+	};
 	long result;
 
 	if (p->flags & PACKET_IPV6) {
@@ -183,10 +220,18 @@ static __noinline __u32 route(struct __sk_buff *skb, const struct packet *p)
 		fib.ipv4_src = ipv4_of(source_of(p));
 		fib.ipv4_dst = ipv4_of(destination_of(p));
 	}
-	result = bpf_fib_lookup(skb, &fib, sizeof(fib), 0);
-	if (result == BPF_FIB_LKUP_RET_SUCCESS || result == BPF_FIB_LKUP_RET_NO_NEIGH)
-		return fib.ifindex;
-	return 0;
+	result = bpf_fib_lookup(skb, &fib, sizeof(fib), FIB_LOOKUP_SKIP_NEIGH);
+	if (result < 0)
+		result = bpf_fib_lookup(skb, &fib, sizeof(fib), 0);
+	leg->ifindex = fib.ifindex;
+	/* The length is overwritten by the MTU only when all has been found. */
+	if (result == BPF_FIB_LKUP_RET_SUCCESS)
+		leg->mtu = fib.mtu_result;
+	else if (result == BPF_FIB_LKUP_RET_NO_NEIGH)
+		leg->mtu = mtu_of(skb, fib.ifindex);
+	else
+		return 0;
+	return 1;
 }
 
 /* How packets of one direction go from here. */
@@ -200,6 +245,7 @@ static __always_inline void lead(struct flow *flow, __u32 direction, const struc
 	if (receiver->place == PLACE_POD) {
 		leg->action = leg->hook & HOOK_EGRESS ? ACTION_PASS : ACTION_LOCAL;
 		leg->ifindex = receiver->ifindex;
+		leg->mtu = 0;
 		__builtin_memcpy(leg->mac, receiver->mac, sizeof(leg->mac));
 	} else if (receiver->place == PLACE_HOST || back->hook & HOOK_EGRESS) {
 		leg->action = ACTION_PASS;
@@ -212,18 +258,9 @@ static __always_inline void lead(struct flow *flow, __u32 direction, const struc
 	}
 }
 
-/* Notes how large packets may be that go this way. */
-static __always_inline void measure(struct __sk_buff *skb, struct flow_leg *leg)
-{
-	__u32 mtu = 0;
-
-	leg->mtu = 0;
-	if (leg->action != ACTION_PASS && bpf_check_mtu(skb, leg->ifindex, &mtu, 0, 0) >= 0 && mtu < 0xffff)
-		leg->mtu = mtu;
-}
-
 /* Gives an outgoing connection the node's address, if it needs one. 0 or a drop reason. */
-static __noinline int masquerade_flow(struct packet *p, struct flow *flow, const struct party *to, __u32 now)
+static __noinline int masquerade_flow(struct __sk_buff *skb, struct packet *p, struct flow *flow,
+				      const struct party *to, __u32 now)
 {
 	__u32 ifindex = flow->leg[0].ifindex;
 	const struct uplink *link;
@@ -241,7 +278,7 @@ static __noinline int masquerade_flow(struct packet *p, struct flow *flow, const
 		return 0;
 	copy_address(flow->nat_address, address);
 	flow->flags |= FLOW_MASQUERADED;
-	return take_port(p, flow, now);
+	return take_port(skb, p, flow, now);
 }
 
 enum decision { DECIDED = 0, NOT_OURS = 1 }; /* else a negative drop reason, reported already */
@@ -258,121 +295,19 @@ static __always_inline void prepare(struct flow *flow, const struct flow *old, c
 	flow->created = bpf_ktime_get_ns();
 }
 
-/* Decides the connection that `p` belongs to and writes it into the flow table. Verified on its own. */
-__noinline int decide(struct __sk_buff *skb, struct packet *p, __u32 hook)
+/* Whether an entry is of a pod that had one's address before: it says nothing of this one. */
+static __always_inline int is_of_others(const struct flow *old, const struct party *a, const struct party *b)
 {
-	__u32 zero = 0, now = ticks(), epoch;
-	struct workspace *w = bpf_map_lookup_elem(&workspaces, &zero);
-	struct circumstances *c;
-	struct flow *flow, *old, *over = NULL;
-	struct party *a, *b;
-	int reply = 0, reason;
+	return (a->place == PLACE_POD && old->leg[1].ifindex != a->ifindex) ||
+	       (b->place == PLACE_POD && old->leg[0].ifindex != b->ifindex);
+}
 
-	if (!p || !w)
-		return -DROP_INVALID_PACKET;
-	flow = &w->flow;
-	a = &w->a;
-	b = &w->b;
-	c = &w->c;
-	__builtin_memset(a, 0, sizeof(*w) - offsetof(struct workspace, a));
-	old = find_flow(&p->key);
-	if (old && (expired(old, now) || begins_anew(old, p))) {
-		over = old;
-		old = NULL;
-	}
-	prepare(flow, old, p);
-	if (old)
-		reply = leg_of(old, p);
+/* Says why the packet goes no further. A negative drop reason. */
+static __noinline int refuse(struct __sk_buff *skb, struct packet *p, __u32 hook, struct workspace *w, int reason)
+{
+	struct circumstances *c = &w->c;
 
-	/* Epochs are read before what they stand for: a change in between makes the flow stale at once,
-	 * never silently outdated. */
-	flow->epoch_slots[0] = address_slot(reply ? destination_of(p) : source_of(p));
-	flow->epoch_slots[1] = address_slot(reply ? source_of(p) : destination_of(p));
-	flow->epoch_slots[2] = flow->epoch_slots[0];
-	flow->epoch_slots[3] = flow->epoch_slots[1];
-	epoch = epoch_of(flow->epoch_slots);
-	resolve(reply ? destination_of(p) : source_of(p), a);
-	resolve(reply ? source_of(p) : destination_of(p), b);
-	if (old && a->flags & ADDRESS_RANGE)
-		a->identity = old->source_identity;
-	if (old && b->flags & ADDRESS_RANGE)
-		b->identity = old->destination_identity;
-
-	reason = reply ? validate(p, hook, b, a) : validate(p, hook, a, b);
-	if (!reason && a->place != PLACE_POD && b->place != PLACE_POD)
-		return NOT_OURS;
-	/* From outside to what is no pod: for the node's own stack to judge. */
-	if (p->seen == FROM_UPLINK && (reply ? a->place : b->place) != PLACE_POD)
-		return NOT_OURS;
-	c->source_endpoint = a->endpoint;
-	c->destination_endpoint = b->endpoint;
-	c->source_identity = a->identity;
-	c->destination_identity = b->identity;
-	if (!reason) {
-		/* The epochs of what was resolved stand in the sum twice already; swap one of each pair
-		 * for the subject's, read before its policy. */
-		__u16 addresses_only[4] = { flow->epoch_slots[0], flow->epoch_slots[1],
-					    flow->epoch_slots[2], flow->epoch_slots[3] };
-
-		if (a->place == PLACE_POD)
-			flow->epoch_slots[2] = subject_slot(a->identity);
-		if (b->place == PLACE_POD)
-			flow->epoch_slots[3] = subject_slot(b->identity);
-		epoch += epoch_of(flow->epoch_slots) - epoch_of(addresses_only);
-		reason = permit(p, reply, a, b, c);
-	}
-	if (reason)
-		goto drop;
-
-	flow->source_identity = a->identity;
-	flow->destination_identity = b->identity;
-	flow->source_endpoint = a->endpoint;
-	flow->destination_endpoint = b->endpoint;
-	flow->egress_rule = c->egress_rule;
-	flow->ingress_rule = c->ingress_rule;
-	flow->epoch = epoch;
-	flow->seen = now;
-
-	struct flow_leg *onward = &flow->leg[reply & 1], *back = &flow->leg[!reply];
-	const struct party *sender = reply ? b : a, *receiver = reply ? a : b;
-
-	onward->hook = hook;
-	if (receiver->place == PLACE_POD)
-		back->hook = receiver->ifindex;
-	else if (receiver->place == PLACE_HOST)
-		back->hook = sender->ifindex | HOOK_EGRESS;
-	else if (overlay_ifindex && receiver->place == PLACE_REMOTE)
-		back->hook = overlay_ifindex;
-	lead(flow, reply & 1, sender, receiver);
-	if (onward->action == ACTION_ROUTE) {
-		onward->ifindex = route(skb, p);
-		if (!onward->ifindex)
-			onward->action = ACTION_PASS; /* the stack knows how to refuse it */
-		else if (!old)
-			back->hook = onward->ifindex;
-	}
-	lead(flow, !reply, receiver, sender);
-	if (back->action == ACTION_ROUTE)
-		back->ifindex = hook;
-	measure(skb, onward);
-	measure(skb, back);
-	if (over)
-		forget(p, over);
-	if (masquerade && !old && onward->action == ACTION_ROUTE && a->place == PLACE_POD) {
-		reason = masquerade_flow(p, flow, b, now);
-		if (reason)
-			goto drop;
-	}
-	if (flow->flags & FLOW_SETTLED ? bpf_map_update_elem(&flows, &p->key, flow, BPF_ANY) :
-					 bpf_map_update_elem(&half_open, &p->key, flow, BPF_ANY)) {
-		reason = DROP_FLOW_TABLE_FULL;
-		goto drop;
-	}
-	if (!old)
-		report_flow(&p->key, flow, EVENT_NEW);
-	return DECIDED;
-drop:
-	if (reply) {
+	if (w->reply) {
 		__u32 identity = c->source_identity;
 		__u16 endpoint = c->source_endpoint;
 
@@ -382,8 +317,174 @@ drop:
 		c->destination_identity = identity;
 		c->destination_endpoint = endpoint;
 	}
-	if (old)
-		forget(p, flow);
+	/* Only policy ends a connection. Who may not speak for it does not. */
+	if (w->known && (reason == DROP_POLICY_DEFAULT || reason == DROP_POLICY_DENY))
+		forget(p, &w->flow);
 	report_drop(skb, p, hook, reason, c);
 	return -reason;
+}
+
+/* Who talks to whom, and may they. Fills in the workspace. Verified on its own. */
+__noinline int judge(struct __sk_buff *skb, struct packet *p, __u32 hook)
+{
+	__u32 zero = 0, epoch, addresses_only;
+	struct workspace *w = bpf_map_lookup_elem(&workspaces, &zero);
+	struct flow *flow, *old, *over = NULL;
+	int reply = 0, reason, own_address = 0;
+	struct party *a, *b;
+
+	if (!p || !w)
+		return -DROP_INVALID_PACKET;
+	flow = &w->flow;
+	a = &w->a;
+	b = &w->b;
+	__builtin_memset(a, 0, sizeof(*w) - offsetof(struct workspace, a));
+	old = find_flow(&p->key);
+	if (old && (expired(old, ticks()) || begins_anew(old, p))) {
+		over = old;
+		old = NULL;
+	}
+	if (old)
+		reply = leg_of(old, p);
+
+	/* Epochs are read before what they stand for: a change in between makes the flow stale at once,
+	 * never silently outdated. Until their subjects are known, the addresses stand in the sum twice. */
+	__u16 slots[4] = { address_slot(source_of(p)), address_slot(destination_of(p)) };
+
+	slots[2] = slots[0];
+	slots[3] = slots[1];
+	epoch = epoch_of(slots);
+	resolve(reply ? destination_of(p) : source_of(p), a);
+	resolve(reply ? source_of(p) : destination_of(p), b);
+	if (old && is_of_others(old, a, b)) {
+		over = old;
+		old = NULL;
+		if (reply) {
+			w->spare = *a;
+			*a = *b;
+			*b = w->spare;
+		}
+		reply = 0;
+	}
+	prepare(flow, old, p);
+	w->reply = reply;
+	w->known = old != NULL;
+	if (old && a->flags & ADDRESS_RANGE)
+		a->identity = old->source_identity;
+	if (old && b->flags & ADDRESS_RANGE)
+		b->identity = old->destination_identity;
+
+	reason = reply ? validate(skb, p, hook, b, a) : validate(skb, p, hook, a, b);
+	if (!reason && a->place != PLACE_POD && b->place != PLACE_POD) {
+		/* A node is no way from the overlay to anywhere. */
+		if (p->seen != FROM_OVERLAY || (reply ? a->place : b->place) == PLACE_HOST)
+			return NOT_OURS;
+		reason = DROP_UNROUTABLE;
+	}
+	/* From outside to what is no pod: for the node's own stack to judge. */
+	if (p->seen == FROM_UPLINK && (reply ? a->place : b->place) != PLACE_POD)
+		return NOT_OURS;
+	/* Where no route leads out, it may be an address of the node that nobody has told us of. */
+	if (!reason && !old && p->seen == FROM_POD && b->place == PLACE_OUTSIDE) {
+		w->routed = route(skb, p, &flow->leg[0]);
+		if (!w->routed) {
+			own_address = 1;
+			b->place = PLACE_HOST;
+			b->identity = IDENTITY_HOST;
+		}
+	}
+	w->c.source_endpoint = a->endpoint;
+	w->c.destination_endpoint = b->endpoint;
+	w->c.source_identity = a->identity;
+	w->c.destination_identity = b->identity;
+	if (!reason) {
+		addresses_only = epoch_of(slots);
+		if (a->place == PLACE_POD)
+			slots[2] = subject_slot(a->identity);
+		if (b->place == PLACE_POD)
+			slots[3] = subject_slot(b->identity);
+		epoch += epoch_of(slots) - addresses_only;
+		reason = permit(p, reply, a, b, &w->c);
+	}
+	if (reason)
+		return refuse(skb, p, hook, w, reason);
+	/* Nothing to remember: there may be a way for the next packet. Until then the stack answers. */
+	if (own_address)
+		return NOT_OURS;
+	if (over)
+		forget(p, over);
+	flow->source_identity = a->identity;
+	flow->destination_identity = b->identity;
+	flow->source_endpoint = a->endpoint;
+	flow->destination_endpoint = b->endpoint;
+	flow->egress_rule = w->c.egress_rule;
+	flow->ingress_rule = w->c.ingress_rule;
+	for (int i = 0; i < 4; i++)
+		flow->epoch_slots[i] = slots[i];
+	flow->epoch = epoch;
+	return DECIDED;
+}
+
+/* Which way the packets go that `judge` has let pass, there and back; writes it down. Verified on its own. */
+__noinline int direct(struct __sk_buff *skb, struct packet *p, __u32 hook)
+{
+	__u32 zero = 0, now = ticks(), reply, kept = 0;
+	struct workspace *w = bpf_map_lookup_elem(&workspaces, &zero);
+	const struct party *sender, *receiver;
+	struct flow_leg *onward, *back;
+	struct flow *flow;
+	int reason;
+
+	if (!p || !w)
+		return -DROP_INVALID_PACKET;
+	flow = &w->flow;
+	reply = w->reply & 1;
+	onward = &flow->leg[reply];
+	back = &flow->leg[!reply];
+	sender = reply ? &w->b : &w->a;
+	receiver = reply ? &w->a : &w->b;
+	flow->seen = now;
+	onward->hook = hook;
+	if (receiver->place == PLACE_POD)
+		back->hook = receiver->ifindex;
+	else if (receiver->place == PLACE_HOST)
+		back->hook = sender->ifindex | HOOK_EGRESS;
+	else if (overlay_ifindex && receiver->place == PLACE_REMOTE)
+		back->hook = overlay_ifindex;
+	/* Who sends a reply does not choose the way back to it, where there is one already. */
+	if (w->known && back->action == ACTION_ROUTE)
+		kept = back->ifindex;
+	lead(flow, reply, sender, receiver);
+	if (onward->action == ACTION_ROUTE) {
+		if (!w->routed && !route(skb, p, onward))
+			onward->action = ACTION_PASS; /* the stack knows how to refuse it */
+		else if (!w->known)
+			back->hook = onward->ifindex;
+	} else if (onward->action == ACTION_TUNNEL) {
+		onward->mtu = mtu_of(skb, overlay_ifindex);
+	}
+	lead(flow, !reply, receiver, sender);
+	if (back->action == ACTION_ROUTE)
+		back->ifindex = kept ? kept : hook;
+	if (back->action == ACTION_ROUTE || back->action == ACTION_TUNNEL)
+		back->mtu = mtu_of(skb, back->ifindex);
+	if (masquerade && !w->known && onward->action == ACTION_ROUTE && sender->place == PLACE_POD) {
+		reason = masquerade_flow(skb, p, flow, receiver, now);
+		if (reason)
+			return refuse(skb, p, hook, w, reason);
+	}
+	if (flow->flags & FLOW_SETTLED ? bpf_map_update_elem(&flows, &p->key, flow, BPF_ANY) :
+					 bpf_map_update_elem(&half_open, &p->key, flow, BPF_ANY))
+		return refuse(skb, p, hook, w, DROP_FLOW_TABLE_FULL);
+	if (!w->known)
+		report_flow(&p->key, flow, EVENT_NEW);
+	return DECIDED;
+}
+
+/* Decides the connection that `p` belongs to and writes it into the flow table. */
+static __noinline int decide(struct __sk_buff *skb, struct packet *p, __u32 hook)
+{
+	int result = judge(skb, p, hook);
+
+	return result == DECIDED ? direct(skb, p, hook) : result;
 }

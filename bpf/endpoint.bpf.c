@@ -4,6 +4,13 @@
 #include "connection.h"
 #include "neighbour.h"
 
+static __always_inline int is_link_local(const struct packet *p)
+{
+	const __u8 *to = destination_of(p);
+
+	return p->flags & PACKET_IPV6 && to[0] == 0xfe && (to[1] & 0xc0) == 0x80;
+}
+
 static __always_inline int is_neighbour_discovery(const struct packet *p)
 {
 	return p->key.protocol == IPPROTO_ICMPV6 && p->icmp_type >= ND_ROUTER_SOLICITATION &&
@@ -18,6 +25,9 @@ int from_pod(struct __sk_buff *skb)
 
 	if (skb->mark == MARK_ANSWER)
 		return TC_ACT_OK;
+	/* Its tag would leave the node with it: no pod chooses a VLAN. */
+	if (skb->vlan_present)
+		return drop(skb, &p, skb->ifindex, DROP_UNSUPPORTED_L3);
 	linearise(skb);
 	result = parse(skb, &p);
 	if (result == NOT_IP)
@@ -26,7 +36,7 @@ int from_pod(struct __sk_buff *skb)
 		return drop(skb, &p, skb->ifindex, -result);
 	if (p.key.protocol == IPPROTO_ICMPV6 && is_neighbour_discovery(&p))
 		return p.icmp_type == ND_NEIGHBOUR_SOLICITATION ? answer_solicitation(skb, &p) : TC_ACT_SHOT;
-	if (is_multicast(&p))
+	if (is_multicast(&p) || is_link_local(&p))
 		return drop(skb, &p, skb->ifindex, DROP_LINK_LOCAL);
 	return handle(skb, &p, skb->ifindex);
 }
@@ -37,6 +47,8 @@ int to_pod(struct __sk_buff *skb)
 	struct packet p = { .seen = TO_POD };
 	int result;
 
+	if (skb->mark == MARK_ANSWER)
+		return TC_ACT_OK;
 	linearise(skb);
 	result = parse(skb, &p);
 	if (result == NOT_IP)

@@ -6,11 +6,6 @@
 #include "packet.h"
 #include "report.h"
 
-static __always_inline __u32 ticks(void)
-{
-	return bpf_ktime_get_coarse_ns() >> TICK_SHIFT;
-}
-
 /* 0: `p` goes the initiator's way, 1: it is a reply. */
 static __always_inline __u32 leg_of(const struct flow *flow, const struct packet *p)
 {
@@ -57,11 +52,13 @@ static __always_inline __u32 epoch_of(const __u16 slots[4])
 	       e->slot[slots[3] & mask];
 }
 
-/* A SYN after the end of a connection begins another one with the same ports. */
+/* A SYN after the end of a connection begins another one with the same ports, and so does one that comes
+ * from its other end (unless both call at once): it must not pass for an answer. */
 static __always_inline int begins_anew(const struct flow *flow, const struct packet *p)
 {
 	return (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN &&
-	       (flow->state == FLOW_CLOSING || flow->state == FLOW_CLOSED);
+	       (flow->state == FLOW_CLOSING || flow->state == FLOW_CLOSED ||
+		(leg_of(flow, p) && flow->state != FLOW_SYN_SENT));
 }
 
 static __always_inline __u8 first_state(const struct packet *p)

@@ -6,12 +6,37 @@
 #include "flow.h"
 #include "nat.h"
 
+/* Whether it is too large for a way. Of a large send, which is cut into segments behind us, these count. */
+static __always_inline int too_big(struct __sk_buff *skb, const struct packet *p, const struct flow_leg *leg)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	__u32 mtu = leg->mtu, head = p->l4 - ETH_HLEN;
+	__u8 *l4 = data + p->l4;
+
+	if (!mtu || skb->len <= mtu + ETH_HLEN)
+		return 0;
+	if (!skb->gso_size)
+		return 1;
+	if (p->key.protocol == IPPROTO_SCTP) /* a list of packets that each fit */
+		return 0;
+	if (p->key.protocol != IPPROTO_TCP)
+		return head + 8 + skb->gso_size > mtu;
+	if ((void *)(l4 + sizeof(struct tcphdr)) > end)
+		return 1;
+	return head + (l4[12] >> 4) * 4 + skb->gso_size > mtu;
+}
+
+/* Whether somebody behind us makes fragments of it: the node's stack, or the tunnel of its own frame. */
+static __always_inline int may_be_cut(const struct packet *p, const struct flow *flow)
+{
+	return p->flags & PACKET_MAY_FRAGMENT && !(flow->flags & FLOW_MASQUERADED);
+}
+
 /* Why the packet cannot go this way as it is, before anything in it is changed: a drop reason, or 0. */
 static __always_inline int obstacle(struct __sk_buff *skb, const struct packet *p, const struct flow_leg *leg)
 {
 	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
 	__u8 *ip = data + ETH_HLEN;
-	__u32 mtu = leg->mtu;
 
 	if (leg->action == ACTION_PASS)
 		return 0;
@@ -19,12 +44,7 @@ static __always_inline int obstacle(struct __sk_buff *skb, const struct packet *
 		return DROP_INVALID_PACKET;
 	if ((p->flags & PACKET_IPV6 ? ip[7] : ip[8]) <= 1)
 		return DROP_TTL_EXCEEDED;
-	if (!mtu || skb->len <= mtu + ETH_HLEN)
-		return 0;
-	/* A large send is cut into segments behind us; the kernel knows how long they get. */
-	if (skb->gso_size)
-		return bpf_check_mtu(skb, leg->ifindex, &mtu, 0, BPF_MTU_CHK_SEGS) > 0 ? DROP_TOO_BIG : 0;
-	return DROP_TOO_BIG;
+	return too_big(skb, p, leg) ? DROP_TOO_BIG : 0;
 }
 
 /* Decrements the TTL and writes the link layer addresses. A positive drop reason, or 0. */
@@ -39,7 +59,7 @@ static __always_inline int next_hop(struct __sk_buff *skb, const struct packet *
 
 		if ((void *)(ip + 1) > end)
 			return DROP_INVALID_PACKET;
-		if (ip->hop_limit <= 1) /* an ICMP error, which gets no answer */
+		if (ip->hop_limit <= 1)
 			return DROP_TTL_EXCEEDED;
 		ip->hop_limit--;
 	} else {
@@ -110,10 +130,6 @@ static __always_inline int send(struct __sk_buff *skb, const struct packet *p, c
 static __always_inline int forward(struct __sk_buff *skb, const struct packet *p, const struct flow *flow,
 				   __u32 direction)
 {
-	int reason = obstacle(skb, p, &flow->leg[direction]);
-
-	if (reason)
-		return -reason;
 	if (flow->flags & FLOW_MASQUERADED && translate(skb, p, flow, direction))
 		return -DROP_INVALID_PACKET;
 	return send(skb, p, &flow->leg[direction]);

@@ -6,44 +6,60 @@
 
 #define UNRELATED (-1)
 
+/* Too large for the stack. Programs on one CPU do not nest. */
+struct error_workspace {
+	struct packet inner; /* the packet that the error is about */
+	struct ends ends;
+	struct circumstances c; /* nothing is known */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct error_workspace);
+} error_workspaces SEC(".maps");
+
 /* Reads the tuple of the packet inside the error. 0, or UNRELATED where there is none. */
-static __noinline int parse_inner(struct __sk_buff *skb, const struct packet *p, struct packet *inner)
+static __noinline int parse_inner(struct __sk_buff *skb, const struct packet *p, struct packet *inner,
+				  struct ends *e)
 {
-	__u32 at = p->l4 + 8, l4;
-	__u64 source[2], destination[2];
-	__be16 ports[2] = {};
+	__u32 at = p->l4 + 8;
 	__u8 head[8] = {};
+	int l4;
 
 	if (p->flags & PACKET_IPV6) {
 		struct ipv6hdr ip;
 
 		if (bpf_skb_load_bytes(skb, at, &ip, sizeof(ip)))
 			return UNRELATED;
-		copy_address(source, &ip.saddr);
-		copy_address(destination, &ip.daddr);
-		inner->key.protocol = ip.nexthdr;
-		l4 = at + sizeof(ip);
+		copy_address(e->source, &ip.saddr);
+		copy_address(e->destination, &ip.daddr);
+		e->protocol = ip.nexthdr;
+		l4 = skip_extensions(skb, e, at + sizeof(ip));
 	} else {
 		struct iphdr ip;
 
 		if (bpf_skb_load_bytes(skb, at, &ip, sizeof(ip)))
 			return UNRELATED;
-		map_ipv4(source, ip.saddr);
-		map_ipv4(destination, ip.daddr);
-		inner->key.protocol = ip.protocol;
+		map_ipv4(e->source, ip.saddr);
+		map_ipv4(e->destination, ip.daddr);
+		e->protocol = ip.protocol;
+		e->later_fragment = (ip.frag_off & IP_FRAGMENT_OFFSET) != 0;
 		l4 = at + ip.ihl * 4;
 	}
-	if (bpf_skb_load_bytes(skb, l4, head, sizeof(head)))
+	if (l4 < 0 || e->later_fragment || bpf_skb_load_bytes(skb, l4, head, sizeof(head)))
 		return UNRELATED;
-	if (is_icmp(inner->key.protocol)) {
-		if (!icmp_is_query(inner->key.protocol, head[0]))
+	if (is_icmp(e->protocol)) {
+		if (!icmp_is_query(e->protocol, head[0]))
 			return UNRELATED;
-		ports[0] = ports[1] = *(__be16 *)(head + 4);
-	} else {
-		ports[0] = *(__be16 *)head;
-		ports[1] = *(__be16 *)(head + 2);
+		e->source_port = e->destination_port = *(__be16 *)(head + 4);
+	} else if (e->protocol == IPPROTO_TCP || e->protocol == IPPROTO_UDP || e->protocol == IPPROTO_SCTP) {
+		e->source_port = *(__be16 *)head;
+		e->destination_port = *(__be16 *)(head + 2);
 	}
-	inner->from_low = order(&inner->key, source, ports[0], destination, ports[1]);
+	inner->icmp_type = head[0];
+	name_connection(inner, e);
 	inner->l4 = l4;
 	return 0;
 }
@@ -111,55 +127,88 @@ static __noinline int translate_error(struct __sk_buff *skb, const struct packet
 	return replace(skb, p, &r);
 }
 
+/* Whether an error about this connection can have come from where it was seen: from one of its ends, or from
+ * who forwards its packets. Pods do not; other nodes do for their own. */
+static __noinline int on_the_way(struct __sk_buff *skb, const struct packet *p, const struct flow *flow, __u32 leg,
+				 __u32 hook)
+{
+	struct prefix_key from = { .prefix_length = 128 };
+	const struct address *known;
+	__u32 ifindex = flow->leg[leg].hook;
+
+	switch (p->seen) {
+	case FROM_POD:
+		return flow->leg[leg].hook == hook;
+	case TO_POD:
+		return skb->ingress_ifindex <= LOOPBACK;
+	case FROM_OVERLAY:
+		return flow->leg[leg].hook == hook && same_address(p->tunnel_source, flow->leg[!leg].tunnel);
+	default: /* FROM_UPLINK: by any of them, in nobody's name of this node */
+		copy_address(from.address, source_of(p));
+		if (bpf_map_lookup_elem(&endpoints, from.address))
+			return 0;
+		known = bpf_map_lookup_elem(&addresses, &from);
+		return !(known && known->identity == IDENTITY_HOST) && bpf_map_lookup_elem(&uplinks, &ifindex);
+	}
+}
+
 /* A TC action when the error belongs to a connection, else UNRELATED. Verified on its own. */
 __noinline int related(struct __sk_buff *skb, struct packet *p, __u32 hook)
 {
-	struct packet inner = {};
-	struct circumstances c = {};
+	__u32 zero = 0, leg;
+	struct error_workspace *w = bpf_map_lookup_elem(&error_workspaces, &zero);
 	struct translation *t = NULL;
+	struct packet *inner;
 	struct flow *flow;
-	__u32 leg;
 	int result;
 
-	if (!p)
+	if (!p || !w)
 		return UNRELATED;
-	if (parse_inner(skb, p, &inner))
+	inner = &w->inner;
+	__builtin_memset(w, 0, sizeof(*w));
+	if (parse_inner(skb, p, inner, &w->ends))
 		return UNRELATED;
 	if (p->seen == FROM_UPLINK) {
-		t = find_translation(&inner.key);
+		t = find_translation(&inner->key);
 		if (t) {
 			__u64 outside[2], inside[2];
-			__be16 port = destination_port_of(&inner);
+			__be16 port = destination_port_of(inner);
 
-			copy_address(outside, destination_of(&inner));
+			copy_address(outside, destination_of(inner));
 			copy_address(inside, t->address);
-			inner.from_low = order(&inner.key, inside, t->port, outside,
-					       is_icmp(inner.key.protocol) ? t->port : port);
+			inner->from_low = order(&inner->key, inside, t->port, outside,
+					       is_icmp(inner->key.protocol) ? t->port : port);
+			if (is_icmp(inner->key.protocol))
+				inner->key.asked_by_low = inner->from_low;
 		}
 	}
-	flow = find_flow(&inner.key);
-	if (!flow || expired(flow, ticks()))
+	flow = find_flow(&inner->key);
+	if (!flow || expired(flow, ticks()) || flow->epoch != epoch_of(flow->epoch_slots))
 		return UNRELATED;
-	leg = !leg_of(flow, &inner);
+	leg = !leg_of(flow, inner);
+	if (!on_the_way(skb, p, flow, leg, hook))
+		return UNRELATED;
 	/* It must be for the sender of the packet that it is about. */
 	if (t ? !same_address(destination_of(p), flow->nat_address) :
-		!same_address(destination_of(p), source_of(&inner)))
+		!same_address(destination_of(p), source_of(inner)))
 		return UNRELATED;
 	if (p->seen == FROM_POD) {
 		struct endpoint *pod = bpf_map_lookup_elem(&endpoints, source_of(p));
 
 		if (!pod || pod->ifindex != hook) {
-			report_drop(skb, p, hook, DROP_INVALID_SOURCE, &c);
+			report_drop(skb, p, hook, DROP_INVALID_SOURCE, &w->c);
 			return TC_ACT_SHOT;
 		}
 	}
-	if (flow->flags & FLOW_MASQUERADED && translate_error(skb, p, flow, leg, &inner)) {
-		report_drop(skb, p, hook, DROP_INVALID_PACKET, &c);
+	if (flow->flags & FLOW_MASQUERADED && translate_error(skb, p, flow, leg, inner)) {
+		report_drop(skb, p, hook, DROP_INVALID_PACKET, &w->c);
 		return TC_ACT_SHOT;
 	}
+	if (p->seen == TO_POD) /* from the node's own stack: it is on its way */
+		return TC_ACT_OK;
 	result = send(skb, p, &flow->leg[leg]);
 	if (result < 0) {
-		report_drop(skb, p, hook, -result, &c);
+		report_drop(skb, p, hook, -result, &w->c);
 		return TC_ACT_SHOT;
 	}
 	return result;

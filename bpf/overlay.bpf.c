@@ -25,6 +25,8 @@ int from_overlay(struct __sk_buff *skb)
 
 	if (result)
 		return drop(skb, &p, skb->ifindex, -result);
+	if (skb->vlan_present)
+		return drop(skb, &p, skb->ifindex, DROP_UNSUPPORTED_L3);
 	linearise(skb);
 	result = parse(skb, &p);
 	if (result == NOT_IP)

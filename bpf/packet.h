@@ -12,6 +12,7 @@
 #include "maps.h"
 
 #define IP_MORE_FRAGMENTS bpf_htons(0x2000)
+#define IP_DONT_FRAGMENT bpf_htons(0x4000)
 #define IP_FRAGMENT_OFFSET bpf_htons(0x1fff)
 #define IP6_MORE_FRAGMENTS bpf_htons(0x0001)
 #define IP6_FRAGMENT_OFFSET bpf_htons(0xfff8)
@@ -24,6 +25,7 @@
 #define ICMP6_PARAMETER_PROBLEM 4
 #define ICMP6_ECHO_REQUEST 128
 #define ICMP6_ECHO_REPLY 129
+#define FRAGMENT_LIFETIME 28 /* ticks: for as long as receivers wait for the rest */
 #define IP6_EXTENSIONS 6 /* headers looked through before the packet counts as malformed */
 
 enum {
@@ -37,6 +39,9 @@ enum packet_flag {
 	PACKET_IPV6 = 1 << 0,
 	PACKET_LATER_FRAGMENT = 1 << 1, /* no layer 4 header; its ports come from the first one */
 	PACKET_ICMP_ERROR = 1 << 2,	/* carries the head of the packet that it is about */
+	PACKET_TRANSLATED = 1 << 3,	/* came for the node; the key has the pod that it is meant for */
+	PACKET_MAY_FRAGMENT = 1 << 4,	/* IPv4 without "don't fragment" */
+	PACKET_FIRST_FRAGMENT = 1 << 5, /* the rest of it follows in others */
 };
 
 /* Where a program sees a packet. The policy that governs it depends on this, and who may be its sender. */
@@ -52,11 +57,18 @@ struct packet {
 	__u8 l4;   /* offset of the layer 4 header from the start of the frame */
 	__u8 seen; /* enum hook_kind */
 	__u8 unused;
+	__u32 end; /* offset behind the packet by its own account: a frame may be padded */
+	__u32 fragment_id;
 	__u32 tunnel_identity;	/* overlay: who the sending node says this is from */
 	__u8 tunnel_source[16]; /* overlay: that node */
 };
 
 enum parse_result { PARSED = 0, NOT_IP = 1 }; /* else a negative drop reason */
+
+static __always_inline __u32 ticks(void)
+{
+	return bpf_ktime_get_coarse_ns() >> TICK_SHIFT;
+}
 
 static __always_inline void copy_address(void *to, const void *from)
 {
@@ -141,10 +153,16 @@ struct ends {
 	__be16 source_port;
 	__be16 destination_port;
 	__u32 fragment_id;
+	__u32 end; /* offset behind the packet by its own account: a frame may be padded */
 	__u8 protocol;
 	__u8 first_fragment;
 	__u8 later_fragment;
 };
+
+static __always_inline int is_icmp(__u8 protocol)
+{
+	return protocol == IPPROTO_ICMP || protocol == IPPROTO_ICMPV6;
+}
 
 static __always_inline int icmp_is_error(__u8 protocol, __u8 type)
 {
@@ -162,23 +180,49 @@ static __always_inline int icmp_is_query(__u8 protocol, __u8 type)
 	return type == ICMP6_ECHO_REQUEST || type == ICMP6_ECHO_REPLY;
 }
 
-static __noinline int remember_fragment(struct ends *e, int store)
+static __always_inline int icmp_is_answer(__u8 protocol, __u8 type)
 {
-	struct fragment_key key = { .id = e->fragment_id, .protocol = e->protocol };
-	struct fragment value = { e->source_port, e->destination_port };
-	struct fragment *known;
+	if (protocol == IPPROTO_ICMP)
+		return type == ICMP_ECHO_REPLY || (type >= 14 && type <= 18 && !(type & 1));
+	return type == ICMP6_ECHO_REPLY;
+}
 
-	copy_address(key.source, e->source);
-	copy_address(key.destination, e->destination);
-	if (store) {
-		bpf_map_update_elem(&fragments, &key, &value, BPF_ANY);
-		return 0;
-	}
+/* The type of the question that a message asks or answers; its own where it is no query. */
+static __always_inline __u8 icmp_question(__u8 protocol, __u8 type)
+{
+	if (!icmp_is_answer(protocol, type))
+		return type;
+	return type == ICMP_ECHO_REPLY ? ICMP_ECHO_REQUEST : type == ICMP6_ECHO_REPLY ? ICMP6_ECHO_REQUEST : type - 1;
+}
+
+static __always_inline void fragment_key(struct __sk_buff *skb, struct fragment_key *key, const void *source,
+					 const void *destination, __u32 id)
+{
+	__builtin_memset(key, 0, sizeof(*key));
+	copy_address(key->source, source);
+	copy_address(key->destination, destination);
+	key->id = id;
+	key->ifindex = skb->ifindex;
+}
+
+/* What the first fragment said, for a later one that came by the same device: nobody speaks for another's.
+ * 0, or a negative drop reason. */
+static __noinline int recall_fragment(struct __sk_buff *skb, struct packet *p, struct ends *e)
+{
+	const struct fragment *known;
+	struct fragment_key key;
+
+	fragment_key(skb, &key, e->source, e->destination, e->fragment_id);
 	known = bpf_map_lookup_elem(&fragments, &key);
-	if (!known)
+	if (!known || (__s32)(ticks() - known->seen) > FRAGMENT_LIFETIME)
 		return -DROP_FRAGMENT_NOT_FOUND;
+	/* IPv4 says which protocol the fragment is of, and pairs by it (RFC 791); IPv6 does not (RFC 8200). */
+	if (!(p->flags & PACKET_IPV6) && e->protocol != known->protocol)
+		return -DROP_FRAGMENT_NOT_FOUND;
+	e->protocol = known->protocol;
 	e->source_port = known->source_port;
 	e->destination_port = known->destination_port;
+	p->icmp_type = known->icmp_type;
 	return 0;
 }
 
@@ -190,7 +234,7 @@ static __always_inline int parse_l4(struct __sk_buff *skb, struct packet *p, str
 
 	switch (e->protocol) {
 	case IPPROTO_TCP:
-		if ((void *)(h + sizeof(struct tcphdr)) > end)
+		if ((void *)(h + sizeof(struct tcphdr)) > end || l4 + sizeof(struct tcphdr) > e->end)
 			return -DROP_INVALID_PACKET;
 		if ((h[12] >> 4) < 5)
 			return -DROP_INVALID_PACKET;
@@ -198,22 +242,20 @@ static __always_inline int parse_l4(struct __sk_buff *skb, struct packet *p, str
 		break;
 	case IPPROTO_UDP:
 	case IPPROTO_SCTP:
-		if ((void *)(h + 8) > end)
+		if ((void *)(h + 8) > end || l4 + 8 > e->end)
 			return -DROP_INVALID_PACKET;
 		break;
 	case IPPROTO_ICMP:
 	case IPPROTO_ICMPV6:
-		if ((void *)(h + 8) > end)
+		if ((void *)(h + 8) > end || l4 + 8 > e->end)
 			return -DROP_INVALID_PACKET;
 		p->icmp_type = h[0];
 		p->icmp_code = h[1];
 		if (icmp_is_query(e->protocol, h[0])) {
 			e->source_port = *(__be16 *)(h + 4);
 			e->destination_port = e->source_port;
-		} else {
-			p->key.icmp_type = h[0];
-			if (icmp_is_error(e->protocol, h[0]))
-				p->flags |= PACKET_ICMP_ERROR;
+		} else if (icmp_is_error(e->protocol, h[0])) {
+			p->flags |= PACKET_ICMP_ERROR;
 		}
 		return 0;
 	default:
@@ -228,10 +270,15 @@ static __always_inline int parse_ipv4(struct __sk_buff *skb, struct packet *p, s
 {
 	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
 	struct iphdr *ip = data + ETH_HLEN;
+	__u32 length;
 
 	if ((void *)(ip + 1) > end)
 		return -DROP_INVALID_PACKET;
-	if (ip->version != 4 || ip->ihl < 5)
+	length = bpf_ntohs(ip->tot_len);
+	if (!length && skb->gso_size) /* more than 16 bits can say: BIG TCP */
+		length = skb->len - ETH_HLEN;
+	e->end = ETH_HLEN + length;
+	if (ip->version != 4 || ip->ihl < 5 || length < ip->ihl * 4 || e->end > skb->len)
 		return -DROP_INVALID_PACKET;
 	map_ipv4(e->source, ip->saddr);
 	map_ipv4(e->destination, ip->daddr);
@@ -239,6 +286,11 @@ static __always_inline int parse_ipv4(struct __sk_buff *skb, struct packet *p, s
 	e->fragment_id = ip->id;
 	e->later_fragment = (ip->frag_off & IP_FRAGMENT_OFFSET) != 0;
 	e->first_fragment = !e->later_fragment && (ip->frag_off & IP_MORE_FRAGMENTS) != 0;
+	if (!(ip->frag_off & IP_DONT_FRAGMENT))
+		p->flags |= PACKET_MAY_FRAGMENT;
+	/* One that would overwrite the flags of a TCP header that was let through (RFC 3128). */
+	if ((ip->frag_off & IP_FRAGMENT_OFFSET) == bpf_htons(1) && e->protocol == IPPROTO_TCP)
+		return -DROP_INVALID_PACKET;
 	*l4 = ETH_HLEN + ip->ihl * 4;
 	return 0;
 }
@@ -279,11 +331,16 @@ static __always_inline int parse_ipv6(struct __sk_buff *skb, struct packet *p, s
 {
 	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
 	struct ipv6hdr *ip = data + ETH_HLEN;
+	__u32 length;
 	int after;
 
 	if ((void *)(ip + 1) > end)
 		return -DROP_INVALID_PACKET;
-	if (ip->version != 6)
+	length = bpf_ntohs(ip->payload_len);
+	if (!length && skb->gso_size)
+		length = skb->len - ETH_HLEN - sizeof(*ip);
+	e->end = ETH_HLEN + sizeof(*ip) + length;
+	if (ip->version != 6 || e->end > skb->len)
 		return -DROP_INVALID_PACKET;
 	p->flags |= PACKET_IPV6;
 	copy_address(e->source, &ip->saddr);
@@ -303,13 +360,26 @@ static __always_inline int parse_ipv6(struct __sk_buff *skb, struct packet *p, s
 	return 0;
 }
 
-/* PARSED with `p` filled, NOT_IP, or a negative drop reason. */
-static __always_inline int parse(struct __sk_buff *skb, struct packet *p)
+/* Fills the key in, and who of its two ends has sent the packet. */
+static __always_inline void name_connection(struct packet *p, const struct ends *e)
+{
+	p->key.protocol = e->protocol;
+	p->from_low = order(&p->key, e->source, e->source_port, e->destination, e->destination_port);
+	if (is_icmp(e->protocol)) {
+		p->key.icmp_type = icmp_question(e->protocol, p->icmp_type);
+		p->key.asked_by_low = p->from_low ^ icmp_is_answer(e->protocol, p->icmp_type);
+	}
+}
+
+/* PARSED with `p` filled, NOT_IP, or a negative drop reason. Verified on its own. */
+__noinline int parse(struct __sk_buff *skb, struct packet *p)
 {
 	struct ends e = {};
 	__u32 l4 = 0;
 	int result;
 
+	if (!p)
+		return -DROP_INVALID_PACKET;
 	if (skb->protocol == bpf_htons(ETH_P_IP))
 		result = parse_ipv4(skb, p, &e, &l4);
 	else if (skb->protocol == bpf_htons(ETH_P_IPV6))
@@ -320,14 +390,15 @@ static __always_inline int parse(struct __sk_buff *skb, struct packet *p)
 		return result;
 	if (e.later_fragment) {
 		p->flags |= PACKET_LATER_FRAGMENT;
-		result = remember_fragment(&e, 0);
+		result = recall_fragment(skb, p, &e);
 	} else {
 		result = parse_l4(skb, p, &e, l4 & 0xff);
-		if (!result && e.first_fragment)
-			remember_fragment(&e, 1);
+		if (e.first_fragment)
+			p->flags |= PACKET_FIRST_FRAGMENT;
 	}
 	p->l4 = l4;
-	p->key.protocol = e.protocol;
-	p->from_low = order(&p->key, e.source, e.source_port, e.destination, e.destination_port);
+	p->end = e.end;
+	p->fragment_id = e.fragment_id;
+	name_connection(p, &e);
 	return result;
 }

@@ -26,13 +26,17 @@ static __always_inline struct event *reserve(void *ring, __u32 which)
 }
 
 /* A connection began or ended. The ends are those of its initiator's packets. */
-static __noinline int report_flow(const struct flow_key *key, const struct flow *flow, __u32 kind)
+__noinline int report_flow(const struct flow_key *key, const struct flow *flow, __u32 kind)
 {
-	struct event *e = reserve(&flow_events, RING_FLOWS);
-	int low = flow->flags & FLOW_FROM_LOW;
+	struct event *e;
+	int low;
 
+	if (!key || !flow)
+		return 0;
+	e = reserve(&flow_events, RING_FLOWS);
 	if (!e)
 		return 0;
+	low = flow->flags & FLOW_FROM_LOW;
 	e->time = bpf_ktime_get_ns();
 	e->started = flow->created;
 	copy_address(e->source, low ? key->low : key->high);
@@ -76,11 +80,14 @@ struct circumstances {
 	__u8 flags; /* enum event_flag */
 };
 
-static __noinline int report_drop(struct __sk_buff *skb, const struct packet *p, __u32 hook, __u32 reason,
-				  const struct circumstances *c)
+/* Verified on its own, as is `report_flow`: they are called from many places. */
+__noinline int report_drop(struct __sk_buff *skb, const struct packet *p, __u32 hook, __u32 reason,
+			   const struct circumstances *c)
 {
 	struct event *e;
 
+	if (!p || !c)
+		return 0;
 	count(&drops, reason & 0xff, skb->len - ETH_HLEN);
 	if (reason == DROP_LINK_LOCAL)
 		return 0;

@@ -108,8 +108,9 @@ struct flow_key {
 	__be16 low_port; /* ICMP queries: the identifier, on both sides */
 	__be16 high_port;
 	__u8 protocol;
-	__u8 icmp_type; /* of ICMP messages that are no query; else 0 */
-	__u8 zone[2];	/* zero */
+	__u8 icmp_type;	   /* ICMP: of the question, also where this is the answer; else 0 */
+	__u8 asked_by_low; /* ICMP: whether the lower end asks; else 0 */
+	__u8 zone;	   /* zero */
 };
 
 enum flow_state {
@@ -126,6 +127,7 @@ enum flow_flag {
 	FLOW_FROM_LOW = 1 << 0,	   /* the initiator is the lower end of the key */
 	FLOW_MASQUERADED = 1 << 1, /* leg 0 leaves with nat_address:nat_port */
 	FLOW_SETTLED = 1 << 2,	   /* stands in `flows`, not in `half_open` */
+	FLOW_RELEASED = 1 << 3,	   /* it is over, and another connection has its nat_port */
 };
 
 enum flow_action {
@@ -145,7 +147,7 @@ struct flow_leg {
 	__u8 action; /* enum flow_action */
 	__u8 tcp_flags;
 	__u8 mac[6]; /* ACTION_LOCAL: of the pod */
-	__u16 mtu; /* of that device: the largest packet without its link layer header; 0: not ours to say */
+	__u16 mtu; /* of that way: the largest packet without its link layer header; 0: any */
 	__u8 unused[2];
 	__u8 tunnel[16]; /* underlay address of the peer's node, for sending and for checking */
 };
@@ -200,18 +202,29 @@ struct translation {
 	__u32 seen; /* ticks */
 };
 
+/* exhausted: where a destination cannot be reached for want of ports -> how many connections were refused. */
+struct destination {
+	__u8 address[16];
+	__be16 port;
+	__u8 protocol;
+	__u8 unused;
+};
+
 /* fragments: what the first fragment says about the later ones, which carry no ports. */
 struct fragment_key {
-	__u8 source[16];
+	__u8 source[16]; /* as on the wire */
 	__u8 destination[16];
 	__u32 id;
-	__u8 protocol;
-	__u8 unused[3];
+	__u32 ifindex; /* by which it came in */
 };
 
 struct fragment {
 	__be16 source_port;
 	__be16 destination_port;
+	__u32 seen; /* ticks */
+	__u8 protocol;
+	__u8 icmp_type;
+	__u8 unused[2];
 };
 
 /* ---- events ------------------------------------------------------------------------------- */

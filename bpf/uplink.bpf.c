@@ -31,6 +31,7 @@ static __noinline int look_behind(struct packet *p)
 	p->key = key;
 	p->from_low = same_address(key.low, outside) &&
 		      (!same_address(key.high, outside) || key.low_port == outside_port);
+	p->flags |= PACKET_TRANSLATED;
 	return 1;
 }
 

@@ -43,8 +43,9 @@ def private_network() -> Iterator[None]:
 class Node:
     """Pods and peers are table entries; a packet is put where it would have been seen."""
 
-    #: ifindex of a device to the outside, where a test has made one.
+    #: ifindex of a device to the outside, and of another one, where a test has made them.
     uplink = 0
+    elsewhere = 0
 
     def __init__(self, root: Path, constants: Constants, **sizes: int) -> None:
         default = {"flows": 65536, "policies": 65536, "addresses": 65536}
@@ -107,13 +108,44 @@ class Node:
         subprocess.run(["ip", "-batch", "-"], text=True, check=True, input=lines)
         for knob in ("ipv4.conf.all.forwarding", "ipv6.conf.all.forwarding"):
             subprocess.run(["sysctl", "-qw", f"net.{knob}=1"], check=True)
-        self.uplink = socket.if_nametoindex("up0")
+        self.uplink, self.elsewhere = socket.if_nametoindex("up0"), socket.if_nametoindex("up1")
+
+    def narrow_route(self, to: Address, mtu: int) -> None:
+        """To this destination packets may be no larger than that."""
+        way = "via 172.31.0.254" if to.version == 4 else "via fd00:a0::fe"
+        arguments = f"route replace {to} {way} dev up0 mtu lock {mtu}"
+        subprocess.run(["ip", *arguments.split()], check=True)
+
+    def forget_routes(self, *destinations: Address) -> None:
+        """Those of `narrow_route`."""
+        for to in destinations:
+            subprocess.run(["ip", "route", "flush", f"{to}/{to.max_prefixlen}"], check=True)
+
+    def reset(self) -> None:
+        """As it was when it was made, but for routes."""
+        plane = self.plane
+        for table in (plane.endpoints, plane.addresses, plane.policies, plane.uplinks, plane.exhausted):
+            table.clear()
+        for table in (plane.translations, plane.half_open_translations):
+            table.clear()
+        self.forget_flows()
+        self.events()
 
     def masquerade(self, *addresses: Address) -> None:
+        self._uplink(self.uplink, addresses)
+
+    def uplink_is_known(self) -> None:
+        self._uplink(self.uplink, ())
+
+    def answer_as(self, *addresses: Address) -> None:
+        """Of these, the node's messages to the senders of packets come."""
+        self._uplink(0, addresses)
+
+    def _uplink(self, ifindex: int, addresses: tuple[Address, ...]) -> None:
         value = np.zeros((), self.plane.schema.struct("uplink"))
         for address in addresses:
             value[f"ipv{address.version}"] = np.frombuffer(packed(address), "u1")
-        self.plane.uplinks.put(self.uplink, value)
+        self.plane.uplinks.put(ifindex, value)
 
     def forget_flows(self) -> None:
         """No connection is known any more."""

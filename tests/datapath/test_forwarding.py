@@ -1,14 +1,13 @@
-"""What the programs do with packets: connections, forgeries, translation, neighbours, nonsense."""
+"""What the programs do with packets: connections, forgeries, neighbours, nonsense."""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
-import pytest
 from bench_node import PASS, REDIRECT, SHOT, Node, node
+from places import CLIENT, DROP, END, GATEWAY_MAC, NEW, NODE, OTHER, OUR, POD, REMOTE, SERVER, VERSIONS, WORLD
 
 from axoneme.datapath.plane import Constants, packed
 from axoneme.policy.table import Key, Value
@@ -16,50 +15,16 @@ from oracle.packets import (
     ACK,
     ETHERNET,
     FIN,
-    ICMP,
     ICMPV6,
     RST,
     SYN,
     TCP,
     UDP,
-    checksum,
     dissect,
     frame,
     ip_header,
     with_checksum,
 )
-
-NEW, END, DROP = 1, 2, 3
-CLIENT, SERVER = 300, 301
-NODE = IPv4Address("172.31.0.9")
-#: Pod, remote pod, outside; by IP version.
-POD = {4: ip_address("10.244.1.5"), 6: ip_address("fd00:10:244:1::5")}
-OTHER = {4: ip_address("10.244.1.6"), 6: ip_address("fd00:10:244:1::6")}
-REMOTE = {4: ip_address("10.244.2.5"), 6: ip_address("fd00:10:244:2::5")}
-WORLD = {4: ip_address("203.0.113.10"), 6: ip_address("2001:db8:a::10")}
-OUR = {4: ip_address("172.31.0.1"), 6: ip_address("fd00:a0::1")}
-GATEWAY_MAC = bytes.fromhex("0261786f0001")
-
-
-@pytest.fixture
-def kernel(tmp_path: Path) -> Iterator[Node]:
-    with node(tmp_path / "bpf", Constants(world_ipv4=9, world_ipv6=10)) as made:
-        made.uplink_to_everywhere(OUR[4], OUR[6])
-        for version in (4, 6):
-            made.endpoint(POD[version], CLIENT, number=5)
-            made.endpoint(OTHER[version], SERVER, ifindex=made.uplink, number=6)
-            made.address(REMOTE[version], SERVER, NODE)
-        made.open(CLIENT, SERVER)
-        yield made
-
-
-def masquerade(kernel: Node) -> int:
-    kernel.masquerade(OUR[4], OUR[6])
-    return kernel.uplink
-
-
-VERSIONS = pytest.mark.parametrize("version", [4, 6])
-
 
 # ---- connections -------------------------------------------------------------------------------
 
@@ -118,8 +83,8 @@ def test_a_raised_epoch_has_a_connection_decided_anew(kernel: Node) -> None:
     assert kernel.send("from_pod", packet).value != SHOT, "another subject's epoch"
     kernel.plane.raise_subjects([CLIENT])
     assert kernel.send("from_pod", packet).value == SHOT
-    (event,) = kernel.events()
-    assert (event["kind"], event["reason"]) == (DROP, 133)
+    ended, dropped = kernel.events()
+    assert (ended["kind"], dropped["kind"], dropped["reason"]) == (END, DROP, 133)
     assert not len(kernel.plane.flows.read_all()[0])
 
 
@@ -182,92 +147,6 @@ def test_pods_may_not_speak_the_overlays_protocol_to_nodes(tmp_path: Path) -> No
         assert kernel.send("from_uplink", frame(REMOTE[4], POD[4], TCP, 1, 2)).value == SHOT
 
 
-# ---- translation -------------------------------------------------------------------------------
-
-
-@VERSIONS
-@pytest.mark.parametrize("protocol", [TCP, UDP])
-def test_a_connection_to_the_outside_leaves_with_the_nodes_address(
-    kernel: Node, version: int, protocol: int
-) -> None:
-    uplink = masquerade(kernel)
-    run = kernel.send(
-        "from_pod", with_checksum(frame(POD[version], WORLD[version], protocol, 40000, 443, payload=b"hello"))
-    )
-    seen = dissect(run.data)
-    assert run.value == REDIRECT
-    assert (seen.source, seen.destination) == (OUR[version], WORLD[version])
-    assert 1024 <= seen.ports[0] <= 32767
-    assert seen.ports[1] == 443
-    assert seen.checksum_right
-    assert seen.ip_checksum_right
-    (event,) = kernel.events()
-    assert int(event["nat_port"]) == seen.ports[0]
-    answer = with_checksum(
-        frame(WORLD[version], OUR[version], protocol, 443, seen.ports[0], flags=SYN | ACK, payload=b"hi")
-    )
-    run = kernel.send("from_uplink", answer, uplink)
-    back = dissect(run.data)
-    assert run.value == REDIRECT
-    assert (back.destination, back.ports) == (POD[version], (443, 40000))
-    assert back.checksum_right
-    assert back.ip_checksum_right
-
-
-def test_two_pods_with_one_port_get_two(kernel: Node) -> None:
-    masquerade(kernel)
-    kernel.endpoint(OTHER[4], SERVER, number=6)
-    first = dissect(kernel.send("from_pod", frame(POD[4], WORLD[4], TCP, 40000, 443)).data)
-    second = dissect(kernel.send("from_pod", frame(OTHER[4], WORLD[4], TCP, 40000, 443)).data)
-    assert first.source == second.source == OUR[4]
-    assert first.ports[0] != second.ports[0]
-
-
-@VERSIONS
-def test_an_echo_request_is_translated_by_its_identifier(kernel: Node, version: int) -> None:
-    uplink = masquerade(kernel)
-    protocol, ask, answer = (ICMP, 8, 0) if version == 4 else (ICMPV6, 128, 129)
-    run = kernel.send("from_pod", with_checksum(frame(POD[version], WORLD[version], protocol, 77, ask)))
-    seen = dissect(run.data)
-    assert (run.value, seen.source) == (REDIRECT, OUR[version])
-    assert seen.checksum_right
-    identifier = struct.unpack(">H", seen.l4[4:6])[0]
-    reply = with_checksum(frame(WORLD[version], OUR[version], protocol, identifier, answer))
-    run = kernel.send("from_uplink", reply, uplink)
-    back = dissect(run.data)
-    assert (run.value, back.destination) == (REDIRECT, POD[version])
-    assert struct.unpack(">H", back.l4[4:6])[0] == 77
-    assert back.checksum_right
-
-
-@VERSIONS
-def test_an_error_about_a_translated_packet_reaches_the_pod_in_its_own_terms(
-    kernel: Node, version: int
-) -> None:
-    uplink = masquerade(kernel)
-    run = kernel.send("from_pod", with_checksum(frame(POD[version], WORLD[version], UDP, 40000, 53)))
-    sent = run.data[14:]
-    router = IPv4Address("192.0.2.77") if version == 4 else IPv6Address("2001:db8:77::1")
-    protocol, kind = (ICMP, 3) if version == 4 else (ICMPV6, 1)
-    error = with_checksum(frame(router, OUR[version], protocol, 0, kind, payload=sent))
-    kernel.events()
-    run = kernel.send("from_uplink", error, uplink)
-    back = dissect(run.data)
-    assert (run.value, back.destination) == (REDIRECT, POD[version])
-    inner = dissect(ETHERNET + (b"\x08\x00" if version == 4 else b"\x86\xdd") + back.l4[8:])
-    assert (inner.source, inner.ports) == (POD[version], (40000, 53))
-    assert back.checksum_right
-    assert inner.ip_checksum_right
-    assert not kernel.events()
-
-
-def test_an_error_about_nothing_that_we_know_is_policys_to_judge(kernel: Node) -> None:
-    kernel.policies({})
-    about = ip_header(POD[4], REMOTE[4], UDP, 8)[2:] + struct.pack(">HHHH", 1, 2, 8, 0)
-    run = kernel.send("to_pod", frame(REMOTE[4], POD[4], ICMP, 0, 3, payload=about))
-    assert run.value == SHOT
-
-
 # ---- neighbours --------------------------------------------------------------------------------
 
 
@@ -297,27 +176,7 @@ def test_neighbour_solicitations_are_answered(kernel: Node) -> None:
     assert answer.checksum_right
 
 
-# ---- fragments and nonsense --------------------------------------------------------------------
-
-
-def test_later_fragments_follow_the_first(kernel: Node) -> None:
-    kernel.policies({Key(CLIENT, 0, 1, UDP, 53, 96): Value(1, 3)})
-    whole = frame(POD[4], REMOTE[4], UDP, 40000, 53, payload=bytes(64))
-
-    def fragment(offset: int, more: bool, body: bytes, number: int = 7) -> bytes:
-        head = bytearray(whole[14:34])
-        head[2:8] = struct.pack(">HHH", 20 + len(body), number, (0x2000 if more else 0) | offset // 8)
-        head[10:12] = b"\0\0"
-        head[10:12] = struct.pack(">H", checksum(bytes(head)))
-        return whole[:14] + bytes(head) + body
-
-    first, later = fragment(0, True, whole[34:66]), fragment(32, False, whole[66:])
-    assert kernel.send("from_pod", later).value == SHOT
-    (event,) = kernel.events()
-    assert event["reason"] == 175
-    assert kernel.send("from_pod", first).value != SHOT
-    assert kernel.send("from_pod", later).value != SHOT
-    assert kernel.send("from_pod", fragment(32, False, whole[66:], number=8)).value == SHOT
+# ---- nonsense --------------------------------------------------------------------
 
 
 @VERSIONS

@@ -23,8 +23,10 @@ def frame(
     code: int = 0,
     payload: bytes = b"",
     ttl: int = 64,
+    whole: bool = False,
 ) -> bytes:
-    """A frame; for ICMP the type is ``destination_port`` and the identifier ``source_port``.
+    """A frame; for ICMP the type is ``destination_port`` and the identifier ``source_port``. ``whole``: IPv4
+    with "don't fragment".
 
     Layer 4 checksums are zero: the programs never read them.
     """
@@ -35,16 +37,28 @@ def frame(
     else:
         l4 = struct.pack(">HHHH", source_port, destination_port, 8 + len(payload), 0)
     l4 += payload
-    return ETHERNET + ip_header(source, destination, protocol, len(l4), ttl) + l4
+    return ETHERNET + ip_header(source, destination, protocol, len(l4), ttl, 0x4000 if whole else 0) + l4
 
 
-def ip_header(source: Address, destination: Address, protocol: int, length: int, ttl: int = 64) -> bytes:
-    """With EtherType in front."""
+def ip_header(
+    source: Address, destination: Address, protocol: int, length: int, ttl: int = 64, fragment: int = 0
+) -> bytes:
+    """With EtherType in front. ``fragment``: flags and offset of IPv4."""
     if isinstance(source, IPv6Address):
         head = struct.pack(">IHBB", 6 << 28, length, protocol, ttl)
         return b"\x86\xdd" + head + source.packed + destination.packed
     head = struct.pack(
-        ">BBHHHBBH4s4s", 0x45, 0, 20 + length, 7, 0, ttl, protocol, 0, source.packed, destination.packed
+        ">BBHHHBBH4s4s",
+        0x45,
+        0,
+        20 + length,
+        7,
+        fragment,
+        ttl,
+        protocol,
+        0,
+        source.packed,
+        destination.packed,
     )
     total = sum(struct.unpack(">10H", head))
     total = (total & 0xFFFF) + (total >> 16)
@@ -64,6 +78,16 @@ def pseudo_header(source: Address, destination: Address, protocol: int, length: 
     if isinstance(source, IPv6Address):
         return source.packed + destination.packed + struct.pack(">II", length, protocol)
     return source.packed + destination.packed + struct.pack(">BBH", 0, protocol, length)
+
+
+def crc32c(data: bytes) -> int:
+    """Bit by bit, as RFC 9260, appendix A, defines it."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
 
 
 _CHECKSUM_AT = {TCP: 16, UDP: 6, ICMP: 2, ICMPV6: 2}

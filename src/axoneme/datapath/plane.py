@@ -84,6 +84,7 @@ class Datapath:
         self.half_open = Table.of(first, "half_open")
         self.translations = Table.of(first, "translations")
         self.half_open_translations = Table.of(first, "half_open_translations")
+        self.exhausted = Table.of(first, "exhausted")
         self.drops = Table.of(first, "drops")
         self._epochs = MappedArray.of(first, "epochs").array[0]["slot"]
         epochs = self.schema.enum("epoch_range")

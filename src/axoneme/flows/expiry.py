@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,18 @@ _COPIED = (
 )
 
 
+_TCP, _RST = 6, 0x04  # RFC 9293, section 3.1
+
+
+class Translations(NamedTuple):
+    """What connections that are over leave behind in the tables of translations, entry by entry."""
+
+    outside: npt.NDArray[np.void]  # keys: the tuple as seen outside
+    behind: npt.NDArray[np.void]  # values: the pod
+    #: Which ones the other end may still remember (TIME_WAIT, RFC 9293, section 3.6.1).
+    remembered: Mask
+
+
 @dataclass(frozen=True)
 class FlowTable:
     """What the numbers in ``struct flow`` mean, and how long an entry lives by its state, in ticks."""
@@ -34,6 +47,7 @@ class FlowTable:
     closed: int
     from_low: int
     masqueraded: int
+    released: int
     icmp: tuple[int, int] = (1, 58)
 
     @classmethod
@@ -45,6 +59,7 @@ class FlowTable:
             closed=enums["flow_state"]["FLOW_CLOSED"],
             from_low=enums["flow_flag"]["FLOW_FROM_LOW"],
             masqueraded=enums["flow_flag"]["FLOW_MASQUERADED"],
+            released=enums["flow_flag"]["FLOW_RELEASED"],
         )
 
     def due(self, flows: npt.NDArray[np.void], now: int) -> Mask:
@@ -58,17 +73,21 @@ class FlowTable:
         over: Mask = age > self.lifetimes[state].astype(np.int64) + 1
         return over
 
-    def translations(self, keys: npt.NDArray[np.void], flows: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
-        """The keys under which the masqueraded ones among these connections have their translation: the
-        tuple as seen outside, its ends in the order of their bytes as ``order`` of packet.h puts them."""
-        masked = (flows["flags"] & self.masqueraded) != 0
+    def translations(
+        self, keys: npt.NDArray[np.void], flows: npt.NDArray[np.void], value: np.dtype[np.void]
+    ) -> Translations:
+        """The translations of those among these connections that still have one. ``value``: ``struct
+        translation``. The ends of a key are in the order of their bytes, as ``order`` of packet.h puts them.
+        """
+        masked = (flows["flags"] & (self.masqueraded | self.released)) == self.masqueraded
         keys, flows = keys[masked], flows[masked]
         low = (flows["flags"] & self.from_low) != 0
         node, node_port = flows["nat_address"], flows["nat_port"]
         other = np.where(low[:, None], keys["high"], keys["low"])
         other_port = np.where(low, keys["high_port"], keys["low_port"])
         # An ICMP query has one identifier, which stands for the port on both sides.
-        other_port = np.where(np.isin(keys["protocol"], self.icmp), node_port, other_port)
+        icmp = np.isin(keys["protocol"], self.icmp)
+        other_port = np.where(icmp, node_port, other_port)
         first = _before(node, node_port, other, other_port)
         outside = np.zeros(len(keys), keys.dtype)
         outside["low"] = np.where(first[:, None], node, other)
@@ -77,7 +96,15 @@ class FlowTable:
         outside["high_port"] = np.where(first, other_port, node_port)
         outside["protocol"] = keys["protocol"]
         outside["icmp_type"] = keys["icmp_type"]
-        return outside
+        outside["asked_by_low"] = icmp & first
+        behind = np.zeros(len(keys), value)
+        behind["address"] = np.where(low[:, None], keys["low"], keys["high"])
+        behind["port"] = np.where(low, keys["low_port"], keys["high_port"])
+        behind["seen"] = flows["seen"]
+        reset = ((flows["leg"]["tcp_flags"] & _RST) != 0).any(axis=1)
+        return Translations(
+            outside, behind, (keys["protocol"] == _TCP) & (flows["state"] == self.closed) & ~reset
+        )
 
     def ends(
         self, keys: npt.NDArray[np.void], flows: npt.NDArray[np.void], now: int, vocabulary: Vocabulary

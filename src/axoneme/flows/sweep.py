@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import numpy.typing as npt
 
+from axoneme.datapath import elements
 from axoneme.datapath.maps import Table
 from axoneme.flows.events import Events, Vocabulary
 from axoneme.flows.expiry import FlowTable
@@ -93,8 +94,20 @@ class Sweep:
         left, keys, flows = flows[~due], keys[due], flows[due]
         if len(keys):
             # First: a packet that comes in between takes its port again, and keeps it.
-            outside = self._meaning.translations(keys, flows)
-            self._kernel.translations.delete(outside)
-            self._kernel.half_open_translations.delete(outside)
+            self._free_ports(keys, flows)
             self.removed += table.delete(keys)
         return left, self._meaning.ends(keys, flows, now, self._vocabulary)
+
+    def _free_ports(self, keys: npt.NDArray[np.void], flows: npt.NDArray[np.void]) -> None:
+        """Ports that the other end may remember are kept among those that may be displaced, with the time."""
+        settled, half_open = self._kernel.translations, self._kernel.half_open_translations
+        left = self._meaning.translations(keys, flows, settled.value)
+        kept, values = left.outside[left.remembered], left.behind[left.remembered]
+        while len(kept):
+            try:
+                half_open.write(kept, values, elements.NO_EXIST)
+                break
+            except elements.BatchError as error:  # another connection has just got this port
+                kept, values = kept[error.done + 1 :], values[error.done + 1 :]
+        settled.delete(left.outside)
+        half_open.delete(left.outside[~left.remembered])
