@@ -58,18 +58,28 @@ static __always_inline int translate_sctp(struct __sk_buff *skb, const struct pa
 }
 
 /* Writes the outside's view over the packet's source (leg 0), or the pod's over its destination (leg 1).
- * 0, or a negative number when the packet is too short for what it says it is. */
-static __noinline int translate(struct __sk_buff *skb, const struct packet *p, const struct flow *flow, __u32 leg)
+ * 0, or a negative number when the packet is too short for what it says it is. Verified on its own. */
+__noinline int translate(struct __sk_buff *skb, const struct packet *p, const struct flow *flow, __u32 leg)
 {
-	const __u8 *pod = leg ? destination_of(p) : source_of(p);
-	__be16 pod_port = leg ? destination_port_of(p) : source_port_of(p);
-	const __u8 *from = leg ? flow->nat_address : pod, *to = leg ? pod : flow->nat_address;
-	__be16 from_port = leg ? flow->nat_port : pod_port, to_port = leg ? pod_port : flow->nat_port;
-	__u8 protocol = p->key.protocol;
-	__u32 check = p->l4 + checksum_offset(protocol);
-	__u32 flags = protocol == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0;
-	int has_check = checksum_offset(protocol) && !(p->flags & PACKET_LATER_FRAGMENT);
-	int icmp = is_icmp(protocol);
+	const __u8 *pod, *from, *to;
+	__be16 pod_port, from_port, to_port;
+	__u32 check, flags;
+	int has_check, icmp;
+	__u8 protocol;
+
+	if (!p || !flow)
+		return -1;
+	pod = leg ? destination_of(p) : source_of(p);
+	pod_port = leg ? destination_port_of(p) : source_port_of(p);
+	from = leg ? flow->nat_address : pod;
+	to = leg ? pod : flow->nat_address;
+	from_port = leg ? flow->nat_port : pod_port;
+	to_port = leg ? pod_port : flow->nat_port;
+	protocol = p->key.protocol;
+	check = p->l4 + checksum_offset(protocol);
+	flags = protocol == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0;
+	has_check = checksum_offset(protocol) && !(p->flags & PACKET_LATER_FRAGMENT);
+	icmp = is_icmp(protocol);
 
 	if (p->flags & PACKET_IPV6) {
 		__be32 f[4], t[4];
@@ -131,9 +141,11 @@ static __always_inline void translation_key(struct flow_key *key, const struct p
 		    leg ? source_port_of(p) : destination_port_of(p));
 }
 
-/* Takes the connection of `p` out of all tables, and says that it has ended. */
-static __noinline int forget(const struct packet *p, const struct flow *flow)
+/* Takes the connection of `p` out of all tables, and says that it has ended. Verified on its own. */
+__noinline int forget(const struct packet *p, const struct flow *flow)
 {
+	if (!p || !flow)
+		return 0;
 	if (flow->state != FLOW_CLOSED)
 		report_flow(&p->key, flow, EVENT_END);
 	if ((flow->flags & (FLOW_MASQUERADED | FLOW_RELEASED)) == FLOW_MASQUERADED) {
@@ -150,14 +162,18 @@ static __noinline int forget(const struct packet *p, const struct flow *flow)
 
 /* Gives a connection that has been answered a place from which nothing displaces it. Where there is none,
  * or its endpoint has had its share, it stays among those that newer ones may displace.
- * Whether it has been given one: `flow` is gone then, and the other entry counts. */
-static __noinline int settle(const struct packet *p, struct flow *flow)
+ * Whether it has been given one: `flow` is gone then, and the other entry counts. Verified on its own. */
+__noinline int settle(const struct packet *p, struct flow *flow)
 {
-	__u32 endpoint = flow->source_endpoint ? flow->source_endpoint : flow->destination_endpoint;
-	struct usage *share = bpf_map_lookup_elem(&usage, &endpoint);
 	struct flow_key outside;
+	struct usage *share;
+	__u32 endpoint;
 	long result;
 
+	if (!p || !flow)
+		return 0;
+	endpoint = flow->source_endpoint ? flow->source_endpoint : flow->destination_endpoint;
+	share = bpf_map_lookup_elem(&usage, &endpoint);
 	if (!share || share->held - share->collected >= flow_quota)
 		return 0;
 	if (flow->flags & FLOW_MASQUERADED) {

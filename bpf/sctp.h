@@ -16,7 +16,8 @@ static const __u32 crc32c_powers[16] = {
 	0x88e56f72, 0x74c360a4, 0xe4172b16, 0x0d65762a, 0x35d73a62, 0x28461564, 0xbf455269, 0xe2ea32dc,
 };
 
-static __always_inline __u32 crc32c_multiply(__u32 a, __u32 b)
+/* Verified on its own, as is the next: a loop in a loop is long to follow. */
+__noinline __u32 crc32c_multiply(__u32 a, __u32 b)
 {
 	__u32 product = 0;
 
@@ -29,7 +30,7 @@ static __always_inline __u32 crc32c_multiply(__u32 a, __u32 b)
 }
 
 /* How the CRC of `length` bytes changes when their first four change by `difference` (exclusive or, bytes in
- * the order of memory). Verified on its own. */
+ * the order of memory). */
 __noinline __u32 crc32c_change(__u32 difference, __u32 length)
 {
 	for (int k = 0; k < 16; k++)
