@@ -152,7 +152,12 @@ class Node:
             overlay = socket.if_nametoindex(node.OVERLAY) if self.cluster.overlay else 0
             self.plane = Datapath.load(
                 self.folder / "bpf",
-                Constants(overlay_ifindex=overlay, world_ipv4=9, world_ipv6=10),
+                Constants(
+                    overlay_ifindex=overlay,
+                    world_ipv4=9,
+                    world_ipv6=10,
+                    answer_denied=int(self.cluster.answers),
+                ),
                 Sizes({"flows": 8192, "policies": 8192, "addresses": 8192}),
             )
             uplink = socket.if_nametoindex("eth0")
@@ -160,6 +165,7 @@ class Node:
             value["ipv4"] = np.frombuffer(packed(ip_address(self.addresses[4])), "u1")
             value["ipv6"] = np.frombuffer(packed(ip_address(self.addresses[6])), "u1")
             self.plane.uplinks.put(uplink, value)
+            self.plane.uplinks.put(0, value)  # as whom the node answers
             self.plane.attach_uplink("eth0", uplink)
             if overlay:
                 self.plane.attach_overlay(node.OVERLAY, overlay)
@@ -206,10 +212,11 @@ class Node:
 
 
 class Cluster:
-    """``overlay``: VXLAN between the nodes, else routes."""
+    """``overlay``: VXLAN between the nodes, else routes. ``answers``: to what policy denies."""
 
-    def __init__(self, overlay: bool) -> None:
+    def __init__(self, overlay: bool, answers: bool = False) -> None:
         self.overlay = overlay
+        self.answers = answers
         self.folder = Path(tempfile.mkdtemp(prefix=f"test-axo-{os.getpid()}-"))
         self.namespaces = Namespaces()
         self.nodes: list[Node] = []
