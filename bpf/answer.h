@@ -131,6 +131,7 @@ static __noinline int send_back(struct __sk_buff *skb, const struct packet *p, c
 {
 	struct flow_leg back = { .tunnel_identity = IDENTITY_REMOTE_NODE };
 	const struct endpoint *pod;
+	__u64 sender[2];
 	__u8 ends[2 * ETH_ALEN], swapped[2 * ETH_ALEN];
 
 	if (bpf_skb_load_bytes(skb, 0, ends, sizeof(ends)))
@@ -147,7 +148,8 @@ static __noinline int send_back(struct __sk_buff *skb, const struct packet *p, c
 	skb->mark = MARK_ANSWER;
 	switch (p->seen) {
 	case FROM_OVERLAY:
-		pod = bpf_map_lookup_elem(&endpoints, from);
+		copy_address(sender, from); /* on our own stack: see `judge` */
+		pod = bpf_map_lookup_elem(&endpoints, sender);
 		if (pod)
 			back.tunnel_identity = pod->identity;
 		copy_address(back.tunnel, p->tunnel_source);
@@ -176,6 +178,29 @@ static __always_inline int has_one_sender(const struct packet *p)
 	return from[12] && from[12] != 127 && from[12] < 224;
 }
 
+/* How long a quote is has been settled before these are called. But of a copy of it, or of what lay on the stack
+ * by then, older verifiers (6.1) do not know, so it is settled again: where the compiler cannot tell that it is
+ * known, and in two comparisons, of which it may not make one. */
+#define SETTLE(length)       \
+	barrier_var(length); \
+	if (length > QUOTED) \
+		return -1;   \
+	barrier_var(length); \
+	if (length < sizeof(struct iphdr)) \
+		return -1;
+
+static __noinline int take_quote(struct __sk_buff *skb, struct answer *a, __u32 length)
+{
+	SETTLE(length);
+	return bpf_skb_load_bytes(skb, ETH_HLEN, a->quote, length);
+}
+
+static __noinline int put_quote(struct __sk_buff *skb, __u32 at, const struct answer *a, __u32 length)
+{
+	SETTLE(length);
+	return bpf_skb_store_bytes(skb, at, a->quote, length, BPF_F_RECOMPUTE_CSUM);
+}
+
 static __noinline int answer_icmp(struct __sk_buff *skb, const struct packet *p, struct answer *a, __u32 kind,
 				  __u32 mtu)
 {
@@ -191,13 +216,10 @@ static __noinline int answer_icmp(struct __sk_buff *skb, const struct packet *p,
 		return TC_ACT_SHOT;
 	if (quoted > QUOTED)
 		quoted = QUOTED;
-	/* The verifier loses sight of the bounds otherwise. */
-	asm volatile("" : "+r"(quoted));
-	quoted &= 0xff;
-	if (quoted < sizeof(struct iphdr) || quoted > QUOTED)
+	if (quoted < sizeof(struct iphdr))
 		return TC_ACT_SHOT;
 	__builtin_memset(a->quote, 0, sizeof(a->quote));
-	if (bpf_skb_load_bytes(skb, ETH_HLEN, a->quote, quoted))
+	if (take_quote(skb, a, quoted))
 		return TC_ACT_SHOT;
 	answerer(p, from);
 	sum = answer_ip(p, a, from, sizeof(*icmp) + quoted, ipv6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP);
@@ -210,7 +232,7 @@ static __noinline int answer_icmp(struct __sk_buff *skb, const struct packet *p,
 	icmp->check = folded(bpf_csum_diff(NULL, 0, (__be32 *)a->quote, sizeof(a->quote), sum));
 	if (begin_answer(skb, p, at + sizeof(*icmp) + quoted) || store_ip(skb, p, a) ||
 	    bpf_skb_store_bytes(skb, at, icmp, sizeof(*icmp), BPF_F_RECOMPUTE_CSUM) ||
-	    bpf_skb_store_bytes(skb, at + sizeof(*icmp), a->quote, quoted, BPF_F_RECOMPUTE_CSUM))
+	    put_quote(skb, at + sizeof(*icmp), a, quoted))
 		return TC_ACT_SHOT;
 	return send_back(skb, p, from);
 }

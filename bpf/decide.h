@@ -34,6 +34,7 @@ struct party {
 /* What the slow path works on: too large for the stack. Programs on one CPU do not nest. */
 struct workspace {
 	struct flow flow;
+	struct packet packet;
 	struct party a, b; /* the initiator, and whom it calls */
 	struct party spare;
 	struct circumstances c;
@@ -335,6 +336,9 @@ __noinline int judge(struct __sk_buff *skb, struct packet *p, __u32 hook)
 
 	if (!p || !w)
 		return -DROP_INVALID_PACKET;
+	/* From a caller's memory, kernels before 6.2 let helpers take neither keys nor values of maps. */
+	w->packet = *p;
+	p = &w->packet;
 	flow = &w->flow;
 	a = &w->a;
 	b = &w->b;
@@ -437,6 +441,7 @@ __noinline int direct(struct __sk_buff *skb, struct packet *p, __u32 hook)
 
 	if (!p || !w)
 		return -DROP_INVALID_PACKET;
+	p = &w->packet; /* as `judge` left it */
 	flow = &w->flow;
 	reply = w->reply & 1;
 	onward = &flow->leg[reply];

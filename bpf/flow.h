@@ -14,10 +14,8 @@ static __always_inline __u32 leg_of(const struct flow *flow, const struct packet
 
 static __always_inline int expired(const struct flow *flow, __u32 now)
 {
-	__u32 state = flow->state;
-
 	/* Signed: another CPU may have written a tick that is later than ours. */
-	return (__s32)(now - flow->seen) > (__s32)lifetime[state < FLOW_STATES ? state : 0];
+	return (__s32)(now - flow->seen) > (__s32)lifetime[flow->state % FLOW_STATES];
 }
 
 static __always_inline struct flow *find_flow(const struct flow_key *key)

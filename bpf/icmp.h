@@ -193,8 +193,11 @@ __noinline int related(struct __sk_buff *skb, struct packet *p, __u32 hook)
 		!same_address(destination_of(p), source_of(inner)))
 		return UNRELATED;
 	if (p->seen == FROM_POD) {
-		struct endpoint *pod = bpf_map_lookup_elem(&endpoints, source_of(p));
+		__u64 sender[2]; /* on our own stack: see `decide` */
+		struct endpoint *pod;
 
+		copy_address(sender, source_of(p));
+		pod = bpf_map_lookup_elem(&endpoints, sender);
 		if (!pod || pod->ifindex != hook) {
 			report_drop(skb, p, hook, DROP_INVALID_SOURCE, &w->c);
 			return TC_ACT_SHOT;

@@ -141,22 +141,38 @@ static __always_inline void translation_key(struct flow_key *key, const struct p
 		    leg ? source_port_of(p) : destination_port_of(p));
 }
 
+/* What giving a port, or a place, works on: too large for the stack. Programs on one CPU do not nest. */
+struct nat_workspace {
+	struct flow_key key, other;
+	struct translation own;
+	struct bpf_sock_tuple tuple;
+	struct flow flow;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct nat_workspace);
+} nat_workspaces SEC(".maps");
+
 /* Takes the connection of `p` out of all tables, and says that it has ended. Verified on its own. */
 __noinline int forget(const struct packet *p, const struct flow *flow)
 {
+	struct flow_key key;
+
 	if (!p || !flow)
 		return 0;
 	if (flow->state != FLOW_CLOSED)
 		report_flow(&p->key, flow, EVENT_END);
 	if ((flow->flags & (FLOW_MASQUERADED | FLOW_RELEASED)) == FLOW_MASQUERADED) {
-		struct flow_key key;
-
 		translation_key(&key, p, flow);
 		bpf_map_delete_elem(&half_open_translations, &key);
 		bpf_map_delete_elem(&translations, &key);
 	}
-	bpf_map_delete_elem(&half_open, &p->key);
-	bpf_map_delete_elem(&flows, &p->key);
+	key = p->key; /* on our own stack: see `judge` */
+	bpf_map_delete_elem(&half_open, &key);
+	bpf_map_delete_elem(&flows, &key);
 	return 0;
 }
 
@@ -165,12 +181,13 @@ __noinline int forget(const struct packet *p, const struct flow *flow)
  * Whether it has been given one: `flow` is gone then, and the other entry counts. Verified on its own. */
 __noinline int settle(const struct packet *p, struct flow *flow)
 {
-	struct flow_key outside;
+	struct flow_key outside, own;
 	struct usage *share;
-	__u32 endpoint;
+	__u32 endpoint, zero = 0;
+	struct nat_workspace *w = bpf_map_lookup_elem(&nat_workspaces, &zero);
 	long result;
 
-	if (!p || !flow)
+	if (!p || !flow || !w)
 		return 0;
 	endpoint = flow->source_endpoint ? flow->source_endpoint : flow->destination_endpoint;
 	share = bpf_map_lookup_elem(&usage, &endpoint);
@@ -185,7 +202,9 @@ __noinline int settle(const struct packet *p, struct flow *flow)
 			return 0;
 	}
 	flow->flags |= FLOW_SETTLED;
-	result = bpf_map_update_elem(&flows, &p->key, flow, BPF_NOEXIST);
+	own = p->key; /* on our own stack: see `judge` */
+	w->flow = *flow;
+	result = bpf_map_update_elem(&flows, &own, &w->flow, BPF_NOEXIST);
 	if (result == -EEXIST) /* another CPU has just done the same */
 		return 1;
 	if (result) {
@@ -197,7 +216,7 @@ __noinline int settle(const struct packet *p, struct flow *flow)
 	__sync_fetch_and_add(&share->held, 1);
 	if (flow->flags & FLOW_MASQUERADED)
 		bpf_map_delete_elem(&half_open_translations, &outside);
-	bpf_map_delete_elem(&half_open, &p->key);
+	bpf_map_delete_elem(&half_open, &own);
 	return 1;
 }
 
@@ -260,20 +279,6 @@ __noinline int keeps_port(const struct packet *p, const struct flow *flow, __u32
 		return !bpf_map_update_elem(&half_open_translations, &key, &t, BPF_NOEXIST);
 	return known->port == t.port && same_address(known->address, t.address);
 }
-
-/* What giving a port works on: too large for the stack. Programs on one CPU do not nest. */
-struct nat_workspace {
-	struct flow_key key, other;
-	struct translation own;
-	struct bpf_sock_tuple tuple;
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct nat_workspace);
-} nat_workspaces SEC(".maps");
 
 /* Whether the node itself has a socket that the answers to this connection would be for. The overlay's are
  * tunnels' outsides, whoever sends them. */

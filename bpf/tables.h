@@ -120,7 +120,7 @@ enum flow_state {
 	FLOW_CLOSED = 3,  /* both have, or RST: the end is reported */
 	FLOW_ONE_WAY = 4, /* no TCP; no reply yet */
 	FLOW_TWO_WAY = 5,
-	FLOW_STATES = 6,
+	FLOW_STATES = 8, /* more than there are: a power of two, which an index is cut to */
 };
 
 enum flow_flag {

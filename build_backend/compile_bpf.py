@@ -48,14 +48,14 @@ def current(target: Path, notes: Path) -> bool:
     try:
         made = target.stat().st_mtime_ns
         parts = notes.read_text().split()
-        return made > max(Path(part).stat().st_mtime_ns for part in [__file__, *parts])
+        return made > max((ROOT / part).stat().st_mtime_ns for part in [__file__, *parts])
     except FileNotFoundError:
         return False
 
 
 def included(rule: str) -> list[str]:
-    """The files in the make rule that the compiler wrote."""
-    return rule.replace("\\\n", " ").partition(": ")[2].split()
+    """The files in the make rule that the compiler wrote; ours from ROOT on: a checkout may be copied."""
+    return rule.replace("\\\n", " ").partition(": ")[2].replace(f"{ROOT}/", "").split()
 
 
 def compile_one(source: Path, target: Path, notes: Path) -> None:
