@@ -2,7 +2,7 @@
 PYTHON := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo bpf test test-all bench lint build clean
+.PHONY: help setup demo bpf test test-all test-kernels programs bench lint build clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -21,6 +21,12 @@ test: setup ## all tests that this machine can run; says what it skipped and why
 
 test-all: setup ## also what takes longer
 	@AXONEME_TEST_ALL=1 bash tools/test.sh
+
+test-kernels: setup ## two nodes with pods under Debian's kernels 6.1 and 6.12, emulated: policy, overlay, flows
+	@AXONEME_TEST_KERNELS=1 $(PYTHON) -m pytest tests/kernels
+
+programs: setup ## measure what the programs cost under those kernels, and write docs/programs.md
+	@AXONEME_RECORD=1 $(PYTHON) -m pytest tests/kernels/test_programs_load.py
 
 bench: setup ## measure against the budgets, and write docs/performance.md
 	@$(PYTHON) bench/run.py

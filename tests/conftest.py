@@ -17,7 +17,7 @@ settings.load_profile("any machine")
 
 HERE = Path(__file__).parent
 #: Folders whose tests load programs into the kernel or make namespaces.
-PRIVILEGED = ("datapath", "sandbox", "faults", "cluster")
+PRIVILEGED = ("datapath", "sandbox", "faults", "cluster", "kernels")
 #: Where the sandboxes of tests live; all their names begin so.
 SANDBOXES = "/run/axoneme/sandbox/test-"
 

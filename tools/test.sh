@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 folders=()
-for folder in unit datapath sandbox faults cluster; do
+for folder in unit datapath sandbox faults cluster kernels; do
 	[ -n "$(find "tests/$folder" -name 'test_*.py' -print -quit 2>/dev/null)" ] && folders+=("tests/$folder")
 done
 if [ "$(id -u)" -ne 0 ]; then

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 from runtime import Live, addresses, live
 
+from axoneme.datapath import features
 from axoneme.net import netns
 from axoneme.sandbox.client import Verdict
 
@@ -113,6 +115,12 @@ def test_an_agent_that_finds_all_in_order_writes_nothing(cluster: Live) -> None:
     cluster.wait_for_new_agents(dead)
     for agent in cluster.agents():
         assert agent.call("status")["writes"] == {"policies": 0, "addresses": 0}
+
+
+def test_an_agent_names_its_kernel_and_what_that_lacks(cluster: Live) -> None:
+    status = cluster.agent("node1").call("status")
+    assert status["kernel"] == os.uname().release
+    assert status["kernel_lacks"] == [feature.sentence for feature in features.missing()]
 
 
 def test_what_changed_meanwhile_takes_effect(cluster: Live) -> None:

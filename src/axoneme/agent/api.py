@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
@@ -68,6 +68,8 @@ class Status(msgspec.Struct, frozen=True):
     nodes: int = 0
     writes: dict[str, int] = {}
     problems: dict[str, str] = {}
+    kernel: str = ""
+    kernel_lacks: list[str] = []  # sentences: what it has not, and what goes without
     health: HealthSummary | None = None  # None: nothing is probed here
 
 
@@ -84,6 +86,7 @@ class Api:
         listener: Listener,
         questions: Questions,
         health: Health | None,
+        kernel_lacks: Sequence[str],
     ) -> None:
         self._node = node
         self._readiness = readiness
@@ -93,6 +96,7 @@ class Api:
         self._listener = listener
         self._questions = questions
         self._health = health
+        self._kernel_lacks = kernel_lacks
         self._started = time.time()
 
     def register(self, server: Server) -> None:
@@ -141,6 +145,8 @@ class Api:
             nodes=counts.nodes,
             writes=dict(self._control.writes),
             problems=dict(self._listener.problems),
+            kernel=os.uname().release,
+            kernel_lacks=list(self._kernel_lacks),
             health=self._health.monitor.summary() if self._health else None,
         )
 

@@ -31,6 +31,7 @@ from axoneme.agent.lock import only_agent
 from axoneme.agent.machine import Machine
 from axoneme.agent.pods import PODS, Link, Pods
 from axoneme.agent.questions import Questions
+from axoneme.datapath import features
 from axoneme.datapath.bpf import BpfError
 from axoneme.datapath.plane import Datapath
 from axoneme.flows.rules import FILE_NAME, RuleWriter
@@ -66,6 +67,10 @@ class Agent:
         self._store = store
         self._readiness = Readiness()
         self._machine = Machine(config)
+        # Before programs are loaded: what is missing explains why one is refused.
+        self._lacks = [feature.sentence for feature in features.missing()]
+        for sentence in self._lacks:
+            log.warning("%s", sentence)
         self._plane = Datapath.load(config.bpffs_path, self._machine.constants(), self._machine.sizes())
         self._machine.attach(self._plane)
         self._endpoints = EndpointTable(config.state_path / "endpoints", self._plane)
@@ -122,6 +127,7 @@ class Agent:
             listener,
             self._questions,
             health,
+            self._lacks,
         ).register(server)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(server.serve())

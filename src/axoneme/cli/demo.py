@@ -29,9 +29,12 @@ EXPECTATIONS = "expectations.yaml"
 
 
 @click.command()
+@click.option(
+    "--timeout", type=float, default=60.0, show_default=True, help="Seconds until the sandbox must be ready."
+)
 @in_sandbox
 @click.pass_obj
-def demo(place: Place) -> None:
+def demo(place: Place, timeout: float) -> None:
     """Show in one go what this is: a sandbox, an application, its policies, and who may talk to whom.
 
     Everything is made in a sandbox with the name demo (or the one that --sandbox names), which is left
@@ -50,7 +53,7 @@ def demo(place: Place) -> None:
     )
     for name in file.test.manifests:
         click.echo(f"  {folder / name}")
-    policytest.set_up(place.sandbox, file)
+    policytest.set_up(place.sandbox, file, timeout)
     click.echo(f"  ready after {time.monotonic() - began:.1f} s\n")
     _show_pods(place)
     click.echo(

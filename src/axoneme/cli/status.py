@@ -43,6 +43,8 @@ class AgentStatus(msgspec.Struct, frozen=True):
     policy_entries: int = 0
     addresses: int = 0
     problems: dict[str, str] = {}
+    kernel: str = ""
+    kernel_lacks: list[str] = []
     health: HealthSummary | None = None
 
 
@@ -113,6 +115,8 @@ def status(place: Place, output: str | None, verbose: bool) -> int:
     show(Table(_HEADERS, [_row(node) for node in nodes]))
     click.echo()
     click.echo(health.line(summaries))
+    for line in _lacks(nodes):
+        click.echo(line)
     if reports:
         click.echo()
         show(health.table(reports))
@@ -198,6 +202,16 @@ def _row(node: NodeStatus) -> Sequence[str]:
         str(flows.seen_flows) if flows else unknown,
         str(flows.lost_flows + flows.lost_drops) if flows else unknown,
     )
+
+
+def _lacks(nodes: Sequence[NodeStatus]) -> Iterator[str]:
+    """What kernels have not, each with its nodes: no trouble, for the datapath does without."""
+    found: dict[str, list[str]] = {}
+    for node in nodes:
+        for sentence in node.agent.kernel_lacks if node.agent else ():
+            found.setdefault(sentence, []).append(node.name)
+    for sentence, names in found.items():
+        yield f"{', '.join(names)}: {sentence}"
 
 
 def _shape(report: SandboxReport | None) -> str:

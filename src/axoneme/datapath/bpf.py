@@ -207,6 +207,7 @@ class ProgramInfo:
     translated_size: int  # bytes of instructions after the verifier's rewriting
     native_size: int  # bytes of machine code
     verified_instructions: int  # how many steps the verifier took
+    btf_id: int  # of its functions' types; 0: it has none
     run_time: int  # ns, while `enable_run_time_stats` was on
     run_count: int
 
@@ -231,7 +232,7 @@ def _info(fd: int, size: int, given: bytes = b"") -> bytes:
 
 _MAP_INFO = struct.Struct("=IIIIII16s24xIII4xQ")
 _BTF_INFO = struct.Struct("=QII")
-_PROGRAM_INFO = struct.Struct("=II8sII40x16s112xQQ8xI12x")
+_PROGRAM_INFO = struct.Struct("=II8sII40x16s48xI60xQQ8xI12x")
 _LINK_INFO = struct.Struct("=III4xQII")
 _LINK_DEVICE = struct.Struct("=II")
 
@@ -256,10 +257,36 @@ def btf_section(number: int) -> bytes:
 
 
 def program_info(fd: int) -> ProgramInfo:
-    kind, number, tag, native, translated, name, time, count, steps = _PROGRAM_INFO.unpack(
+    kind, number, tag, native, translated, name, btf, time, count, steps = _PROGRAM_INFO.unpack(
         _info(fd, _PROGRAM_INFO.size)
     )
-    return ProgramInfo(kind, number, tag.hex(), _name(name), translated, native, steps, time, count)
+    return ProgramInfo(kind, number, tag.hex(), _name(name), translated, native, steps, btf, time, count)
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramFunctions:
+    """Where the functions of a loaded program are; empty where it was loaded without types."""
+
+    functions: list[tuple[int, int]]  # first instruction, type in the program's BTF
+    native_sizes: list[int]  # bytes of machine code; empty without a JIT, or for one function only
+
+
+_FUNCTION_COUNTS = struct.Struct("=104x4xI20xI8xI84x")
+_FUNCTION_REQUEST = struct.Struct("=104x4xI8xQ4xIQI84x")
+
+
+def program_functions(fd: int) -> ProgramFunctions:
+    native, size, count = _FUNCTION_COUNTS.unpack(_info(fd, _FUNCTION_COUNTS.size))
+    functions = ctypes.create_string_buffer(max(1, size * count))
+    lengths = (ctypes.c_uint32 * max(1, native))()
+    _info(
+        fd,
+        _FUNCTION_REQUEST.size,
+        _FUNCTION_REQUEST.pack(native, ctypes.addressof(lengths), size, ctypes.addressof(functions), count),
+    )
+    return ProgramFunctions(
+        [struct.unpack_from("=II", functions, at * size) for at in range(count)], list(lengths[:native])
+    )
 
 
 def link_info(fd: int) -> LinkInfo:

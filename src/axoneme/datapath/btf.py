@@ -176,6 +176,12 @@ class Btf:
             raise BtfError(f"{self._name}: has no type {number}")
         return self._dtype(number)
 
+    def name(self, number: int) -> str:
+        """The name of a type, or of a function, by its number; empty when it has none."""
+        if not 0 < number < len(self._types):
+            raise BtfError(f"{self._name}: has no type {number}")
+        return self._types[number].name
+
     @cached_property
     def enums(self) -> Mapping[str, Mapping[str, int]]:
         """Named enums: each a mapping from enumerator to number."""

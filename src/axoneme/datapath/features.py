@@ -25,18 +25,23 @@ _CALL, _EXIT = 0x85, 0x95
 
 
 class Feature(enum.Enum):
-    """A thing of the kernel that some part of the datapath uses; since which release it is there, and
-    what goes without it."""
+    """A thing of the kernel that the datapath uses; since which release it is there, and what goes without
+    it. (Helpers are named in programs that the verifier walks whole, so all of a program goes with one.)"""
 
-    RING_BUFFER = ("ring buffers", "5.8", "no flow events")
-    TCX = ("tcx links", "6.6", "programs attach as clsact filters, which are not replaced atomically")
+    RING_BUFFER = ("ring buffers", "5.8", "the programs do not load, for nowhere would their events go")
+    REDIRECT_PEER = ("helper bpf_redirect_peer", "5.10", "the programs do not load")
+    REDIRECT_NEIGH = ("helper bpf_redirect_neigh", "5.10", "the programs do not load")
+    FIB_LOOKUP = ("helper bpf_fib_lookup", "4.18", "the programs do not load")
+    COARSE_CLOCK = ("helper bpf_ktime_get_coarse_ns", "5.11", "the programs do not load")
+    CHECK_MTU = ("helper bpf_check_mtu", "5.12", "the programs do not load")
+    TUNNEL_KEY = ("helper bpf_skb_set_tunnel_key", "4.3", "the programs do not load")
     LPM_BATCH = ("batches on prefix tries", "5.13", "large policies are written entry by entry")
-    REDIRECT_PEER = ("helper bpf_redirect_peer", "5.10", "packets between local pods pass the host's stack")
-    REDIRECT_NEIGH = ("helper bpf_redirect_neigh", "5.10", "packets out of uplinks pass the host's stack")
-    FIB_LOOKUP = ("helper bpf_fib_lookup", "4.18", "packets out of uplinks pass the host's stack")
-    COARSE_CLOCK = ("helper bpf_ktime_get_coarse_ns", "5.11", "the endpoint program does not load")
-    SOCKET_ASSIGN = ("helper bpf_sk_assign", "5.7", "no L7 policy")
-    TUNNEL_KEY = ("helper bpf_skb_set_tunnel_key", "4.3", "no overlay")
+    TCX = (
+        "tcx links",
+        "6.6",
+        "the programs of uplinks and of the overlay are attached as clsact filters, which go when somebody "
+        "removes the qdisc",
+    )
 
     def __init__(self, title: str, since: str, without: str) -> None:
         self.title = title
@@ -120,6 +125,6 @@ _PROBES: Final[dict[Feature, Callable[[], bool]]] = {
     Feature.REDIRECT_NEIGH: _helper(152),
     Feature.FIB_LOOKUP: _helper(69),
     Feature.COARSE_CLOCK: _helper(160),
-    Feature.SOCKET_ASSIGN: _helper(124),
+    Feature.CHECK_MTU: _helper(163),
     Feature.TUNNEL_KEY: _helper(21),
 }

@@ -37,6 +37,8 @@ from axoneme.datapath.verifier import Diagnosis, diagnose
 _LIBRARY: Final = "libbpf.so.1"
 _PRINT = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
 _WARNINGS: Final = 0
+_LOG_STATISTICS: Final = 4  # BPF_LOG_STATS
+_STATISTICS_ROOM: Final = 4096
 
 _said = threading.local()
 
@@ -85,6 +87,10 @@ def library() -> ctypes.CDLL:
         "bpf_program__name": (text, (pointer,)),
         "bpf_program__fd": (number, (pointer,)),
         "bpf_program__set_autoload": (number, (pointer, ctypes.c_bool)),
+        "bpf_program__set_log_level": (number, (pointer, ctypes.c_uint)),
+        "bpf_program__set_log_buf": (number, (pointer, pointer, size)),
+        "bpf_program__insns": (pointer, (pointer,)),
+        "bpf_program__insn_cnt": (size, (pointer,)),
         "bpf_tc_hook_create": (number, (pointer,)),
         "bpf_tc_attach": (number, (pointer, pointer)),
         "bpf_tc_detach": (number, (pointer, pointer)),
@@ -139,6 +145,7 @@ class Object:
         self._library = library()
         self._loaded = False
         self._kernel_types: dict[int, Btf] = {}
+        self._logs: dict[str, ctypes.Array[ctypes.c_char]] = {}
         options = _OpenOptions(ctypes.sizeof(_OpenOptions), name.encode())
         with _listening() as heard:
             handle: int | None = self._library.bpf_object__open_mem(image, len(image), ctypes.byref(options))
@@ -278,6 +285,15 @@ class Object:
         for name, item in self._programs.items():
             self._library.bpf_program__set_autoload(item, name in chosen)
 
+    def keep_statistics(self) -> None:
+        """Has the verifier say what each program took; see `verifier_log`. When it refuses one, its reasons
+        are not in the error then: load the object again without this."""
+        self._before_load()
+        for name, item in self._programs.items():
+            self._logs[name] = log = ctypes.create_string_buffer(_STATISTICS_ROOM)
+            self._library.bpf_program__set_log_level(item, _LOG_STATISTICS)
+            self._library.bpf_program__set_log_buf(item, ctypes.addressof(log), len(log))
+
     def load(self) -> None:
         """Creates the maps and has the kernel verify the programs. Raises `LoadError`.
 
@@ -299,6 +315,18 @@ class Object:
     def program_fd(self, name: str) -> int:
         """Lives as long as the object is open; os.dup it to keep it longer."""
         return self._after_load(self._library.bpf_program__fd(self._program(name)), f"program {name}")
+
+    def verifier_log(self, name: str) -> str:
+        """What the verifier said of a program at load; empty without `keep_statistics`."""
+        self._program(name)
+        log = self._logs.get(name)
+        return log.value.decode(errors="replace") if log else ""
+
+    def instructions(self, name: str) -> bytes:
+        """What the kernel was given for a program: relocated, with all functions that it calls."""
+        item = self._program(name)
+        count = self._library.bpf_program__insn_cnt(item)
+        return ctypes.string_at(self._library.bpf_program__insns(item), 8 * count)
 
     def close(self) -> None:
         handle, self._handle = self._handle, None

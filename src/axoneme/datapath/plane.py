@@ -27,7 +27,8 @@ from axoneme.datapath.uapi import AttachType
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-_PROGRAMS: Final = {
+#: The programs of each object, by their C names.
+PROGRAMS: Final = {
     "endpoint": ("from_pod", "to_pod"),
     "uplink": ("from_uplink",),
     "overlay": ("from_overlay", "to_overlay"),
@@ -102,7 +103,7 @@ class Datapath:
         maps.mkdir(mode=0o700, exist_ok=True)
         (root / "links").mkdir(mode=0o700, exist_ok=True)
         objects: dict[str, Object] = {}
-        for name in _PROGRAMS:
+        for name in PROGRAMS:
             item = Object.open(OBJECTS / f"{name}.o")
             for table in item.map_names:
                 if table in sizes.entries:
@@ -115,7 +116,7 @@ class Datapath:
 
     def program(self, name: str) -> int:
         """File descriptor of a program by its C name."""
-        for item, programs in _PROGRAMS.items():
+        for item, programs in PROGRAMS.items():
             if name in programs:
                 return self._objects[item].program_fd(name)
         raise KeyError(name)

@@ -157,8 +157,9 @@ def test_a_helper_that_no_kernel_has_is_missing() -> None:
 
 
 def test_a_feature_says_what_goes_without_it() -> None:
-    assert Feature.SOCKET_ASSIGN.sentence == (
-        "this kernel has no helper bpf_sk_assign (Linux 5.7 and later have): no L7 policy"
+    assert Feature.LPM_BATCH.sentence == (
+        "this kernel has no batches on prefix tries (Linux 5.13 and later have): "
+        "large policies are written entry by entry"
     )
 
 

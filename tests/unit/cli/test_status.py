@@ -89,6 +89,16 @@ def test_what_is_not_well_is_said_and_the_exit_code(
     assert said in found.out
 
 
+def test_what_the_kernel_lacks_is_no_trouble_but_is_said(axo: Axo, sandbox: Sandbox) -> None:
+    lack = "this kernel has no tcx links"
+    with running(sandbox, {**AGENT, "kernel": "6.1.0", "kernel_lacks": [lack]}):
+        found = axo("status")
+        document = axo("status", "-o", "json").json
+    assert found.code == 0
+    assert f"node1, node2: {lack}" in found.lines
+    assert [node["agent"]["kernel_lacks"] for node in document["nodes"]] == [[lack], [lack]]
+
+
 def test_how_the_nodes_reach_each_other(axo: Axo, sandbox: Sandbox) -> None:
     way = {"path": "pods", "protocol": "tcp", "address": "10.244.0.254"}
     report = {
