@@ -120,7 +120,9 @@ class RuleJournal:
 class RuleWriter:
     """The writing side, for the agent; writes nothing twice, also after a restart.
 
-    Lines that a crash cut off are completed by the line break that the next writer puts first.
+    Lines that a crash cut off are completed by the line break that the next writer puts first. What the disk
+    does not take is kept, and written by `retry` or with the next lines: a policy must not wait for the
+    words that explain it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -129,9 +131,13 @@ class RuleWriter:
         self._refs = dict(known._refs)
         self._defaults = dict(known._defaults)
         self._identities = dict(known._identities)
+        self._path = path
         self._file = open(path, "ab", buffering=0)  # noqa: SIM115
+        self._unwritten = b""
+        #: Why something could not be written; empty when all is.
+        self.problem = ""
         if known._read < self._file.tell():
-            self._file.write(b"\n")
+            self._unwritten = b"\n"
 
     def rules(self, rules: Mapping[int, Sequence[PolicyRef]]) -> None:
         """What rule numbers mean."""
@@ -155,6 +161,14 @@ class RuleWriter:
         self._file.close()
 
     def _write(self, lines: Iterable[msgspec.Struct]) -> None:
-        data = b"".join(msgspec.json.encode(line) + b"\n" for line in lines)
-        if data:
-            self._file.write(data)
+        self._unwritten += b"".join(msgspec.json.encode(line) + b"\n" for line in lines)
+        self.retry()
+
+    def retry(self) -> None:
+        """Writes what is left to be written, as far as the disk takes it."""
+        try:
+            while self._unwritten:
+                self._unwritten = self._unwritten[self._file.write(self._unwritten) :]
+            self.problem = ""
+        except OSError as error:
+            self.problem = f"{self._path}: {error.strerror}; flows name no new rules until then"
