@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import checkers
 import pytest
-import traffic
 from members import Members, members
 
 
 @pytest.fixture(scope="session")
 def checker(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return traffic.compile_checker(tmp_path_factory.mktemp("checker"))
+    return checkers.compile_checker(tmp_path_factory.mktemp("checker"))
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def sandbox() -> Iterator[Members]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if lines := traffic.summary():
+    if lines := checkers.summary():
         terminalreporter.section("packets under faults")
         for line in lines:
             terminalreporter.write_line(line)

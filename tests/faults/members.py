@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from checkers import OPEN, Place, Report, between, forbidden, mesh, under_traffic
 from runtime import Live, addresses, live_as
-from traffic import OPEN, Place, Report, between, forbidden, mesh, under_traffic
 
 from axoneme.sandbox.plan import IPV4_WORLD, IPV6_WORLD
 

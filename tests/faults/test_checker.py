@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from traffic import CLOSED, DENIED, KINDS, Place, Report, Stream, between, under_traffic
+from checkers import CLOSED, DENIED, KINDS, Place, Report, Stream, between, under_traffic
 from two_nodes import Namespaces
 
 from axoneme.net.commands import ip
@@ -54,7 +54,7 @@ def run(program: Path, places: list[Place], hole: float, *more: Stream) -> Repor
 
 @pytest.fixture(autouse=True)
 def not_in_the_summary(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("traffic.REPORTS", [])
+    monkeypatch.setattr("checkers.REPORTS", [])
 
 
 def test_nothing_is_found_where_nothing_is_wrong(checker: Path, places: list[Place]) -> None:

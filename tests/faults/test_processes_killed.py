@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import msgspec
+import pytest
 from members import Members
 
 from axoneme.sandbox.processes import ProcessId
@@ -36,6 +37,7 @@ def test_agents_are_killed(sandbox: Members, checker: Path) -> None:
     assert report.clean(), str(report)
 
 
+@pytest.mark.slow
 def test_agents_stay_dead_for_a_while(sandbox: Members, checker: Path) -> None:
     killed: set[ProcessId] = set()
     with sandbox.traffic(checker, "agents dead for 3 s") as report:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,17 +42,17 @@ class Node:
             ],
             self.namespace,
         )
-        self.store = folder / "store.db"
         config = {
             "node": "node1",
             "directory": str(folder),
-            "store": {"path": str(self.store)},
+            "store": {"path": str(folder / "store.db")},
             "cluster_pool": [
                 {"cidr": "10.244.0.0/16", "node_prefix_length": 24},
                 {"cidr": "fd00:10:244::/56", "node_prefix_length": 64},
             ],
             **more,
         }
+        self.store = Path(config["store"]["path"])
         (folder / "agent.yaml").write_text(yaml.safe_dump(config))
         self.process: subprocess.Popen[bytes] | None = None
         self.client = Client(folder / "agent.sock")
@@ -119,6 +119,13 @@ class Node:
         asyncio.run(run())
         return time.monotonic()
 
+    def wait(self, condition: Callable[[], object], what: str, show: Callable[[], object]) -> None:
+        """Until it holds; ``show`` says what is there instead."""
+        deadline = time.monotonic() + 60
+        while not condition():
+            assert time.monotonic() < deadline, f"{what}: not within a minute; there is: {show()}"
+            time.sleep(0.02)
+
     def wait_for_policies(self, count: int, since: float) -> float:
         """Milliseconds from ``since`` until the agent has enforced so many."""
         while self.client.call("status")["policies"] != count:
@@ -133,7 +140,10 @@ def node(**more: Any) -> Iterator[Node]:
     with tempfile.TemporaryDirectory(prefix=f"test-axo-{os.getpid()}-") as name:
         made: Node | None = None
         try:
-            fields = {key: value.replace("FOLDER", name) for key, value in more.items()}
+            fields = {
+                key: value.replace("FOLDER", name) if isinstance(value, str) else value
+                for key, value in more.items()
+            }
             made = Node(Path(name), namespaces, fields)
             yield made
         finally:

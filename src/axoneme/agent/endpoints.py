@@ -8,6 +8,7 @@ told of it, so a restarted agent finds every pod again, the store reachable or n
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Collection, Iterable
 from ipaddress import ip_address
 from pathlib import Path
@@ -20,6 +21,8 @@ from axoneme.datapath.plane import Datapath, packed
 from axoneme.identity.numbers import Reserved
 from axoneme.model.state import EndpointState
 from axoneme.net import pods
+
+log = logging.getLogger(__name__)
 
 
 class EndpointRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +48,8 @@ class EndpointTable:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         #: By (container, interface).
         self.records: dict[tuple[str, str], EndpointRecord] = {}
+        #: By file: why a record could not be read when the agent started. Its pod is cut off by `sweep`.
+        self.unreadable: dict[str, str] = {}
 
     def of_pods(self) -> list[EndpointRecord]:
         """All but the node's health endpoint, which no runtime asked for and no object describes."""
@@ -61,7 +66,9 @@ class EndpointTable:
         """Reads the records: those whose link is there, and those whose link has gone."""
         alive, dead = [], []
         for path in sorted(self._folder.glob("*.json")):
-            record = msgspec.json.decode(path.read_bytes(), type=EndpointRecord)
+            record = self._read(path)
+            if record is None:
+                continue
             here = pods.existing([record.state.host_interface])
             if record.state.host_interface in here:
                 record = msgspec.structs.replace(record, ifindex=here[record.state.host_interface])
@@ -71,11 +78,32 @@ class EndpointTable:
                 dead.append(record)
         return alive, dead
 
+    def _read(self, path: Path) -> EndpointRecord | None:
+        """None for what is no record; it is put aside to be looked at, and nobody takes it for one again."""
+        try:
+            record = msgspec.json.decode(path.read_bytes(), type=EndpointRecord)
+            self.link(record)
+            bytes.fromhex(record.mac.replace(":", ""))
+        except (msgspec.MsgspecError, ValueError) as error:
+            aside = path.with_suffix(".unreadable")
+            path.rename(aside)
+            self.unreadable[f"endpoints/{path.name}"] = problem = (
+                f"{error}; its pod is cut off: remove it and make it anew (the record is kept as {aside})"
+            )
+            log.error("%s: %s", path, problem)
+            return None
+        return record
+
     def remember(self, record: EndpointRecord) -> None:
+        """OSError when the disk does not take it; the former record stands then."""
         path = self._path(record)
         partial = path.with_suffix(".partial")
-        partial.write_bytes(msgspec.json.encode(record))
-        partial.rename(path)
+        try:
+            partial.write_bytes(msgspec.json.encode(record))
+            partial.rename(path)
+        except OSError:
+            partial.unlink(missing_ok=True)
+            raise
         self.records[record.container_id, record.interface] = record
 
     def forget(self, record: EndpointRecord) -> None:
@@ -170,6 +198,25 @@ class EndpointTable:
         pods.connect_outside(self.link(record))
         self.remember(record)
         return True
+
+    async def look_after(self) -> list[str]:
+        """Makes links and routes of pods anew that others have deleted; what those were.
+
+        Where the pod's network namespace has gone as well, the pod is over: for its runtime to say.
+        """
+        found = []
+        here = pods.existing([record.state.host_interface for record in self.records.values()])
+        routed = pods.routed()
+        for record in list(self.records.values()):
+            host, name = record.state.host_interface, f"{record.state.namespace}/{record.state.pod}"
+            if host not in here:
+                if Path(record.namespace_path).exists():
+                    self.remember(await self.plug(record))
+                    found.append(f"the link {host} of {name}")
+            elif missing := [a for a in record.state.addresses if (a, host) not in routed]:
+                self.mend(record)
+                found += [f"the route to {address} of {name}" for address in missing]
+        return found
 
     def _keys(self, record: EndpointRecord) -> Any:
         keys = np.zeros(len(record.state.addresses), self._plane.endpoints.key)

@@ -1,7 +1,8 @@
 """What the shared state says, told to the parts that it concerns.
 
 An object that cannot be understood changes nothing: what it said before stays in force, and the fault is
-kept for `Listener.problems` until the object is put right or deleted.
+kept for `Listener.problems` until the object is put right or deleted. Of policies that holds across
+restarts: `axoneme.agent.lastgood`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 import msgspec
 
 from axoneme.agent.control import Control
+from axoneme.agent.lastgood import LastGood
 from axoneme.agent.machine import Machine
 from axoneme.agent.pods import NAMESPACES, PODS, Pods
 from axoneme.agent.podview import NamespaceView
@@ -52,6 +54,9 @@ PREFIXES = (
     ENDPOINTS,
 )
 
+#: Objects of which the last version that could be read is kept.
+_POLICIES = (*(f"{OBJECTS}{kind}/" for kind in POLICY_KINDS), f"{OBJECTS}{CIDR_GROUP}/")
+
 Object = dict[str, Any]
 
 
@@ -65,6 +70,7 @@ class Listener:
         control: Control,
         machine: Machine,
         pods: Pods,
+        last_good: LastGood,
         health: Monitor | None = None,
     ) -> None:
         self._node = node
@@ -72,6 +78,7 @@ class Listener:
         self._control = control
         self._machine = machine
         self._pods = pods
+        self._last_good = last_good
         self._health = health
         #: By key: what is wrong with an object.
         self.problems: dict[str, str] = {}
@@ -80,14 +87,31 @@ class Listener:
         for change in changes:
             try:
                 await self._take(change.key, change.value)
-            except Unavailable as error:
+            except (Unavailable, OSError) as error:  # OSError: this node's disk is full
                 log.warning("%s: %s; this node's pods are looked at again later", change.key, error)
                 self._pods.outdated = True
             except (ValueError, msgspec.MsgspecError, RpcError, NetworkError) as error:
+                if change.value is None:  # under this key nothing was ever understood
+                    self.problems.pop(change.key, None)
+                    continue
                 self.problems[change.key] = str(error)
                 log.warning("%s: %s; what it said before stays in force", change.key, error)
+                if change.key.startswith(_POLICIES):
+                    await self._as_it_was(change.key)
             else:
                 self.problems.pop(change.key, None)
+                if change.key.startswith(_POLICIES):
+                    self._last_good.read(change.key, change.value)
+
+    async def _as_it_was(self, key: str) -> None:
+        """After a restart, a policy that cannot be read says what it said to the agent before."""
+        value = self._last_good.unreadable(key)
+        if value is None:
+            return
+        try:
+            await self._take(key, value)
+        except (ValueError, msgspec.MsgspecError) as error:
+            log.warning("%s: nor can what it said before be read: %s", key, error)
 
     async def _take(self, key: str, value: bytes | None) -> None:
         if key.startswith(STATE):

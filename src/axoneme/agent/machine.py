@@ -13,7 +13,7 @@ from axoneme.datapath.plane import Constants, Datapath, Sizes, packed
 from axoneme.identity.addressbook import Address, Network
 from axoneme.identity.numbers import Reserved
 from axoneme.model.state import NodeState
-from axoneme.net import node
+from axoneme.net import node, pods
 
 #: The key of ``uplinks`` under which stands as whom the node answers.
 _NODE_ITSELF = 0
@@ -111,6 +111,23 @@ class Machine:
         self._inherited -= {route.pods for route in after}
         if after != before:
             node.change_routes({route.pods for route in before}, after - before)
+
+    def mend(self, plane: Datapath) -> list[str]:
+        """Makes anew what others have deleted of the overlay device and the routes; what that was.
+
+        The device gets its former number, which the programs know. `NetworkError` where that is taken.
+        """
+        found = []
+        if self.overlay_ifindex and not pods.existing([node.OVERLAY]):
+            node.overlay_device(self._config.overlay_port, self.route_mtu, self.overlay_ifindex)
+            plane.attach_overlay(node.OVERLAY, self.overlay_ifindex)
+            found.append(f"the device {node.OVERLAY}")
+        there = node.routed()
+        wanted = {route for routes in self._routes.values() for route in routes}
+        if missing := {route for route in wanted if route.pods not in there}:
+            node.change_routes(set(), missing)
+            found += sorted(f"the route to {route.pods}" for route in missing)
+        return found
 
     def drop_inherited_routes(self) -> None:
         """Once every node has been heard: routes of an earlier agent that lead nowhere now."""

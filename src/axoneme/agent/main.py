@@ -26,6 +26,7 @@ from axoneme.agent.control import Control
 from axoneme.agent.endpoints import EndpointTable
 from axoneme.agent.health import Health
 from axoneme.agent.healthendpoint import HealthEndpoint
+from axoneme.agent.lastgood import LastGood
 from axoneme.agent.listener import PREFIXES, Listener
 from axoneme.agent.lock import only_agent
 from axoneme.agent.machine import Machine
@@ -39,6 +40,7 @@ from axoneme.identity.labels import LabelFilter
 from axoneme.ipam.pools import AddressPools
 from axoneme.model.policy import Enforcement
 from axoneme.model.state import encode, node_key
+from axoneme.net.commands import NetworkError
 from axoneme.policy.engine import Options, PolicyEngine
 from axoneme.rpc import Server
 from axoneme.sources.config import open_store
@@ -51,6 +53,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+#: Seconds between two looks at links and routes.
+LOOK_EVERY = 5.0
 #: Seconds: how long an identity's number stays without holder, and how often agents look.
 GRACE = 900.0
 COLLECT_EVERY = 300.0
@@ -78,6 +82,7 @@ class Agent:
         for record in self._endpoints.records.values():
             self._plane.attach_endpoint(record.ifindex)
         versions = tuple(4 if family == "ipv4" else 6 for family in config.families)
+        self._journal = RuleWriter(config.state_path / FILE_NAME)
         self._control = Control(
             config.node,
             PolicyEngine(
@@ -85,7 +90,7 @@ class Agent:
                 Enforcement(config.enforcement),
             ),
             self._plane,
-            RuleWriter(config.state_path / FILE_NAME),
+            self._journal,
             self._machine.overlay_version,
         )
         self._questions = Questions(self._control, self._endpoints, versions)
@@ -115,6 +120,7 @@ class Agent:
             self._control,
             self._machine,
             pods,
+            LastGood(config.state_path / "last-good"),
             health.monitor if health else None,
         )
         server = Server(config.agent_socket_path)
@@ -157,6 +163,7 @@ class Agent:
             gc.freeze()
             if health:
                 tasks.create_task(health.run())
+            tasks.create_task(self._look_after(pods, listener.problems))
             tasks.create_task(self._watch_pods(pods, listener))
             tasks.create_task(self._mend(pods))
             tasks.create_task(self._collect())
@@ -209,9 +216,27 @@ class Agent:
                 async with aclosing(self._store.watch(PODS, after)) as batches:
                     async for changes in batches:
                         await listener.take(changes)
-            except (Compacted, Unavailable) as error:
+            except (Compacted, Unavailable, OSError) as error:
                 log.warning("%s: %s; looking at this node's pods again", PODS, error)
                 await asyncio.sleep(_LONGEST_PAUSE)
+
+    async def _look_after(self, pods: Pods, problems: dict[str, str]) -> None:
+        """What others than the agent can do to a node: links and routes that were deleted are made anew; what
+        is still wrong stands in ``problems``."""
+        problems.update(self._endpoints.unreadable)
+        while True:
+            try:
+                for what in [*self._machine.mend(self._plane), *await pods.look_after()]:
+                    log.warning("%s had been deleted; made anew", what)
+                problems.pop("network", None)
+            except (NetworkError, BpfError, OSError) as error:
+                problems["network"] = str(error)
+                log.error("not made anew: %s", error)
+            self._journal.retry()
+            problems.pop(FILE_NAME, None)
+            if self._journal.problem:
+                problems[FILE_NAME] = self._journal.problem
+            await asyncio.sleep(LOOK_EVERY)
 
     def _settle(self) -> None:
         try:
@@ -229,7 +254,7 @@ class Agent:
                 if self._control.broken:
                     log.info("%d entries mended", self._control.reconcile())
                 await pods.retry()
-            except (BpfError, Unavailable) as error:
+            except (BpfError, Unavailable, OSError) as error:
                 log.error("not mended: %s", error)
 
     async def _collect(self) -> None:

@@ -8,6 +8,7 @@ gets the policy of its new identity before it gets the identity. What fails half
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from axoneme.model.state import ENDPOINTS, EndpointState, encode, endpoint_key
 from axoneme.net import pods
 from axoneme.rpc import CONFLICT, INVALID, NOT_FOUND, UNAVAILABLE, RpcError
 from axoneme.sources.identities import Identities
-from axoneme.sources.store import Store, StoreError
+from axoneme.sources.store import Store, StoreError, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -136,8 +137,13 @@ class Pods:
                 raise RpcError(INVALID, f"netns: {wish.netns} does not exist")
             if removal := self._removing.get(host):
                 await asyncio.wait([removal])
-            view = await self._pod(wish)
-            return await self._plug(wish, view, host)
+            try:
+                return await self._plug(wish, await self._pod(wish), host)
+            except OSError as error:
+                reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+            except Unavailable as error:
+                reason = str(error)
+            raise RpcError(UNAVAILABLE, f"{reason}; the pod was not attached, and nothing of it is left")
 
     async def _plug(self, wish: Attach, view: PodView, host: str) -> Attached:
         labels = await self._labels(wish.namespace, view)
@@ -234,7 +240,10 @@ class Pods:
         """Looks at the objects of all pods of this node (in the namespace) anew."""
         for record in self._endpoints.of_pods():
             if namespace in (None, record.state.namespace):
-                await self.pod_changed(record.state.namespace, record.state.pod)
+                try:
+                    await self.pod_changed(record.state.namespace, record.state.pod)
+                except RpcError as error:
+                    log.warning("%s; its pod stays as it was", error.message)
 
     def here(self, namespace: str, pod: str) -> EndpointRecord | None:
         """The endpoint of a pod of this node."""
@@ -336,6 +345,13 @@ class Pods:
             if not any(self._key(record.state) == key for record in self._endpoints.records.values()):
                 await self._store.delete(key)
             self._unpublish.discard(key)
+
+    async def look_after(self) -> list[str]:
+        """`EndpointTable.look_after` while nobody comes, goes, or changes."""
+        async with contextlib.AsyncExitStack() as stack:
+            for record in list(self._endpoints.records.values()):
+                await stack.enter_async_context(self._lock(record.state.host_interface))
+            return await self._endpoints.look_after()
 
     # ---- parts ---------------------------------------------------------------------------------
 

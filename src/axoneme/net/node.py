@@ -59,8 +59,9 @@ def prepare() -> None:
             path.write_text(value)
 
 
-def overlay_device(port: int, mtu: int) -> int:
-    """Makes the VXLAN device in metadata mode if it is not there; its ifindex.
+def overlay_device(port: int, mtu: int, index: int = 0) -> int:
+    """Makes the VXLAN device in metadata mode if it is not there, with the ifindex ``index`` if not 0. Its
+    ifindex.
 
     It resolves no neighbours: all overlay devices have one address, and the identity and the node stand
     in the tunnel's header.
@@ -71,7 +72,7 @@ def overlay_device(port: int, mtu: int) -> int:
         pass
     ip(
         [
-            f"link add {OVERLAY} address {OVERLAY_MAC} mtu {mtu} "
+            f"link add {OVERLAY} {f'index {index} ' if index else ''}address {OVERLAY_MAC} mtu {mtu} "
             f"type vxlan external dstport {port} nolearning",
             f"link set {OVERLAY} arp off up",
         ]

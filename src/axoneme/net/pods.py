@@ -141,6 +141,16 @@ def faults_outside(link: PodLink) -> list[str]:
     ]
 
 
+def routed() -> set[tuple[str, str]]:
+    """Pairs of an address, or a prefix, and the interface to which this network namespace routes it."""
+    return {
+        (route["dst"], route["dev"])
+        for family in ("-4", "-6")
+        for route in show(family, "route", "show")
+        if "dev" in route
+    }
+
+
 def existing(names: Sequence[str]) -> dict[str, int]:
     """Which of these interfaces are there, with their ifindex."""
     here = {name: index for index, name in socket.if_nameindex()}

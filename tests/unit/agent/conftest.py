@@ -11,6 +11,7 @@ import pytest
 
 from axoneme.agent.control import Control
 from axoneme.agent.endpoints import EndpointTable
+from axoneme.agent.lastgood import LastGood
 from axoneme.agent.listener import Listener
 from axoneme.agent.pods import Attach, Attached, Link, Pods
 from axoneme.agent.questions import Questions
@@ -58,7 +59,9 @@ class World:
             LabelFilter(),
             Link(1500, 1450),
         )
-        self.listener = Listener("node1", "default", self.control, NoMachine(), self.pods)  # type: ignore[arg-type]
+        self.listener = Listener(
+            "node1", "default", self.control, NoMachine(), self.pods, LastGood(self.folder / "last-good")
+        )  # type: ignore[arg-type]
         self.questions = Questions(self.control, self.endpoints, (4, 6))
         await self.store.put(node_key("node1"), encode(NODE))
         self.pods.begin(self.pools)

@@ -7,6 +7,7 @@ of it. A stream that policy forbids is sent as well, and each of its packets tha
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ import msgspec
 OPEN, CLOSED, STRANGE = 7001, 7002, 7003
 #: Microseconds between two packets of one stream; of new connections; of what is denied.
 PACKETS, CONNECTIONS, DENIED = 20_000, 100_000, 400_000
+#: Seconds for which traffic runs at least, so that every stream has sent.
+SHORTEST: Final = 1.0
 KINDS: Final = ("udp", "tcp", "icmp", "connect", "ask")
 _SOURCE = Path(__file__).with_name("checker.c")
 
@@ -195,7 +198,9 @@ def under_traffic(
     report = Report(fault)
     try:
         checker.wait_ready()
+        least = time.monotonic() + SHORTEST
         yield report
+        time.sleep(max(0.0, least - time.monotonic()))
         found = checker.finish(fault)
     finally:
         checker.kill()
