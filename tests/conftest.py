@@ -98,12 +98,12 @@ def _processes() -> Iterator[str]:
 
 
 def _of_another_session(name: str) -> bool:
-    """Whether the name holds the number of another process which runs tests: names of tests end in it."""
+    """Whether the name holds the number of another process that runs tests, or uses their helpers."""
     for number in re.findall(r"test-\S*?-(\d+)\b", name):
         if int(number) == os.getpid():
             continue
         try:
-            if b"pytest" in Path(f"/proc/{number}/cmdline").read_bytes():
+            if b"python" in Path(f"/proc/{number}/cmdline").read_bytes():
                 return True
         except OSError:
             continue
