@@ -92,9 +92,14 @@ class HealthEndpoint:
         self._control.local_subject(state.identity, key, True)
 
     async def plug(self) -> None:
-        """Makes the namespace and the link, if they are not there. Comes when the tables are written."""
+        """Makes the namespace and the link, or mends them. Comes when the tables are written."""
         record = self.record
-        if record is None or record.ifindex:
+        if record is None:
+            return
+        if record.ifindex:
+            if faults := self._endpoints.faults(record):
+                log.warning("the health endpoint: %s; mended", "; ".join(faults))
+                self._endpoints.mend(record)
             return
         netns.release(self._namespace)
         netns.make(self._namespace, _SYSCTLS)
