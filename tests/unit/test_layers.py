@@ -31,7 +31,8 @@ ALLOWED = {
     "agent": EDGE | {"cni", "health"},
     "cni": MODEL,
     "sandbox": EDGE,
-    "cli": EDGE | {"agent", "health", "lint", "sandbox"},
+    "doctor": EDGE | {"agent", "health"},
+    "cli": EDGE | {"agent", "doctor", "health", "lint", "sandbox"},
 }
 NETWORK = {"socket", "select", "selectors", "ssl", "http", "urllib", "aiohttp", "pyroute2"}
 FILES = {"os", "io", "pathlib", "shutil", "tempfile", "glob", "fcntl", "mmap", "sqlite3"}

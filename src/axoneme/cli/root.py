@@ -31,6 +31,7 @@ COMMANDS: Table = {
         "sandbox": Entry("sandbox:group", "Make, remove and look at sandboxes."),
         "demo": Entry("demo:demo", "Show in one go what this is."),
         "status": Entry("status:status", "How the sandbox and its nodes are."),
+        "doctor": Entry("doctor:doctor", "Find out what is broken, and what to do about it."),
     },
     "Objects": {
         "apply": Entry("apply:apply", "Create or change objects from manifests."),

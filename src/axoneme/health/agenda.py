@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from math import log1p
 
-#: Each is some 8 probes and 3 ms of CPU.
+#: Each is some 8 probes and 2 ms of CPU.
 NODES_PER_SECOND = 5.0
 #: Seconds until a node that did not answer is asked again, the first time and later.
 FIRST_AGAIN, LATER_AGAIN = 0.5, 5.0

@@ -131,10 +131,14 @@ def summary(nodes: Iterable[NodeHealth]) -> HealthSummary:
 
 
 def ways(state: NodeState, versions: Iterable[int]) -> Iterator[Way]:
-    """The ways to a node, for the families that this one has."""
+    """The ways to a node, for the families that this one has.
+
+    One without a health endpoint does not take part: its agent does not listen, but it can be pinged.
+    """
     wanted = set(versions)
+    protocols = tuple(Protocol) if state.health_addresses else (Protocol.ICMP,)
     for path, addresses in ((Path.UNDERLAY, state.internal_addresses), (Path.PODS, state.health_addresses)):
         for address in addresses:
             if ip_address(address).version in wanted:
-                for protocol in Protocol:
+                for protocol in protocols:
                     yield Way(path, protocol, address)

@@ -18,7 +18,7 @@ Network = IPv4Network | IPv6Network
 
 OVERLAY: Final = "axo_overlay"
 #: Marks our routes among those of others (one of the numbers that iproute2 names for nobody).
-_PROTOCOL: Final = "112"
+PROTOCOL: Final = "112"
 _SIOCGIFMTU: Final = 0x8921
 #: Outer Ethernet, IP, UDP and VXLAN headers (RFC 7348).
 OVERHEAD: Final = {4: 50, 6: 70}
@@ -46,9 +46,9 @@ class NodeRoute:
 
     def command(self) -> str:
         if self.via is not None:
-            return f"route replace {self.pods} via {self.via} proto {_PROTOCOL}"
+            return f"route replace {self.pods} via {self.via} proto {PROTOCOL}"
         source = f" src {self.source}" if self.source is not None else ""
-        return f"route replace {self.pods} dev {OVERLAY}{source} mtu {self.mtu} proto {_PROTOCOL}"
+        return f"route replace {self.pods} dev {OVERLAY}{source} mtu {self.mtu} proto {PROTOCOL}"
 
 
 def prepare() -> None:
@@ -87,7 +87,7 @@ def remove_overlay_device() -> None:
 def change_routes(gone: set[Network], wanted: set[NodeRoute]) -> None:
     """Removes the ways to the first and writes the second; `NetworkError` names one that is refused."""
     if deletions := [
-        f"route del {pods} proto {_PROTOCOL}" for pods in gone - {route.pods for route in wanted}
+        f"route del {pods} proto {PROTOCOL}" for pods in gone - {route.pods for route in wanted}
     ]:
         ip(deletions, force=True)
     if wanted:
@@ -99,7 +99,7 @@ def routed() -> set[Network]:
     return {
         ip_network(route["dst"])
         for family in ("-4", "-6")
-        for route in show(family, "route", "show", "proto", _PROTOCOL)
+        for route in show(family, "route", "show", "proto", PROTOCOL)
     }
 
 

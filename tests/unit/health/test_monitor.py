@@ -50,6 +50,8 @@ def test_the_ways_are_those_of_both_families_and_paths() -> None:
     only = list(ways(NODE, (4,)))
     assert {each.address for each in only} == {"192.0.2.7", "10.0.0.254"}
     assert {(each.path, each.protocol) for each in only} == {(p, q) for p in Path for q in Protocol}
+    quiet = NodeState("far", internal_addresses=["192.0.2.7"])
+    assert list(ways(quiet, (4, 6))) == [Way(Path.UNDERLAY, Protocol.ICMP, "192.0.2.7")]
 
 
 async def test_a_node_is_unreachable_after_some_failures_and_reachable_after_one_success() -> None:
