@@ -50,15 +50,20 @@ class EndpointTable:
         self.records: dict[tuple[str, str], EndpointRecord] = {}
         #: By file: why a record could not be read when the agent started. Its pod is cut off by `sweep`.
         self.unreadable: dict[str, str] = {}
+        self._last_id = 0
 
     def of_pods(self) -> list[EndpointRecord]:
         """All but the node's health endpoint, which no runtime asked for and no object describes."""
         return [each for each in self.records.values() if each.state.identity != Reserved.HEALTH]
 
     def next_id(self, taken: Iterable[int] = ()) -> int:
-        """The lowest number from 1 to 65535 that no record has, and that is not ``taken``."""
+        """A number from 1 to 65535 that no record has, and that is not ``taken``: the next one, all the way
+        round, for connections of the pod that had a number may outlive it."""
         used = {record.state.id for record in self.records.values()}.union(taken)
-        return next(number for number in range(1, 1 << 16) if number not in used)
+        last = self._last_id or max(used, default=0)
+        round_trip = (1 + (last + step) % 0xFFFF for step in range(0xFFFF))
+        self._last_id = next(number for number in round_trip if number not in used)
+        return self._last_id
 
     # ---- records -------------------------------------------------------------------------------
 
