@@ -8,12 +8,17 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from hypothesis import HealthCheck, settings
 
 # How fast examples come says how busy the machine is, and nothing about the tests.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
+
+# How long an example takes says something about the machine's load, not about the code.
+hypothesis.settings.register_profile("axoneme", deadline=None)
+hypothesis.settings.load_profile("axoneme")
 
 HERE = Path(__file__).parent
 #: Folders whose tests load programs into the kernel or make namespaces.

@@ -11,21 +11,21 @@ meets an identity whose policy is not there yet:
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from ipaddress import IPv6Address, ip_address, ip_network
+from functools import lru_cache
+from ipaddress import ip_address
 from sys import intern
 from typing import Any, NamedTuple
 from typing import Protocol as Interface
 
-import numpy as np
-
-from axoneme.datapath.plane import Datapath, packed, prefix_bits
+from axoneme.datapath.plane import Datapath, packed
+from axoneme.identity import arrays
 from axoneme.identity.addressbook import (
     HEALTH,
     HOST,
     REMOTE_NODE,
     UNMANAGED,
-    Address,
     AddressBook,
     Flag,
     Network,
@@ -34,6 +34,7 @@ from axoneme.identity.addressbook import (
 )
 from axoneme.identity.local import LocalNumbers
 from axoneme.identity.numbers import is_node_local
+from axoneme.identity.prefixes import Prefix, is_address, network_of, parse_address, parse_prefix, prefix_of
 from axoneme.model.labels import Labels
 from axoneme.model.policy import Direction, Policy, PolicyRef, Protocol
 from axoneme.model.state import EndpointState, NodeState
@@ -55,11 +56,11 @@ class Journal(Interface):
 
 
 class _Place(NamedTuple):
-    """Where an endpoint is, and who."""
+    """Where an endpoint is, and who: of the many that are elsewhere no more is kept than is needed."""
 
     node: str
     identity: int
-    addresses: tuple[Network, ...]
+    addresses: tuple[Prefix, ...]
 
 
 class Counts(NamedTuple):
@@ -87,10 +88,11 @@ class Control:
         self._plane = plane
         self._journal = journal
         self._underlay_version = underlay_version
-        self._nodes: dict[str, Address | None] = {}
+        #: By name, the address of the underlay at which the overlay reaches it; empty: at none.
+        self._nodes: dict[str, bytes] = {}
         self._endpoints: dict[str, _Place] = {}
-        self._on_node: dict[str, set[str]] = {}
-        self._identity_users: dict[int, set[str]] = {}
+        self._on_node: dict[str, list[str]] = {}
+        self._identity_users: Counter[int] = Counter()
         self._known: dict[int, Labels] = {}
         #: Numbers that stand in the shared state.
         self._published: set[int] = set()
@@ -106,7 +108,9 @@ class Control:
         self.writes = {"policies": 0, "addresses": 0}
         held = self._held_addresses()
         # CIDRs keep the numbers under which the kernel knows them.
-        self._local = LocalNumbers({p: r.identity for p, r in held.items() if is_node_local(r.identity)})
+        self._local = LocalNumbers(
+            {network_of(p): r.identity for p, r in held.items() if is_node_local(r.identity)}
+        )
         self._prefixes = set(self._local)
         self._needed: frozenset[Network] | None = None
         self._stale: set[Network] = set()
@@ -122,57 +126,59 @@ class Control:
         self._defaults_stale = True
 
     def node_changed(self, name: str, state: NodeState | None) -> None:
-        """A node says where it is, or is gone (None)."""
-        addresses: list[tuple[Network, Record]] = []
-        ranges: list[tuple[Network, Record]] = []
-        if state is None:
-            self._nodes.pop(name, None)
+        """A node says where it is, or is gone (None). ValueError, and no change, for what is no address."""
+        addresses: tuple[Prefix, ...] = ()
+        health: tuple[Prefix, ...] = ()
+        ranges: tuple[Prefix, ...] = ()
+        behind, own = b"", name == self._node
+        if state is not None:
+            addresses = tuple({parse_address(text) for text in (*state.addresses, *state.internal_addresses)})
+            ranges = () if own else tuple(map(parse_prefix, state.pod_cidrs))
+            health = () if own else tuple(map(parse_address, state.health_addresses))
+            behind = self._underlay(state)
+            self._nodes[name] = behind
         else:
-            self._nodes[name] = self._underlay(state)
-            own = name == self._node
-            behind = None if own else self._nodes[name]
-            identity = HOST if own else REMOTE_NODE
-            for text in {*state.addresses, *state.internal_addresses}:
-                addresses.append((ip_network(text), Record(identity, behind, Flag.NODE)))
-            if not own:
-                for text in state.health_addresses if behind else ():
-                    addresses.append((ip_network(text), Record(HEALTH, behind)))
-                for text in state.pod_cidrs:
-                    ranges.append((ip_network(text), Record(UNMANAGED, behind, Flag.RANGE)))
-        self.book.say(Source.NODE, name, addresses)
-        self.book.say(Source.RANGE, name, ranges)
+            self._nodes.pop(name, None)
+        here = Record(HOST, b"", Flag.NODE) if own else Record(REMOTE_NODE, behind, Flag.NODE)
+        self.book.say(Source.NODE, name, addresses, here)
+        self.book.say(Source.HEALTH, name, health if behind else (), Record(HEALTH, behind))
+        self.book.say(Source.RANGE, name, ranges, Record(UNMANAGED, behind, Flag.RANGE))
         for key in self._on_node.get(name, ()):
             self._say_endpoint(key)
 
-    def _underlay(self, state: NodeState) -> Address | None:
-        """Where a node is reached; None when it has no address of the overlay's family."""
+    def _underlay(self, state: NodeState) -> bytes:
+        """Where a node is reached; nothing when it has no address of the overlay's family."""
         addresses = map(ip_address, state.internal_addresses)
-        return next((each for each in addresses if each.version == self._underlay_version), None)
+        return next((packed(each) for each in addresses if each.version == self._underlay_version), b"")
 
     def endpoint_changed(self, key: str, state: EndpointState | None) -> None:
-        """A pod of any node, or it is gone (None)."""
-        before = self._endpoints.pop(key, None)
+        """A pod of any node, or it is gone (None). ValueError, and no change, for what is no address."""
         after = None
-        if before is not None:
-            self._on_node[before.node].discard(key)
+        ports: tuple[tuple[str, Protocol, int], ...] = ()
         if state is not None:
-            # Of the many that are elsewhere, no more is kept than is needed.
-            addresses = tuple(map(ip_network, state.addresses))
-            after = self._endpoints[key] = _Place(intern(state.node), state.identity, addresses)
-            self._on_node.setdefault(after.node, set()).add(key)
-        self._use_identity(key, before, after, state.labels if state else ())
-        ports = tuple((p.name, Protocol[p.protocol], p.port) for p in state.named_ports) if state else ()
+            addresses = tuple(map(parse_address, state.addresses))
+            after = _Place(intern(state.node), state.identity, addresses)
+            ports = tuple((p.name, Protocol[p.protocol], p.port) for p in state.named_ports)
+        before = self._endpoints.get(key)
+        if before is not None and (after is None or after.node != before.node):
+            self._on_node[before.node].remove(key)
+        if after is not None:
+            if before is None or after.node != before.node:
+                self._on_node.setdefault(after.node, []).append(key)
+            self._endpoints[key] = after
+        else:
+            self._endpoints.pop(key, None)
+        self._use_identity(before, after, tuple(state.labels) if state else ())
         self._name_ports(key, state.identity if state else None, ports)
         self._say_endpoint(key)
 
     def _say_endpoint(self, key: str) -> None:
         """Pods of this node are in another table; those of a node that is nowhere yet have to wait."""
         place = self._endpoints.get(key)
-        records: list[tuple[Network, Record]] = []
         if place is not None and place.node != self._node and (behind := self._nodes.get(place.node)):
-            record = Record(place.identity, behind)
-            records = [(address, record) for address in place.addresses]
-        self.book.say(Source.POD, key, records)
+            self.book.say(Source.POD, key, place.addresses, Record(place.identity, behind))
+        else:
+            self.book.silence(Source.POD, key)
 
     def local_subject(self, identity: int, key: str, present: bool) -> None:
         """The endpoint ``key`` of this node has this identity, or has it no longer."""
@@ -208,17 +214,15 @@ class Control:
         if not used and self._known.pop(number, None) is not None:
             self._retired_identities.add(number)
 
-    def _use_identity(
-        self, key: str, before: _Place | None, after: _Place | None, labels: Iterable[str]
-    ) -> None:
+    def _use_identity(self, before: _Place | None, after: _Place | None, labels: tuple[str, ...]) -> None:
+        if before is not None and after is not None and before.identity == after.identity:
+            return
         if after is not None:
-            self._identity_users.setdefault(after.identity, set()).add(key)
-            if before is None or before.identity != after.identity:
-                self._learn(after.identity, Labels.parse(labels))
-        if before is not None and (after is None or after.identity != before.identity):
-            users = self._identity_users[before.identity]
-            users.discard(key)
-            if not users:
+            self._identity_users[after.identity] += 1
+            self._learn(after.identity, _labels(labels))
+        if before is not None:
+            self._identity_users[before.identity] -= 1
+            if not self._identity_users[before.identity]:
                 del self._identity_users[before.identity]
                 self._retire_unused(before.identity)
 
@@ -265,7 +269,7 @@ class Control:
         self._write_addresses()
         self._write(self.engine.changes())
         for prefix in self._stale:
-            self.book.say(Source.POLICY, str(prefix), [])
+            self.book.silence(Source.POLICY, str(prefix))
         if self._stale or self._retired_identities:
             self._write_addresses()
             for prefix in self._stale:
@@ -321,7 +325,7 @@ class Control:
         identity = self.engine.identity(number)
         assert identity is not None
         self._journal.identities({number: identity.labels.texts()})
-        self.book.say(Source.POLICY, str(prefix), [(prefix, Record(number))])
+        self.book.say(Source.POLICY, str(prefix), (prefix_of(prefix),), Record(number))
 
     def _mend_policies(self) -> None:
         diff = difference(self._held_policies(), dict(self.engine.table).items())
@@ -370,53 +374,27 @@ class Control:
         puts, deletes = self.book.changes()
         table = self._plane.addresses
         if puts:
-            keys = np.zeros(len(puts), table.key)
-            values = np.zeros(len(puts), table.value)
-            for row, (prefix, record) in enumerate(puts.items()):
-                _fill_key(keys[row], prefix)
-                values[row]["identity"], values[row]["flags"] = record.identity, int(record.flags)
-                if record.node is not None:
-                    values[row]["node"] = np.frombuffer(packed(record.node), "u1")
-            table.write(keys, values)
+            table.write(*arrays.entry_arrays(puts, table.key, table.value))
         if deletes:
-            keys = np.zeros(len(deletes), table.key)
-            for row, prefix in enumerate(deletes):
-                _fill_key(keys[row], prefix)
-            table.delete(keys)
+            table.delete(arrays.key_array(deletes, table.key))
         self.writes["addresses"] += len(puts) + len(deletes)
         touched = [*puts, *deletes]
-        if any(prefix.prefixlen < prefix.max_prefixlen for prefix in touched):
-            self._plane.raise_all()
+        if all(map(is_address, touched)):
+            self._plane.raise_addresses(prefix[:16] for prefix in touched)
         else:
-            self._plane.raise_addresses(packed(prefix.network_address) for prefix in touched)
+            self._plane.raise_all()
 
     # ---- what the kernel holds -----------------------------------------------------------------
 
-    def _held_addresses(self) -> dict[Network, Record]:
-        keys, values = self._plane.addresses.read_all()
-        held: dict[Network, Record] = {}
-        for key, value in zip(keys, values, strict=True):
-            node = bytes(value["node"])
-            held[_network(bytes(key["address"]), int(key["prefix_length"]))] = Record(
-                int(value["identity"]), _address(node) if any(node) else None, Flag(int(value["flags"]))
-            )
-        return held
+    def _held_addresses(self) -> dict[Prefix, Record]:
+        return arrays.read_arrays(*self._plane.addresses.read_all())
 
     def _held_policies(self) -> dict[Key, Any]:
         keys, values = self._plane.policies.read_all()
         return read_arrays(keys, values)
 
 
-def _fill_key(row: Any, prefix: Network) -> None:
-    row["prefix_length"] = prefix_bits(prefix)
-    row["address"] = np.frombuffer(packed(prefix.network_address), "u1")
-
-
-def _address(raw: bytes) -> Address:
-    full = IPv6Address(raw)
-    return full.ipv4_mapped or full
-
-
-def _network(raw: bytes, bits: int) -> Network:
-    address = _address(raw)
-    return ip_network(f"{address}/{bits - 96 if address.version == 4 else bits}")
+@lru_cache(maxsize=4096)
+def _labels(texts: tuple[str, ...]) -> Labels:
+    """The pods of an identity say the same."""
+    return Labels.parse(texts)

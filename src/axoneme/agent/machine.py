@@ -104,8 +104,8 @@ class Machine:
         """Another node tells where it is, or is gone; the routes to its pods follow."""
         if name == self._config.node:
             return
-        before = self._routes.pop(name, set())
         after = set(self._routes_to(state)) if state is not None else set()
+        before = self._routes.pop(name, set())
         if after:
             self._routes[name] = after
         self._inherited -= {route.pods for route in after}

@@ -9,8 +9,10 @@ import msgspec
 
 from axoneme.agent.control import Control
 from axoneme.agent.endpoints import EndpointTable
+from axoneme.datapath.plane import packed
 from axoneme.identity.addressbook import Address, Flag
 from axoneme.identity.numbers import Reserved
+from axoneme.identity.prefixes import address_text, prefix_text
 from axoneme.model.labels import Labels
 from axoneme.model.policy import Direction, PolicyRef, Protocol
 from axoneme.policy.explain import Explanation, PolicyPart, RulePart, why
@@ -174,7 +176,7 @@ class Questions:
         for record in self._endpoints.records.values():
             if str(address) in record.state.addresses:
                 return record.state.identity
-        if found := self._control.book.lookup(address):
+        if found := self._control.book.lookup(packed(address)):
             return found.identity
         if len(self._families) == 1:
             return Reserved.WORLD
@@ -189,12 +191,12 @@ class Questions:
     def addresses(self) -> list[AddressLine]:
         return [
             AddressLine(
-                str(prefix),
+                text,
                 record.identity,
-                str(record.node or ""),
+                address_text(record.node) if record.node else "",
                 [str(flag.name).lower() for flag in Flag if flag and flag in record.flags],
             )
-            for prefix, record in sorted(self._control.book.table.items(), key=lambda item: str(item[0]))
+            for text, record in sorted((prefix_text(p), record) for p, record in self._control.book.items())
         ]
 
     def policies(self) -> list[PolicyLine]:

@@ -10,6 +10,7 @@ table is built anew without such slots when it fills up.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 
 import numpy as np
@@ -18,6 +19,9 @@ import numpy.typing as npt
 Words = npt.NDArray[np.uint64]  # shape (n, 2): addresses as `axoneme.flows.events.words` gives them
 
 _SPREAD_HIGH, _SPREAD_LOW = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
+_HIGH, _LOW = int(_SPREAD_HIGH), int(_SPREAD_LOW)
+_WORD = (1 << 64) - 1
+_PAIR = struct.Struct("=QQ")
 
 
 class AddressTable:
@@ -53,7 +57,7 @@ class AddressTable:
             if self._used * 3 >= len(self._taken):
                 self._rebuild()
                 slot = self._slot(address)
-            self._high[slot], self._low[slot] = np.frombuffer(address, np.uint64)
+            self._high[slot], self._low[slot] = _PAIR.unpack(address)
             self._taken[slot] = True
             self._used += 1
         self._values[slot], self._owners[slot] = value, owner
@@ -72,8 +76,11 @@ class AddressTable:
 
     def _slot(self, address: bytes) -> int:
         """Where the address is, or the empty slot where it would go."""
-        key = np.frombuffer(address, np.uint64)
-        slot, high, low = int(self._home(key[:1], key[1:])[0]), key[0], key[1]
+        high, low = _PAIR.unpack(address)
+        # As `_home` does it, in numbers of Python: arrays of one element would take thirty times as long.
+        mixed = (high * _HIGH ^ low * _LOW) & _WORD
+        mixed ^= mixed >> 32
+        slot: int = (mixed * _HIGH & _WORD) >> int(self._shift)
         while self._taken[slot] and (self._high[slot] != high or self._low[slot] != low):
             slot = (slot + 1) & self._mask
         return slot

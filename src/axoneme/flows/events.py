@@ -12,12 +12,13 @@ header as the layout. Only the names that go out over Hubble's API are written h
 from __future__ import annotations
 
 import enum
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+from axoneme.identity.prefixes import address_text
 
 #: Structured arrays: the kernel's ``struct event``, and the records that `record_dtype` describes.
 Events = npt.NDArray[np.void]
@@ -25,7 +26,6 @@ Records = npt.NDArray[np.void]
 Mask = npt.NDArray[np.bool_]
 
 _NETWORK_ORDER = ("source_port", "destination_port", "nat_port")
-_V4_MAPPED = bytes(10) + b"\xff\xff"
 
 
 class Verdict(enum.IntEnum):
@@ -192,22 +192,6 @@ def words(records: Records, field: str) -> npt.NDArray[np.uint64]:
     """An address column as two native 64-bit integers a row (n, 2): to compare and hash, not to read."""
     found: npt.NDArray[np.uint64] = records[field].view(np.uint64)
     return found
-
-
-def address_bytes(text: str) -> bytes:
-    """16 bytes in network order, IPv4 as ::ffff:a.b.c.d. ValueError for what is no address."""
-    try:
-        if ":" in text:
-            return socket.inet_pton(socket.AF_INET6, text)
-        return _V4_MAPPED + socket.inet_pton(socket.AF_INET, text)
-    except OSError:
-        raise ValueError(f"{text!r} is no IP address") from None
-
-
-def address_text(address: bytes) -> str:
-    if address.startswith(_V4_MAPPED):
-        return socket.inet_ntop(socket.AF_INET, address[12:])
-    return socket.inet_ntop(socket.AF_INET6, address)
 
 
 class AddressTexts:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from axoneme.flows.events import address_bytes
 from axoneme.flows.names import End, Names
+from axoneme.identity.prefixes import address_bytes
 from axoneme.model.state import (
     ENDPOINTS,
     IDENTITIES,

@@ -14,10 +14,11 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from axoneme.flows.events import Mask, Records, TrafficDirection, Verdict, Vocabulary, address_bytes, words
+from axoneme.flows.events import Mask, Records, TrafficDirection, Verdict, Vocabulary, words
 from axoneme.flows.flowfilter import FilterError, FlowFilter
 from axoneme.flows.names import End, Names
 from axoneme.flows.selectors import parse_selector
+from axoneme.identity.prefixes import address_bytes
 from axoneme.model.labels import Labels
 
 Condition = Callable[[Records], Mask]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing
 
 import msgspec
@@ -12,6 +12,9 @@ import msgspec
 from axoneme.sources.store import Change, Compacted, Listing, Store, Unavailable
 
 log = logging.getLogger(__name__)
+
+#: Changes at once, when everything is told anew.
+_PART = 1000
 
 
 class Sync(msgspec.Struct, frozen=True):
@@ -30,9 +33,10 @@ async def follow(
 ) -> AsyncGenerator[Sync | list[Change], None]:
     """What is there, then a `Sync`, then every change.
 
-    What is there comes as changes too, so a consumer needs one way to take them. When changes were
-    missed, the differences follow the same way: what is new or other, deletions for what vanished,
-    and another `Sync`. A consumer never sees a key in a state older than one that it has seen.
+    What is there comes as changes too, so a consumer needs one way to take them; in parts, of which each
+    may be forgotten before the next is asked for. When changes were missed, the differences follow the
+    same way: what is new or other, deletions for what vanished, and another `Sync`. A consumer never sees
+    a key in a state older than one that it has seen.
     Lost connections are tried again for ever, after pauses (in seconds) that double.
     """
     known: dict[str, int] = {}
@@ -42,10 +46,12 @@ async def follow(
         try:
             if after is None:
                 listing = await store.list(prefix)
-                changes, known = _differences(known, listing), {e.key: e.revision for e in listing.entries}
-                if changes:
-                    yield changes
-                after, pause = listing.revision, first_pause
+                news, known = _differences(known, listing), {e.key: e.revision for e in listing.entries}
+                revision = listing.revision
+                del listing
+                for part in _parts(news):
+                    yield part
+                after, pause = revision, first_pause
                 yield Sync(after)
             async with aclosing(store.watch(prefix, after)) as batches:
                 async for batch in batches:
@@ -63,6 +69,15 @@ async def follow(
             log.warning("%s: %s; trying again in %.2g s", prefix, error, pause)
             await sleep(pause)
             pause = min(2 * pause, longest_pause)
+
+
+def _parts(changes: list[Change]) -> Iterator[list[Change]]:
+    """``changes`` in pieces, emptied on the way: of a large cluster's values, most are gone by the end."""
+    changes.reverse()
+    while changes:
+        part = changes[: -_PART - 1 : -1]
+        del changes[-_PART:]
+        yield part
 
 
 def _differences(known: dict[str, int], listing: Listing) -> list[Change]:

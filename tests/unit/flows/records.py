@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from axoneme.flows.events import Events, Records, Vocabulary, address_bytes, record_dtype, stamp
+from axoneme.flows.events import Events, Records, Vocabulary, record_dtype, stamp
 from axoneme.flows.names import Names
+from axoneme.identity.prefixes import address_bytes
 
 NEW, END, DROP = 1, 2, 3
 REPLY, INGRESS, MASQUERADED = 1, 2, 4

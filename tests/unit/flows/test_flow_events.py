@@ -7,13 +7,12 @@ from axoneme.flows.events import (
     AddressTexts,
     TrafficDirection,
     Verdict,
-    address_bytes,
-    address_text,
     join,
     stamp,
     take,
     words,
 )
+from axoneme.identity.prefixes import address_bytes, address_text
 
 from .records import DROP, DTYPE, END, EVENT, INGRESS, VOCABULARY, event, events, records
 

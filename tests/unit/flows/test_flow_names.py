@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from axoneme.flows.addresses import AddressTable
-from axoneme.flows.events import address_bytes
 from axoneme.flows.names import End
+from axoneme.identity.prefixes import address_bytes
 
 from .records import DTYPE, FIRST_LOCAL, event, records, some_names
 
