@@ -20,6 +20,8 @@ test: setup ## all tests that this machine can run; says what it skipped and why
 	@bash tools/test.sh
 
 test-all: setup ## also what takes longer
+	@$(PYTHON) -c 'import atheris' 2>/dev/null || $(PYTHON) -m pip install -q --only-binary :all: 'atheris==3.*' || \
+		echo "test-all: atheris is not to be had: parsers are fuzzed without its guidance"
 	@AXONEME_TEST_ALL=1 bash tools/test.sh
 
 test-kernels: setup ## two nodes with pods under Debian's kernels 6.1 and 6.12, emulated: policy, overlay, flows

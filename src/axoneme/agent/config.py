@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 
 from axoneme.flows.config import HistoryConfig
+from axoneme.model.paths import ManifestError
 from axoneme.sources.config import StoreConfig
 
 
@@ -99,15 +100,16 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def load(path: Path) -> AgentConfig:
     """Raises `ConfigError`."""
-    import yaml
+    from axoneme.model.yamltext import single
 
     try:
-        found = yaml.safe_load(path.read_text())
-        config = msgspec.convert(found, AgentConfig)
+        config = msgspec.convert(single(path.read_bytes(), str(path)), AgentConfig)
         config.pools()
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
-    except (yaml.YAMLError, msgspec.ValidationError, ValueError) as error:
+    except ManifestError as error:
+        raise ConfigError(f"{error}; see docs/agent.md") from error
+    except (msgspec.ValidationError, ValueError) as error:
         raise ConfigError(f"{path}: {error}; see docs/agent.md") from error
     if missing := config.store.missing():
         raise ConfigError(f"{path}: {missing}")

@@ -31,6 +31,7 @@ from axoneme.model.state import (
     IdentityState,
     NodeState,
     decode,
+    identity_of,
 )
 from axoneme.net.commands import NetworkError
 from axoneme.policy.engine import PolicyKey
@@ -90,7 +91,7 @@ class Listener:
             except (Unavailable, OSError) as error:  # OSError: this node's disk is full
                 log.warning("%s: %s; this node's pods are looked at again later", change.key, error)
                 self._pods.outdated = True
-            except (ValueError, msgspec.MsgspecError, RpcError, NetworkError) as error:
+            except (ValueError, RecursionError, msgspec.MsgspecError, RpcError, NetworkError) as error:
                 if change.value is None:  # under this key nothing was ever understood
                     self.problems.pop(change.key, None)
                     continue
@@ -140,7 +141,7 @@ class Listener:
             if self._health:
                 self._health.node_changed(name, state)
         elif key.startswith(IDENTITIES):
-            number = int(key.removeprefix(IDENTITIES))
+            number = identity_of(key)
             if value is None:
                 self._control.identity_gone(number)
             else:

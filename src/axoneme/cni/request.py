@@ -207,7 +207,7 @@ def _config(text: bytes) -> Config:
         config = msgspec.json.decode(text, type=Config)
     except msgspec.ValidationError as error:
         raise CniError(Code.INVALID_CONFIG, f"network configuration: {error}") from error
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CniError(Code.UNDECODABLE, f"the network configuration is no JSON: {error}") from error
     if config.cni_version not in VERSIONS:
         raise CniError(
@@ -219,7 +219,11 @@ def _config(text: bytes) -> Config:
 
 
 def _check_fields(text: bytes, config: Config) -> None:
-    for name, raw in msgspec.json.decode(text, type=dict[str, msgspec.Raw]).items():
+    try:
+        fields = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+    except UnicodeDecodeError as error:  # in a name that `Config` has passed over
+        raise CniError(Code.UNDECODABLE, f"the network configuration is no JSON: {error}") from error
+    for name, raw in fields.items():
         if name not in _FIELDS and not name.startswith("cni.dev/"):
             # Were it passed over, a container might stand under other policies than somebody meant.
             found = f"{name} is {bytes(raw)[:80].decode(errors='replace')}"

@@ -23,6 +23,7 @@ import enum
 import struct
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
@@ -30,7 +31,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from axoneme.datapath.elf import Elf
+from axoneme.datapath.elf import Elf, ElfError
 
 _MAGIC: Final = 0xEB9F
 _HEADER = struct.Struct("=HBBIIIII")
@@ -160,8 +161,22 @@ class Btf:
         """Names of the structs and unions that have a body."""
         return [name for kind, name in self._by_name if kind in _COMPOUND]
 
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Numbers that lead nowhere, or round in circles, are the object's fault."""
+        try:
+            yield
+        except (BtfError, ElfError):
+            raise
+        except (struct.error, IndexError, TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise BtfError(f"{self._name}: its BTF is damaged: {error}") from error
+
     def struct(self, name: str) -> np.dtype[np.void]:
         """The dtype of ``struct name`` (or union, or a typedef of one). KeyError when there is none."""
+        with self._reading():
+            return self._struct(name)
+
+    def _struct(self, name: str) -> np.dtype[np.void]:
         for kind in (*_COMPOUND, _Kind.TYPEDEF):
             number = self._by_name.get((kind, name))
             if number is not None and self._types[self._resolve(number)].kind in _COMPOUND:
@@ -174,7 +189,8 @@ class Btf:
         """The dtype of a type by its number, as the kernel names types."""
         if not 0 < number < len(self._types):
             raise BtfError(f"{self._name}: has no type {number}")
-        return self._dtype(number)
+        with self._reading():
+            return self._dtype(number)
 
     def name(self, number: int) -> str:
         """The name of a type, or of a function, by its number; empty when it has none."""
@@ -185,17 +201,28 @@ class Btf:
     @cached_property
     def enums(self) -> Mapping[str, Mapping[str, int]]:
         """Named enums: each a mapping from enumerator to number."""
-        return MappingProxyType(
-            {
-                name: MappingProxyType(dict(self._enumerators(self._types[number])))
-                for (kind, name), number in self._by_name.items()
-                if kind == _Kind.ENUM
-            }
-        )
+        with self._reading():
+            return MappingProxyType(
+                {
+                    name: MappingProxyType(dict(self._enumerators(self._types[number])))
+                    for (kind, name), number in self._by_name.items()
+                    if kind == _Kind.ENUM
+                }
+            )
 
     @cached_property
     def variables(self) -> Mapping[str, Variable]:
         """Variables of ``.rodata``, ``.data`` and ``.bss``, by name."""
+        with self._reading():
+            return self._variables()
+
+    @cached_property
+    def maps(self) -> Mapping[str, MapTypes]:
+        """Types of the maps in ``.maps``, by name."""
+        with self._reading():
+            return self._maps()
+
+    def _variables(self) -> Mapping[str, Variable]:
         found: dict[str, Variable] = {}
         for section in self._types:
             if section.kind != _Kind.DATA_SECTION or not section.name.startswith(
@@ -212,9 +239,7 @@ class Btf:
                 )
         return MappingProxyType(found)
 
-    @cached_property
-    def maps(self) -> Mapping[str, MapTypes]:
-        """Types of the maps in ``.maps``, by name."""
+    def _maps(self) -> Mapping[str, MapTypes]:
         number = self._by_name.get((_Kind.DATA_SECTION, ".maps"))
         if number is None:
             return MappingProxyType({})
@@ -235,9 +260,11 @@ class Btf:
 
     def _resolve(self, number: int) -> int:
         """Through typedefs and qualifiers to the type itself."""
-        while self._types[number].kind in _TRANSPARENT:
+        for _ in self._types:
+            if self._types[number].kind not in _TRANSPARENT:
+                return number
             number = self._types[number].refers
-        return number
+        raise BtfError(f"{self._name}: type {number} stands for itself")
 
     def _dtype(self, number: int) -> AnyDtype:
         known = self._dtypes.get(number)
@@ -334,7 +361,7 @@ def _strings_start(section: bytes) -> int:
 
 def _string(section: bytes, strings: int, offset: int) -> str:
     start = strings + offset
-    return section[start : section.index(b"\0", start)].decode()
+    return section[start : section.index(b"\0", start)].decode(errors="backslashreplace")
 
 
 def _parse(section: bytes, name: str) -> tuple[bytes, list[_Type]]:

@@ -16,6 +16,7 @@ _EM_BPF: Final = 247
 _SHT_SYMTAB: Final = 2
 _SHT_NOBITS: Final = 8
 _STT_OBJECT: Final = 1
+_LARGEST_BSS: Final = 1 << 26
 _DATA_ENCODING: Final = 1 if sys.byteorder == "little" else 2
 
 _HEADER = struct.Struct("=16sHHIQQQIHHHHHH")
@@ -58,8 +59,10 @@ class Elf:
         try:
             rows = [_SECTION.unpack_from(image, table + index * size) for index in range(count)]
             strings = rows[names]
-        except (struct.error, IndexError):
+        except (struct.error, IndexError, OverflowError):
             raise ElfError(f"{name}: its section table is cut off") from None
+        if any(row[1] == _SHT_NOBITS and row[5] > _LARGEST_BSS for row in rows):
+            raise ElfError(f"{name}: a section without bytes is larger than {_LARGEST_BSS >> 20} MiB")
         name_table = image[strings[4] : strings[4] + strings[5]]
         self.sections = [
             Section(
@@ -82,6 +85,8 @@ class Elf:
         for table in self.sections:
             if table.kind != _SHT_SYMTAB:
                 continue
+            if table.link >= len(self.sections) or len(table.data) % _SYMBOL.size:
+                raise ElfError(f"{self.name}: its symbol table is cut off")
             names = self.sections[table.link].data
             for name, info, _, index, value, size in _SYMBOL.iter_unpack(table.data):
                 if info & 0xF == _STT_OBJECT and 0 < index < len(self.sections):
@@ -90,4 +95,7 @@ class Elf:
 
 
 def _text(table: bytes, offset: int) -> str:
-    return table[offset : table.index(b"\0", offset)].decode()
+    end = table.find(b"\0", offset)
+    if end < 0:
+        raise ElfError("a name stands beyond the table of names")
+    return table[offset:end].decode(errors="backslashreplace")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from axoneme.model.paths import ManifestError
 from axoneme.sources.config import StoreConfig
 
 
@@ -46,11 +47,13 @@ class FlowServerConfig(msgspec.Struct, frozen=True):
 
 def load(path: Path) -> FlowServerConfig:
     """Raises `ConfigError`."""
-    import yaml
+    from axoneme.model.yamltext import single
 
     try:
-        return msgspec.convert(yaml.safe_load(path.read_text()), FlowServerConfig)
+        return msgspec.convert(single(path.read_bytes(), str(path)), FlowServerConfig)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
-    except (yaml.YAMLError, msgspec.ValidationError) as error:
+    except ManifestError as error:
+        raise ConfigError(str(error)) from error
+    except msgspec.ValidationError as error:
         raise ConfigError(f"{path}: {error}") from error

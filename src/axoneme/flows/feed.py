@@ -14,6 +14,7 @@ from axoneme.model.state import (
     IdentityState,
     NodeState,
     decode,
+    identity_of,
 )
 
 #: What is worth following.
@@ -26,7 +27,7 @@ def apply(names: Names, node: str, key: str, value: bytes | None) -> None:
     Raises ValueError for a value that is none of ours; the key then keeps what it meant.
     """
     if key.startswith(IDENTITIES):
-        number = int(key.removeprefix(IDENTITIES))
+        number = identity_of(key)
         if value is None:
             names.forget_identity(number)
         else:

@@ -102,7 +102,7 @@ class RuleJournal:
         for line in whole.splitlines():
             try:
                 self._take(self._decoder.decode(line))
-            except (msgspec.MsgspecError, KeyError):
+            except (msgspec.MsgspecError, KeyError, ValueError, RecursionError):
                 self.malformed += 1
 
     def _take(self, line: _AnyLine) -> None:

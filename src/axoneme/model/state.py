@@ -6,7 +6,7 @@ read, so that nodes of neighbouring versions can share a store.
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
@@ -16,12 +16,16 @@ POD_RANGES = "state/podranges/"
 IDENTITIES = "state/identities/by-number/"
 
 
+#: Of pods, of this cluster or another: see `axoneme.identity.numbers`.
+IdentityNumber = Annotated[int, msgspec.Meta(ge=1, lt=1 << 24)]
+
+
 class NamedPortState(msgspec.Struct, frozen=True):
     """A container port that has a name."""
 
     name: str
-    protocol: str  # TCP, UDP or SCTP
-    port: int
+    protocol: Literal["TCP", "UDP", "SCTP"]
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
 
 
 class NodeState(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -45,7 +49,7 @@ class EndpointState(msgspec.Struct, frozen=True, omit_defaults=True):
 
     id: int
     node: str
-    identity: int
+    identity: IdentityNumber
     addresses: list[str] = []
     namespace: str = ""
     pod: str = ""
@@ -80,6 +84,14 @@ def identity_key(number: int) -> str:
 S = TypeVar("S", bound=NodeState | EndpointState | IdentityState)
 
 
+def identity_of(key: str) -> int:
+    """The number in an identity's key; ValueError for what is none of a cluster."""
+    text = key.removeprefix(IDENTITIES)
+    if not (text.isascii() and text.isdecimal() and len(text) <= 8 and 0 < int(text) < 1 << 24):
+        raise ValueError(f"{key}: expected a number from 1 to {(1 << 24) - 1} at its end")
+    return int(text)
+
+
 def encode(state: NodeState | EndpointState | IdentityState) -> bytes:
     return msgspec.json.encode(state)
 
@@ -88,5 +100,5 @@ def decode(value: bytes, kind: type[S], key: str) -> S:
     """The ``kind`` in ``value``; ValueError that names ``key`` and the field when it is none."""
     try:
         return msgspec.json.decode(value, type=kind)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{key}: not a {kind.__name__}: {error}") from error

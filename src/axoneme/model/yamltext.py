@@ -71,6 +71,14 @@ def documents(text: str, origin: str) -> Iterator[Document]:
     yield from _yaml_documents(text, origin)
 
 
+def single(data: bytes, origin: str) -> object:
+    """The only document of a file. `ManifestError` when there are more, or none, or it is no text."""
+    found = list(documents(data.decode("utf-8", "surrogateescape"), origin))
+    if len(found) != 1:
+        raise ManifestError("", f"{len(found)} documents", "one belongs here", origin=origin)
+    return found[0].value
+
+
 def _check_text(text: str, origin: str) -> None:
     """Refuses halves of characters, which could not be written down again."""
     try:

@@ -82,7 +82,10 @@ def parse(path: Path, line: bytes) -> dict[str, Any]:
     """One line from the server as an answer."""
     if not line.endswith(b"\n"):
         raise RpcError(UNAVAILABLE, f"{path}: the connection closed before the answer was complete")
-    answer = json.loads(line)
+    try:
+        answer = json.loads(line)
+    except (ValueError, RecursionError):
+        answer = None
     if not isinstance(answer, dict):
         raise RpcError(INTERNAL, f"{path}: expected an answer, got {line[:80]!r}")
     return answer
@@ -91,10 +94,18 @@ def parse(path: Path, line: bytes) -> dict[str, Any]:
 def final(path: Path, answer: dict[str, Any]) -> Any:
     """The result in an answer that ends a call."""
     if error := answer.get("error"):
-        raise RpcError(error["code"], error["message"], error.get("data"))
+        raise _failure(path, error)
     if "result" not in answer:
         raise RpcError(INTERNAL, f"{path}: an answer without result or error: {sorted(answer)}")
     return answer["result"]
+
+
+def _failure(path: Path, error: Any) -> RpcError:
+    if isinstance(error, dict):
+        code, message = error.get("code"), error.get("message")
+        if isinstance(code, int) and isinstance(message, str) and message.strip():
+            return RpcError(code, message.encode(errors="replace").decode(), error.get("data"))
+    return RpcError(INTERNAL, f"{path}: an error in a form unknown here: {ascii(error)[:200]}")
 
 
 def convert(path: Path, method: str, value: Any, kind: type[Any] | None) -> Any:

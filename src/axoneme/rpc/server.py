@@ -109,6 +109,8 @@ async def _serve_client(client: socket.socket, methods: dict[str, _Method[Any]])
     writer.transport.set_write_buffer_limits(high=_HIGH_WATER)
     try:
         await _Connection(methods, reader, writer).run()
+    except Exception:  # whatever a client has brought about, the others are served on
+        log.exception("a connection failed")
     finally:
         writer.close()
 
@@ -149,7 +151,7 @@ class _Connection:
         except msgspec.ValidationError as error:
             self._error(None, RpcError(INVALID_REQUEST, f"not a request: {error}"))
             return
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             self._error(None, RpcError(PARSE, f"not a line of JSON: {error}"))
             return
         task = requests.create_task(self._answer(request))
@@ -218,7 +220,7 @@ def _params(method: _Method[T], request: _Request) -> T:
     raw = bytes(request.params)
     try:
         return msgspec.json.decode(b"{}" if raw == b"null" else raw, type=method.params)
-    except msgspec.ValidationError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RpcError(INVALID, f"{request.method}: params: {error}") from error
 
 

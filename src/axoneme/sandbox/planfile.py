@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import msgspec
 
+from axoneme.model.paths import ManifestError
 from axoneme.sandbox.errors import SandboxError
 from axoneme.sandbox.layout import Layout
 from axoneme.sandbox.plan import Plan
 
 
 def save(plan: Plan, layout: Layout) -> None:
-    import yaml
-
-    layout.plan.write_text(yaml.safe_dump(msgspec.to_builtins(plan), sort_keys=False))
+    # JSON is YAML in which a name such as "y" stays a name.
+    layout.plan.write_bytes(msgspec.json.format(msgspec.json.encode(plan)) + b"\n")
 
 
 def load(layout: Layout) -> Plan:
     """Raises SandboxError when there is no sandbox, or only half of one."""
-    import yaml
+    from axoneme.model.yamltext import single
 
     try:
-        return msgspec.convert(yaml.safe_load(layout.plan.read_text()), Plan).check()
+        return msgspec.convert(single(layout.plan.read_bytes(), str(layout.plan)), Plan).check()
     except FileNotFoundError:
         if not layout.directory.exists():
             raise SandboxError(f"there is no sandbox {layout.name}; axo sandbox up makes one") from None
         raise SandboxError(
             f"sandbox {layout.name} was never complete; axo sandbox down --name {layout.name} clears it away"
         ) from None
-    except (yaml.YAMLError, msgspec.ValidationError) as failure:
+    except ManifestError as failure:
+        raise SandboxError(str(failure)) from failure
+    except msgspec.ValidationError as failure:
         raise SandboxError(f"{layout.plan}: {failure}") from failure

@@ -49,6 +49,9 @@ R = TypeVar("R", bound=msgspec.Struct)
 #: Keys in one answer to a listing.
 _PAGE = 1000
 
+#: Bytes of one answer on a watch: the events of many transactions, of 1.5 MB each, may be in it.
+_LONGEST_LINE = 1 << 28
+
 _CLOSED = "etcd: the store has been closed"
 
 
@@ -105,6 +108,8 @@ class EtcdStore:
             entries += map(self._entry, answer.kvs)
             if not answer.more:
                 return Listing(entries, revision)
+            if not answer.kvs or answer.kvs[-1].key < start:
+                raise Unavailable("etcd: kv/range: there is more, it says, and gives nothing")
             start = answer.kvs[-1].key + b"\0"
 
     async def watch(self, prefix: str, after: int) -> AsyncGenerator[Changes, None]:
@@ -112,7 +117,7 @@ class EtcdStore:
         request = messages.Watch(messages.WatchCreate(start, end, start_revision=after + 1))
         async with self._stream("watch", request) as lines:
             async for line in lines:
-                answer = messages.decode(line, messages.WatchAnswer)
+                answer = _understood("watch", line, messages.WatchAnswer)
                 if answer.error:
                     raise Unavailable(f"etcd: watch of {prefix}: {answer.error.message}")
                 result = answer.result
@@ -151,6 +156,8 @@ class EtcdStore:
         if answer.succeeded:
             return answer.header.revision
         found = [each.response_range.kvs for each in answer.responses]
+        if len(found) != len(expect):
+            raise Unavailable(f"etcd: kv/txn: {len(found)} answers to {len(expect)} questions")
         for (key, revision), kvs in zip(expect.items(), found, strict=True):
             now = kvs[0].mod_revision if kvs else 0
             if now != revision:
@@ -187,7 +194,7 @@ class EtcdStore:
         return start or b"\0", start + b"\xff"
 
     def _name(self, key: bytes) -> str:
-        return key[len(self._namespace) :].decode()
+        return key[len(self._namespace) :].decode(errors="backslashreplace")  # no key of ours, then
 
     def _entry(self, pair: messages.Pair) -> Entry:
         return Entry(self._name(pair.key), pair.value, pair.mod_revision)
@@ -206,18 +213,21 @@ class EtcdStore:
     # ---- talking ---------------------------------------------------------------------------------
 
     async def _call(self, path: str, request: msgspec.Struct, kind: type[R]) -> R:
+        status, body = await self._exchange(path, request)
+        if status != 200:
+            raise _failure(path, status, body)
+        return _understood(path, body, kind)
+
+    async def _exchange(self, path: str, request: msgspec.Struct) -> tuple[int, bytes]:
+        """Status and body of the answer."""
         import aiohttp
 
         limit = aiohttp.ClientTimeout(total=self._timeout)
         try:
             async with await self._post(path, request, limit) as response:
-                body = await response.read()
-                status = response.status
+                return response.status, await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._unavailable(error) from error
-        if status != 200:
-            raise _failure(path, status, body)
-        return messages.decode(body, kind)
 
     @asynccontextmanager
     async def _stream(self, path: str, request: msgspec.Struct) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -310,10 +320,18 @@ class _Failed(StoreError):
         self.code = code
 
 
+def _understood(path: str, body: bytes, kind: type[R]) -> R:
+    try:
+        return messages.decode(body, kind)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        # It may be of an etcd that is to come, or of something else at that address.
+        raise Unavailable(f"etcd: {path}: an answer that is not understood: {error}") from error
+
+
 def _failure(path: str, status: int, body: bytes) -> StoreError:
     try:
         error = msgspec.json.decode(body, type=messages.Error)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         # Something that stands before etcd, or is none.
         return Unavailable(f"etcd: {path}: HTTP status {status}: {body[:200]!r}")
     if error.code in _PASSING:
@@ -322,14 +340,19 @@ def _failure(path: str, status: int, body: bytes) -> StoreError:
 
 
 async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """The lines of a body that has no end, of any length."""
+    """The lines of a body that has no end."""
     parts: list[bytes] = []
+    size = 0
     async for piece in response.content.iter_any():
         *complete, rest = piece.split(b"\n")
         for end in complete:
             yield b"".join((*parts, end))
             parts.clear()
+            size = 0
         parts.append(rest)
+        size += len(rest)
+        if size > _LONGEST_LINE:
+            raise Unavailable(f"etcd: {response.url}: a line of over {_LONGEST_LINE} bytes")
     raise Unavailable(f"etcd: {response.url}: the stream ended")
 
 

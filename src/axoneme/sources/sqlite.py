@@ -100,9 +100,9 @@ class SqliteStore:
         try:
             # A transaction sees one snapshot, however long it reads and whoever writes meanwhile.
             revision = await self._try(lambda: _begin_snapshot(db))
-            cursor = db.execute(_LIST, _range(prefix))
+            cursor = await self._try(lambda: db.execute(_LIST, _range(prefix)))
             entries: list[Entry] = []
-            while rows := cursor.fetchmany(_CHUNK):
+            while rows := await self._try(lambda: cursor.fetchmany(_CHUNK)):
                 entries += [Entry(*row) for row in rows]
                 if len(rows) == _CHUNK:
                     await asyncio.sleep(0)
@@ -225,6 +225,8 @@ class SqliteStore:
         while True:
             try:
                 return work()
+            except (TypeError, ValueError, OverflowError) as error:
+                raise self._damaged(error) from error
             except sqlite3.DatabaseError as error:
                 if not schema.busy(error):
                     raise Unavailable(f"{self._path}: {error}") from error
@@ -234,6 +236,10 @@ class SqliteStore:
                     raise Unavailable(f"{self._path}: locked for {self._patience:g} s") from error
                 # Writers hold the lock for less than this; the spread keeps two from meeting again.
                 await asyncio.sleep(random.uniform(0.0002, 0.002))
+
+    def _damaged(self, error: Exception) -> Unavailable:
+        """What stands there is not what any of us would have written."""
+        return Unavailable(f"{self._path}: the file is damaged: {error}")
 
     # ---- upkeep ----------------------------------------------------------------------------------
 
@@ -262,12 +268,13 @@ class SqliteStore:
         self._readers.clear()
 
 
-_GET = "SELECT key, value, revision FROM entries WHERE key = ?"
+# Somebody may have put a text there by hand.
+_GET = "SELECT key, CAST(value AS BLOB), revision FROM entries WHERE key = ?"
 _SET = (
     "INSERT INTO entries VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE"
     " SET value = excluded.value, revision = excluded.revision, lease = excluded.lease"
 )
-_LIST = "SELECT key, value, revision FROM entries WHERE key >= ? AND key < ? ORDER BY key"
+_LIST = "SELECT key, CAST(value AS BLOB), revision FROM entries WHERE key >= ? AND key < ? ORDER BY key"
 _DUE = "SELECT id FROM leases WHERE expires <= ?"
 
 

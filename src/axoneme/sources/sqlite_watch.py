@@ -32,7 +32,7 @@ _BATCH = 1000
 _MANY = 5000
 
 _LOG = (
-    "SELECT key, value, revision FROM changes"
+    "SELECT key, CAST(value AS BLOB), revision FROM changes"
     " WHERE revision > ? AND revision <= ? AND key >= ? AND key < ? ORDER BY revision, sequence"
 )
 
@@ -142,7 +142,7 @@ class Watchers:
                 self._advance(newest)
             elif self._loop and not self._retry:
                 self._retry = self._loop.call_later(_AGAIN, self._look_again)
-        except (Unavailable, sqlite3.DatabaseError):
+        except (Unavailable, sqlite3.DatabaseError, TypeError, ValueError):
             self._seen = None
             for watcher in self._watchers:  # each of them will meet the error, and report it
                 watcher.wake()

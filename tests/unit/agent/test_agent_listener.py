@@ -17,7 +17,7 @@ from axoneme.sources.store import Change
 from .conftest import World
 from .test_agent_pods import CLOSED
 
-STORED = "node: n\ndirectory: /x\nstore: {path: s}\n"
+STORED = "node: node1\ndirectory: /x\nstore: {path: s}\n"
 
 
 #: The closed policy, with a rule for a port that nobody asks for.
@@ -137,9 +137,9 @@ async def test_an_attach_waits_but_not_for_ever() -> None:
     ("text", "message"),
     [
         ("{", "agent.yaml"),
-        ("node: n", "directory"),
-        ("node: n\ndirectory: /x\nstore: {}\n", "store.path is missing"),
-        ("node: n\ndirectory: /x\nstore: {kind: etcd}\n", "store.endpoints is missing"),
+        ("node: node1", "directory"),
+        ("node: node1\ndirectory: /x\nstore: {}\n", "store.path is missing"),
+        ("node: node1\ndirectory: /x\nstore: {kind: etcd}\n", "store.endpoints is missing"),
         (f"{STORED}routnig: native\n", "routnig"),
         (f"{STORED}routing: nativ\n", "routing"),
         (

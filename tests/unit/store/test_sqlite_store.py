@@ -346,3 +346,29 @@ def test_a_store_of_a_later_version_is_refused(path: Path) -> None:
 def test_a_directory_that_is_not_there_is_an_ordinary_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         SqliteStore(tmp_path / "absent" / "store.db")
+
+
+async def test_a_text_that_was_put_there_by_hand_is_bytes_as_all_others(path: Path) -> None:
+    async with opened(path) as store:
+        revision = await store.put("a", b"1")
+        async with aclosing(store.watch("", revision)) as batches:
+            with sqlite3.connect(path) as db:
+                db.execute("UPDATE entries SET value = '{}', revision = 2")
+                db.execute("INSERT INTO changes VALUES (2, 0, 'a', '{}')")
+                db.execute("UPDATE store SET revision = 2")
+            db.close()
+            changes = await asyncio.wait_for(anext(batches), PATIENCE)
+        entry = await store.get("a")
+        assert entry is not None
+        assert [changes[0].value, entry.value, (await store.list("")).entries[0].value] == [b"{}"] * 3
+
+
+async def test_a_damaged_file_makes_the_store_unavailable(path: Path) -> None:
+    async with opened(path) as store:
+        await store.put("a", b"1")
+        with sqlite3.connect(path) as db:
+            db.execute("PRAGMA ignore_check_constraints=ON")
+            db.execute("DELETE FROM store")
+        db.close()
+        with pytest.raises(Unavailable, match="the file is damaged"):
+            await store.list("")

@@ -1,0 +1,112 @@
+"""Events as they come out of the rings, and what readers of flows ask."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from axoneme.datapath.schema import Schema
+from axoneme.flows.encode import Encoder
+from axoneme.flows.events import Vocabulary, record_dtype
+from axoneme.flows.filters import Matcher
+from axoneme.flows.flow import ObserveRequest
+from axoneme.flows.flowfilter import FilterError
+from axoneme.flows.ingest import Ingest
+from axoneme.flows.names import End, Names
+from axoneme.flows.rules import RuleJournal
+from axoneme.flows.store import FlowStore
+from axoneme.identity.prefixes import address_bytes
+from fuzz.target import Target, says_why
+
+_SCHEMA = Schema.load()
+_EVENT = _SCHEMA.struct("event")
+_VOCABULARY = Vocabulary.read(_EVENT, _SCHEMA.enums)
+_ABSENT = Path(tempfile.gettempdir()) / "fuzz-no-such-journal"
+
+
+def _names() -> Names:
+    names = Names(_VOCABULARY.reserved, _VOCABULARY.first_local)
+    pod = End(("k8s:app=web",), "shop", "web-0", "Deployment", "web", "n")
+    names.put("state/endpoints/n/1", [address_bytes("10.0.0.1")], pod)
+    return names
+
+
+def _events() -> Iterable[bytes]:
+    one = np.zeros(3, _EVENT)
+    one["time"], one["kind"], one["protocol"] = [5, 4, 6], [1, 2, 3], 6
+    one["source"] = np.frombuffer(address_bytes("10.0.0.1"), np.uint8)
+    one["destination"] = np.frombuffer(address_bytes("fd00::1"), np.uint8)
+    one["source_identity"], one["reason"] = 300, [0, 0, 133]
+    yield one.tobytes()
+    yield b"\xff" * (2 * _EVENT.itemsize)
+
+
+def check_events(data: bytes) -> None:
+    """Whatever bits an event has, it becomes a flow that can be sent and filtered."""
+    events: Any = np.frombuffer(data[: len(data) // _EVENT.itemsize * _EVENT.itemsize], _EVENT)
+    names, journal = _names(), RuleJournal(_ABSENT)
+    store = FlowStore(record_dtype(_EVENT), 64, 64)
+    ingest = Ingest(store, names, journal, _VOCABULARY)
+    ingest.flows(events, 1_700_000_000_000_000_000)
+    ingest.drops(events, 1_700_000_000_000_000_000)
+    encoder = Encoder(names, journal.refs, "n", _VOCABULARY)
+    batch = store.read(store.beginning(), 1024, None)
+    flows = list(encoder.flows(batch.records))
+    assert len(flows) == len(batch.records) == 2 * min(64, len(events))
+    for flow in flows:
+        msgspec.json.decode(msgspec.json.encode(flow))
+
+
+def _filters() -> Iterable[bytes]:
+    values = {
+        "verdict": ["DROPPED"], "pod": ["shop/web"], "namespace": ["shop"], "workload": ["deployment/web"],
+        "label": ["app=web,!build"], "identity": ["world", 300], "ip": ["10.0.0.0/8", "::1"], "port": [80],
+        "protocol": ["tcp", 17], "node": ["n"], "reason": ["policy_denied", 133], "direction": ["ingress"],
+        "event": ["drop"], "since": 1, "until": 1 << 62,
+    }  # fmt: skip
+    yield msgspec.json.encode({"filters": [values], "last": 5})
+    for name, value in values.items():
+        yield msgspec.json.encode(
+            {"filters": [{name: value}], "not_filters": [{name: value}], "follow": True}
+        )
+    for name in ("label", "from_label"):
+        for text in ("a in (b,c)", "a notin (b)", "!a", "a", "a!=b,c==d", "k8s:a=b"):
+            yield msgspec.json.encode({"filters": [{name: [text]}]})
+
+
+def check_filters(data: bytes) -> None:
+    """A request is refused in words, or its filters work on every record."""
+    try:
+        request = msgspec.json.decode(data, type=ObserveRequest)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return
+    try:
+        matcher = Matcher(
+            request.filters, request.not_filters, names=_NAMES, node="n", vocabulary=_VOCABULARY
+        )
+    except FilterError as error:
+        says_why(error)
+        return
+    assert matcher.mask(_RECORDS).shape == _RECORDS.shape
+
+
+def _records() -> Any:
+    store = FlowStore(record_dtype(_EVENT), 64, 64)
+    ingest = Ingest(store, _NAMES, RuleJournal(_ABSENT), _VOCABULARY)
+    for raw in _events():
+        ingest.flows(np.frombuffer(raw, _EVENT), 0)
+    return store.read(store.beginning(), 1024, None).records
+
+
+_NAMES = _names()
+_RECORDS = _records()
+
+TARGETS = [
+    Target("flow-events", check_events, _events),
+    Target("flow-filters", check_filters, _filters, json=True),
+]

@@ -1,0 +1,179 @@
+"""Manifests: text to values, values to objects, and the compiler behind them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import manifests
+from axoneme.identity.labels import pod_labels
+from axoneme.model.cidrgroup import parse_cidr_group
+from axoneme.model.manifests import CIDR_GROUP, load, read, validate
+from axoneme.model.paths import ManifestError
+from axoneme.model.policies import POLICY_KINDS, parse_policy
+from axoneme.policy.engine import PolicyEngine, PolicyKey
+from fuzz.target import Target, says_why
+
+#: Where the collections of real manifests are missing, these stand for them.
+_OWN: tuple[dict[str, Any], ...] = (
+    {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": "a", "namespace": "b", "labels": {"c": "d"}},
+        "spec": {
+            "podSelector": {"matchExpressions": [{"key": "app", "operator": "In", "values": ["web"]}]},
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": [
+                {
+                    "from": [{"namespaceSelector": {}, "podSelector": {"matchLabels": {"app": "db"}}}],
+                    "ports": [{"port": 80, "endPort": 90, "protocol": "TCP"}, {"port": "http"}],
+                }
+            ],
+            "egress": [{"to": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]}}]}],
+        },
+    },
+    {
+        "apiVersion": "cilium.io/v2",
+        "kind": "CiliumNetworkPolicy",
+        "metadata": {"name": "a"},
+        "spec": {
+            "endpointSelector": {"matchLabels": {"k8s:app": "web"}},
+            "ingress": [
+                {"fromEndpoints": [{}], "toPorts": [{"ports": [{"port": "80", "protocol": "ANY"}]}]},
+                {"fromEntities": ["cluster", "host"], "icmps": [{"fields": [{"type": 8, "family": "IPv4"}]}]},
+                {"fromCIDRSet": [{"cidr": "::/0", "except": ["fd00::/8"]}, {"cidrGroupRef": "offices"}]},
+            ],
+            "egressDeny": [{"toServices": [{"k8sService": {"serviceName": "db", "namespace": "b"}}]}],
+            "enableDefaultDeny": {"ingress": False},
+        },
+    },
+    {
+        "apiVersion": "cilium.io/v2",
+        "kind": "CiliumCIDRGroup",
+        "metadata": {"name": "offices"},
+        "spec": {"externalCIDRs": ["192.0.2.0/24", "2001:db8::1"]},
+    },
+    {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "a"},
+        "spec": {
+            "selector": {"app": "web"},
+            "clusterIP": "10.96.0.1",
+            "ports": [{"name": "http", "port": 80, "targetPort": "http", "nodePort": 30000}],
+            "sessionAffinity": "ClientIP",
+            "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 5}},
+        },
+    },
+    {
+        "apiVersion": "apps/v1",
+        "kind": "StatefulSet",
+        "metadata": {"name": "a"},
+        "spec": {
+            "replicas": 2,
+            "serviceName": "a",
+            "selector": {"matchLabels": {"app": "web"}},
+            "template": {
+                "metadata": {"labels": {"app": "web"}},
+                "spec": {
+                    "containers": [
+                        {
+                            "name": "c",
+                            "image": "nginx",
+                            "command": ["sleep", "1"],
+                            "env": [{"name": "A", "value": "b"}],
+                            "ports": [{"containerPort": 80, "name": "http", "protocol": "TCP"}],
+                            "readinessProbe": {"httpGet": {"path": "/", "port": "http"}, "periodSeconds": 1},
+                            "livenessProbe": {"exec": {"command": ["true"]}},
+                            "startupProbe": {"tcpSocket": {"port": 80}},
+                        }
+                    ],
+                    "nodeSelector": {"a": "b"},
+                    "serviceAccountName": "default",
+                },
+            },
+        },
+    },
+    {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": "a"},
+        "spec": {
+            "completions": 2,
+            "parallelism": 1,
+            "backoffLimit": 1,
+            "template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}},
+        },
+    },
+)
+
+
+def _texts() -> Iterator[bytes]:
+    for object in _OWN:
+        yield json.dumps(object).encode()
+    for path in sorted(manifests.FOLDER.rglob("*.yaml")) if manifests.FOLDER.is_dir() else ():
+        if path.stat().st_size < 1 << 14:
+            yield path.read_bytes()
+    yield b"a: &a [1, 0644, yes, .inf, 1e3]\nb: {<<: *a, c: !!str 5}\n---\n- |\n  x\n"
+    yield b'{"kind":"List","apiVersion":"v1","items":[]}\n{"a":"\\ud83d\\ude00"}'
+    bomb = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 30))
+    yield bomb.encode()
+
+
+def _objects() -> Iterator[bytes]:
+    for text in _texts():
+        try:
+            found = load(text.decode(), "seed")
+        except ManifestError:
+            continue
+        yield from (json.dumps(manifest.object).encode() for manifest in found if manifest.supported)
+
+
+def check_text(data: bytes) -> None:
+    """Objects, or a complaint with place, finding and remedy; objects can be written down again."""
+    try:
+        reading = read(data.decode("utf-8", "surrogateescape"), "f")
+    except ManifestError as error:
+        says_why(error)
+        assert error.found and error.right and error.origin.startswith("f")
+        return
+    for manifest in reading.objects:
+        json.dumps(manifest.object, allow_nan=False, ensure_ascii=False).encode()
+
+
+def check_object(data: bytes) -> None:
+    """What an API server would store is taken whole or refused; a policy that is taken compiles."""
+    try:
+        object = json.loads(data)
+    except (ValueError, RecursionError):
+        return
+    if not isinstance(object, dict):
+        return
+    try:
+        for manifest in load(json.dumps(object), "f"):
+            validate(manifest)
+        if object.get("kind") in POLICY_KINDS:
+            policies = parse_policy(object)
+        elif object.get("kind") == CIDR_GROUP:
+            parse_cidr_group(object)
+            return
+        else:
+            return
+    except ManifestError as error:
+        says_why(error)
+        assert error.found and error.right
+        return
+    engine = PolicyEngine()
+    engine.upsert_identity(256, pod_labels({"app": "web"}, namespace="b"))
+    engine.add_subject(256)
+    engine.upsert_policy(PolicyKey("", "", ""), policies)
+    for number, prefix in enumerate(sorted(engine.needed_prefixes(), key=str), 1 << 24):
+        engine.upsert_cidr_identity(number, prefix)
+    engine.changes()
+
+
+TARGETS = [
+    Target("manifest-text", check_text, _texts),
+    Target("manifest-object", check_object, _objects, json=True),
+]
