@@ -112,8 +112,9 @@ class Control:
             {network_of(p): r.identity for p, r in held.items() if is_node_local(r.identity)}
         )
         self._prefixes = set(self._local)
-        self._needed: frozenset[Network] | None = None
         self._stale: set[Network] = set()
+        #: From an earlier agent: nobody has looked yet whether they are still needed.
+        self._inherited = set(self._local)
         for prefix in self._prefixes:
             self._introduce(prefix)
         self.book.adopt(held)
@@ -311,12 +312,15 @@ class Control:
 
     def _number_prefixes(self) -> None:
         """Gives the prefixes that policies name their identities; notes those that none names any more."""
-        needed = self.engine.needed_prefixes()
-        if needed is self._needed:  # the same object as long as nothing has changed: there may be thousands
-            return
-        for prefix in sorted(needed - self._prefixes, key=str):
-            self._introduce(prefix)
-        self._needed, self._stale = needed, self._prefixes - needed
+        touched, self._inherited = self.engine.touched_prefixes() | self._inherited, set()
+        for prefix in sorted(touched, key=str):
+            if not self.engine.needs_prefix(prefix):
+                if prefix in self._prefixes:
+                    self._stale.add(prefix)
+            elif prefix in self._prefixes:
+                self._stale.discard(prefix)
+            else:
+                self._introduce(prefix)
 
     def _introduce(self, prefix: Network) -> None:
         number = self._local.acquire(prefix)

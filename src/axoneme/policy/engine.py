@@ -286,6 +286,14 @@ class PolicyEngine:
         """
         return self._needs()
 
+    def needs_prefix(self, prefix: Network) -> bool:
+        """Whether it is among `needed_prefixes`."""
+        return prefix in self._needs
+
+    def touched_prefixes(self) -> set[Network]:
+        """Those that have become needed since the last call, or are no longer: of thousands, a few."""
+        return self._needs.touched()
+
     def prepare(self) -> TableDiff:
         """What has changed in the table since the last call, under the policies in force.
 

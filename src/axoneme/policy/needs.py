@@ -24,12 +24,21 @@ class PrefixNeeds:
         #: What each peer was counted with.
         self._counted: dict[Peer, tuple[Network, ...]] = {}
         self._answer: frozenset[Network] | None = None
+        self._touched: set[Network] = set()
 
     def __call__(self) -> frozenset[Network]:
         """The same object until the answer changes."""
         if self._answer is None:
             self._answer = frozenset(self._prefixes)
         return self._answer
+
+    def __contains__(self, prefix: Network) -> bool:
+        return prefix in self._prefixes
+
+    def touched(self) -> set[Network]:
+        """The prefixes of which the answer may be another than at the last call."""
+        touched, self._touched = self._touched, set()
+        return touched
 
     def add(self, policy: Policy) -> None:
         for peer in _naming(policy):
@@ -59,14 +68,18 @@ class PrefixNeeds:
         for network in networks:
             self._prefixes[network] += 1
             if self._prefixes[network] == 1:
-                self._answer = None
+                self._changed(network)
 
     def _discount(self, peer: Peer) -> None:
         for network in self._counted.pop(peer):
             self._prefixes[network] -= 1
             if not self._prefixes[network]:
                 del self._prefixes[network]
-                self._answer = None
+                self._changed(network)
+
+    def _changed(self, network: Network) -> None:
+        self._answer = None
+        self._touched.add(network)
 
 
 def _naming(policy: Policy) -> Iterable[Peer]:

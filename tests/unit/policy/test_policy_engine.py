@@ -523,3 +523,14 @@ def test_nothing_is_left_of_what_has_gone() -> None:
     gc.collect()
     # Every peer and the host, which the engine always needs.
     assert sum(isinstance(thing, PeerSet) for thing in gc.get_objects()) == before + 2
+
+
+def test_which_prefixes_have_become_needed_or_are_no_longer(engine: PolicyEngine) -> None:
+    wide, hole = ip_network("10.0.0.0/8"), ip_network("10.1.0.0/16")
+    engine.upsert_policy(key("a"), [policy("a", app("web"), rule(EGRESS, [CIDRPeer(wide, (hole,))]))])
+    assert engine.touched_prefixes() == {wide, hole} and engine.needs_prefix(wide)
+    engine.upsert_policy(key("b"), [policy("b", app("db"), rule(EGRESS, [CIDRPeer(wide)]))])
+    assert not engine.touched_prefixes()
+    engine.remove_policy(key("a"))
+    assert engine.touched_prefixes() == {hole}
+    assert engine.needs_prefix(wide) and not engine.needs_prefix(hole)
