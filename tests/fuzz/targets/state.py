@@ -76,11 +76,16 @@ def _changes(data: bytes) -> list[Change]:
 
 
 class _Nothing:
-    """In place of the machine and its pods, which do not listen to what is fuzzed here."""
+    """In place of the machine, its pods and its disk, which do not listen to what is fuzzed here."""
 
     outdated = False
 
     def node_changed(self, name: str, state: NodeState | None) -> None: ...
+
+    def read(self, key: str, value: bytes | None) -> None: ...
+
+    def unreadable(self, key: str) -> bytes | None:
+        return None
 
     async def namespace_changed(self, name: str, labels: object) -> None: ...
 
@@ -97,7 +102,7 @@ def check_agent(data: bytes) -> None:
     nothing: Any = _Nothing()
     plane, journal = FakePlane(), FakeJournal()
     control = Control("node1", PolicyEngine(Options()), plane, journal)
-    listener = Listener("node1", "default", control, nothing, nothing)
+    listener = Listener("node1", "default", control, nothing, nothing, nothing)
     control.local_subject(300, "here", True)
     control.start()
     for change in changes:
