@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "bench"), str(ROOT / "tests"), str(ROOT / "tests" / "sandbox")]
 
 from agent import pod
+from faults.traffic import Place, Report, between, compile_checker, under_traffic
 from one_node import Node, node
 
 from axoneme.datapath.maps import Table
@@ -47,7 +48,6 @@ from axoneme.model.state import (
 from axoneme.rpc import Client, RpcError
 from axoneme.sources.sqlite import SqliteStore
 from axoneme.sources.store import Delete, Put
-from faults.traffic import Place, Report, between, compile_checker, under_traffic
 
 PODS_A_NODE, APPS, LOCAL, PREFIXES = 50, 200, 20, 10
 #: Pods that no policy selects, between which traffic runs.
