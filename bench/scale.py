@@ -24,10 +24,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "bench"), str(ROOT / "tests"), str(ROOT / "tests" / "sandbox")]
+sys.path[:0] = [str(ROOT / "bench"), str(ROOT / "tests" / "faults"), str(ROOT / "tests" / "sandbox")]
 
 from agent import pod
-from faults.traffic import Place, Report, between, compile_checker, under_traffic
+from checkers import Place, Report, between, compile_checker, under_traffic
 from one_node import Node, node
 
 from axoneme.datapath.maps import Table
