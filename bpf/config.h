@@ -31,5 +31,7 @@ const volatile __u16 nat_port_last = 32767;
 const volatile __u8 answer_denied = 0;
 /* The most entries of `flows` that one endpoint has. */
 const volatile __u32 flow_quota = 32768;
+/* 1: takes over from programs with other tables (succession.h). */
+const volatile __u8 successor = 0;
 /* How long a flow lives without packets, in ticks, by enum flow_state. */
 const volatile __u32 lifetime[FLOW_STATES] = { 56, 7451, 112, 10, 28, 168 };

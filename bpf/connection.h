@@ -59,6 +59,8 @@ static __always_inline int handle(struct __sk_buff *skb, struct packet *p, __u32
 			return result;
 	}
 	flow = find_flow(&p->key);
+	if (!flow && predecessors_have(&p->key))
+		return TC_ACT_UNSPEC;
 	if (!flow || !holds(flow, p, hook, now)) {
 		/* Nothing begins at a translated port. What is over there, the node itself says so. */
 		if (p->flags & PACKET_TRANSLATED && (!flow || expired(flow, now) || begins_anew(flow, p) ||

@@ -23,6 +23,8 @@ int from_pod(struct __sk_buff *skb)
 	struct packet p = { .seen = FROM_POD };
 	int result;
 
+	if (must_wait())
+		return TC_ACT_UNSPEC;
 	if (skb->mark == MARK_ANSWER)
 		return TC_ACT_OK;
 	/* Its tag would leave the node with it: no pod chooses a VLAN. */
@@ -47,6 +49,8 @@ int to_pod(struct __sk_buff *skb)
 	struct packet p = { .seen = TO_POD };
 	int result;
 
+	if (must_wait())
+		return TC_ACT_UNSPEC;
 	if (skb->mark == MARK_ANSWER)
 		return TC_ACT_OK;
 	linearise(skb);

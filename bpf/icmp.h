@@ -4,7 +4,7 @@
 #pragma once
 #include "forward.h"
 
-#define UNRELATED (-1)
+#define UNRELATED (-2) /* TC_ACT_UNSPEC is -1 */
 
 /* Too large for the stack. Programs on one CPU do not nest. */
 struct error_workspace {
@@ -183,6 +183,8 @@ __noinline int related(struct __sk_buff *skb, struct packet *p, __u32 hook)
 		}
 	}
 	flow = find_flow(&inner->key);
+	if (!flow && (predecessors_have(&inner->key) || predecessors_translate(&inner->key)))
+		return TC_ACT_UNSPEC;
 	if (!flow || expired(flow, ticks()) || flow->epoch != epoch_of(flow->epoch_slots))
 		return UNRELATED;
 	leg = !leg_of(flow, inner);

@@ -10,6 +10,7 @@
 #include "flow.h"
 #include "packet.h"
 #include "sctp.h"
+#include "succession.h"
 
 #define EEXIST 17
 #define NAT_ATTEMPTS 32
@@ -191,7 +192,7 @@ __noinline int settle(const struct packet *p, struct flow *flow)
 		return 0;
 	endpoint = flow->source_endpoint ? flow->source_endpoint : flow->destination_endpoint;
 	share = bpf_map_lookup_elem(&usage, &endpoint);
-	if (!share || share->held - share->collected >= flow_quota)
+	if (!share || share->held - share->collected >= flow_quota || sharing())
 		return 0;
 	if (flow->flags & FLOW_MASQUERADED) {
 		struct translation *t;
@@ -327,6 +328,8 @@ __noinline int try_port(struct __sk_buff *skb, struct packet *p, struct flow *fl
 	w->own.port = source_port_of(p);
 	w->own.seen = now;
 	outside_key(&w->key, p, flow->nat_address, flow->nat_port, destination_of(p), destination_port_of(p));
+	if (predecessors_translate(&w->key))
+		return 0;
 	/* In this order: what moves from one table to the other is in either at every moment. */
 	if (!bpf_map_update_elem(&half_open_translations, &w->key, &w->own, BPF_NOEXIST)) {
 		other = bpf_map_lookup_elem(&translations, &w->key);

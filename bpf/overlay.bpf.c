@@ -21,8 +21,11 @@ SEC("tc")
 int from_overlay(struct __sk_buff *skb)
 {
 	struct packet p = { .seen = FROM_OVERLAY };
-	int result = read_tunnel(skb, &p);
+	int result;
 
+	if (must_wait())
+		return TC_ACT_UNSPEC;
+	result = read_tunnel(skb, &p);
 	if (result)
 		return drop(skb, &p, skb->ifindex, -result);
 	if (skb->vlan_present)
@@ -47,6 +50,8 @@ int to_overlay(struct __sk_buff *skb)
 	__u8 sender[ETH_ALEN];
 	int result;
 
+	if (must_wait())
+		return TC_ACT_UNSPEC;
 	/* Packets of pods have been given their key by the program that sent them here. */
 	if (!read_tunnel(skb, &p))
 		return TC_ACT_OK;

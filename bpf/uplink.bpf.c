@@ -41,6 +41,8 @@ int from_uplink(struct __sk_buff *skb)
 	struct packet p = { .seen = FROM_UPLINK };
 	int result;
 
+	if (must_wait())
+		return TC_ACT_UNSPEC;
 	linearise(skb);
 	result = parse(skb, &p);
 	/* What we cannot read is for the node's own stack to judge, and so is a tunnel's outside. */
@@ -51,7 +53,7 @@ int from_uplink(struct __sk_buff *skb)
 		if (overlay_ifindex && p.key.protocol == IPPROTO_UDP && destination_port_of(&p) == overlay_port)
 			return TC_ACT_OK;
 		if (!(p.flags & PACKET_ICMP_ERROR) && !(maybe_masqueraded(&p) && look_behind(&p)))
-			return TC_ACT_OK;
+			return predecessors_translate(&p.key) ? TC_ACT_UNSPEC : TC_ACT_OK;
 	}
 	return handle(skb, &p, skb->ifindex);
 }

@@ -27,6 +27,7 @@ from axoneme.agent.control import Control
 from axoneme.agent.endpoints import EndpointRecord, EndpointTable
 from axoneme.datapath import bpffs
 from axoneme.datapath.plane import Constants, Datapath, Sizes, packed
+from axoneme.datapath.schema import OBJECTS
 from axoneme.flows.rules import RuleWriter
 from axoneme.model.labels import Label, Labels
 from axoneme.model.policy import Policy
@@ -146,8 +147,8 @@ class Node:
                 1450,
             )
 
-    def start(self) -> None:
-        """Also again, over what an earlier start left."""
+    def start(self, objects: Path = OBJECTS) -> None:
+        """Also again, over what an earlier start left; with programs of another release, perhaps."""
         with inside(self.namespace):
             overlay = socket.if_nametoindex(node.OVERLAY) if self.cluster.overlay else 0
             self.plane = Datapath.load(
@@ -159,6 +160,7 @@ class Node:
                     answer_denied=int(self.cluster.answers),
                 ),
                 Sizes({"flows": 8192, "policies": 8192, "addresses": 8192}),
+                objects,
             )
             uplink = socket.if_nametoindex("eth0")
             value = np.zeros((), self.plane.uplinks.value)
@@ -172,6 +174,7 @@ class Node:
             self.endpoints = EndpointTable(self.folder / "endpoints", self.plane)
             for record in self.endpoints.restore()[0]:
                 self.plane.attach_endpoint(record.ifindex)
+            self.plane.take_over()
         journal = RuleWriter(self.folder / "rules.jsonl")
         self.control = Control(self.name, PolicyEngine(Options()), self.plane, journal)
 
@@ -258,10 +261,10 @@ class Cluster:
         for pod in self.pods.values():
             one.control.endpoint_changed(pod.name, pod.record.state)
 
-    def restart(self, number: int, policies: Sequence[Policy] = ()) -> int:
+    def restart(self, number: int, policies: Sequence[Policy] = (), objects: Path = OBJECTS) -> int:
         """Another agent over what the last one left; how many entries it had to write."""
         one = self.nodes[number - 1]
-        one.start()
+        one.start(objects)
         self._tell(one)
         for pod in self.pods.values():
             if pod.node is one:

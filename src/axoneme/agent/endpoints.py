@@ -159,6 +159,7 @@ class EndpointTable:
         """Nothing reaches the pod, or leaves it, from now on; its link is still there."""
         self._plane.endpoints.delete(self._keys(record))
         self._plane.raise_addresses(_packed(record))
+        self._plane.release_endpoint(record.ifindex)
 
     def write(self, record: EndpointRecord) -> None:
         """The kernel's entries for the pod's addresses, and a new decision for what used them before."""

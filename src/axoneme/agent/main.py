@@ -81,6 +81,7 @@ class Agent:
         _, self._vanished = self._endpoints.restore()
         for record in self._endpoints.records.values():
             self._plane.attach_endpoint(record.ifindex)
+        self._plane.take_over()
         versions = tuple(4 if family == "ipv4" else 6 for family in config.families)
         self._journal = RuleWriter(config.state_path / FILE_NAME)
         self._control = Control(

@@ -25,6 +25,34 @@ def attach(program: int, ifindex: int, point: AttachType, pin: Path) -> None:
         clsact.attach(program, ifindex, point)
 
 
+def attach_ahead(program: int, ifindex: int, point: AttachType, pin: Path | None) -> bool:
+    """Has `program` run before the one that `attach` put there; False when there is none.
+
+    Without a `pin` it is filters that are meant, as on the links of pods.
+    """
+    if pin is None or not has(Feature.TCX):
+        if not clsact.attached(ifindex, point):
+            return False
+        clsact.attach(program, ifindex, point, clsact.AHEAD)
+        return True
+    behind = tcx.attached(ifindex, point, pin)
+    if behind:
+        tcx.attach(program, ifindex, point, ahead_of(pin), before=behind)
+    return bool(behind)
+
+
+def detach_ahead(ifindex: int, point: AttachType, pin: Path | None) -> None:
+    if pin is None or not has(Feature.TCX):
+        clsact.detach(ifindex, point, clsact.AHEAD)
+    else:
+        tcx.detach(ahead_of(pin))
+
+
+def ahead_of(pin: Path) -> Path:
+    """Where the link is pinned that runs before the one pinned at `pin`."""
+    return pin.with_name(f"{pin.name}-ahead")
+
+
 def detach(ifindex: int, point: AttachType, pin: Path) -> bool:
     """Takes our program off; False when there was none. Good also for an interface that is gone."""
     return tcx.detach(pin) or (not has(Feature.TCX) and clsact.detach(ifindex, point))

@@ -15,6 +15,7 @@ import os
 import platform
 import struct
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,10 @@ from axoneme.datapath.uapi import AttachType, Command, LinkType, MapType, Progra
 
 _NUMBERS: Final = {"x86_64": 321, "ppc64le": 361, "s390x": 351}
 _SYSCALL: Final = _NUMBERS.get(platform.machine(), 280)  # 280: arm64, riscv64, loongarch64
+_MEMBARRIER: Final = {"x86_64": 324, "ppc64le": 365, "s390x": 356}.get(platform.machine(), 283)
+_GLOBAL: Final = 1  # MEMBARRIER_CMD_GLOBAL
+#: Seconds, where the kernel does not tell: no program runs so long.
+_LONGEST_RUN: Final = 0.02
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 _syscall = _libc.syscall
 _syscall.restype = ctypes.c_long
@@ -306,17 +311,40 @@ def _name(raw: bytes) -> str:
     return raw.split(b"\0", 1)[0].decode(errors="replace")
 
 
+def wait_for_programs() -> None:
+    """Returns when every program has ended that ran when it was called (membarrier(2): it waits for a grace
+    period of RCU, within which programs run)."""
+    if _syscall(_MEMBARRIER, _GLOBAL, None, 0) < 0:
+        number = ctypes.get_errno()
+        if number not in (errno.ENOSYS, errno.EINVAL):  # not in this kernel, or not with nohz_full
+            raise failure(number, "waiting for programs to end")
+        time.sleep(_LONGEST_RUN)
+
+
+def is_map(fd: int) -> bool:
+    return _target(fd).endswith("bpf-map")
+
+
+def is_link(fd: int) -> bool:
+    """The kernel writes it in one way for a new link, and in another for one opened by its pin."""
+    return _target(fd).endswith(("bpf_link", "bpf-link"))
+
+
+def _target(fd: int) -> str:
+    return str(Path(f"/proc/self/fd/{fd}").readlink())
+
+
 def describe(fd: int) -> str:
     """What a file descriptor is, for messages: ``map policies (lpm_trie, 262144 entries)``."""
     try:
-        target = str(Path(f"/proc/self/fd/{fd}").readlink())
+        target = _target(fd)
         if "bpf-map" in target:
             info = map_info(fd)
             return f"map {info.name or info.id} ({info.kind_name}, {info.max_entries} entries)"
         if "bpf-prog" in target:
             program = program_info(fd)
             return f"program {program.name or program.id} (id {program.id})"
-        if "bpf_link" in target:
+        if is_link(fd):
             return f"link {link_info(fd).id}"
     except OSError:
         pass

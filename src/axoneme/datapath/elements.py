@@ -117,6 +117,21 @@ def update_many(fd: int, keys: Array, values: Array, flags: int = ANY, *, batch:
             raise _update_failure(fd, -result, at, total)
 
 
+def add_many(fd: int, keys: Array, values: Array) -> int:
+    """Writes those whose key is not there yet; how many were written. What finds the map full is left out."""
+    added = 0
+    key, value = keys.ctypes.data, values.ctypes.data
+    for at in range(len(keys)):
+        result = _element(
+            Command.MAP_UPDATE_ELEM, fd, key + at * keys.strides[0], value + at * values.strides[0], NO_EXIST
+        )
+        if result >= 0:
+            added += 1
+        elif result not in (-errno.EEXIST, -errno.E2BIG, -errno.ENOSPC):
+            raise _update_failure(fd, -result, at, len(keys))
+    return added
+
+
 def delete_many(fd: int, keys: Array, *, batch: bool = True) -> int:
     """Removes those of the keys that are there; how many were. Raises `BatchError`."""
     total, at, missing = len(keys), 0, 0

@@ -82,6 +82,7 @@ def library() -> ctypes.CDLL:
         "bpf_map__set_max_entries": (number, (pointer, ctypes.c_uint)),
         "bpf_map__set_pin_path": (number, (pointer, text)),
         "bpf_map__reuse_fd": (number, (pointer, number)),
+        "bpf_map__set_autocreate": (number, (pointer, ctypes.c_bool)),
         "bpf_map__is_internal": (ctypes.c_bool, (pointer,)),
         "bpf_map__initial_value": (pointer, (pointer, ctypes.POINTER(size))),
         "bpf_program__name": (text, (pointer,)),
@@ -262,14 +263,24 @@ class Object:
                 path.unlink()
                 self._pin_at_load(name, item, path)
                 return False
-            result = self._library.bpf_map__reuse_fd(item, fd)
-            if result < 0:
-                raise bpf.failure(
-                    -result, f"object {self.name}: using the map pinned at {path} for map {name}"
-                )
+            self.use(name, fd)
             return True
         finally:
             os.close(fd)
+
+    def use(self, name: str, fd: int) -> None:
+        """Has an existing map stand for this one, whatever it is; the file descriptor stays the caller's."""
+        item = self._map(name)
+        self._before_load()
+        result = self._library.bpf_map__reuse_fd(item, fd)
+        if result < 0:
+            raise bpf.failure(-result, f"object {self.name}: using {bpf.describe(fd)} for map {name}")
+
+    def omit(self, name: str) -> None:
+        """Does without a map, which only code refers to that the constants make unreachable."""
+        item = self._map(name)
+        self._before_load()
+        self._library.bpf_map__set_autocreate(item, False)
 
     def _pin_at_load(self, name: str, item: int, path: Path) -> None:
         result = self._library.bpf_map__set_pin_path(item, os.fsencode(path))

@@ -2,7 +2,9 @@
 
 All of it is pinned under one bpffs directory, so it goes on without the process that set it up. The next
 process calls `Datapath.load` again: tables that are there are shared with what they hold, programs are
-verified anew and take the places of the old ones link by link, without a gap.
+verified anew and take the places of the old ones link by link, without a gap. Tables that cannot stand, being
+of another layout or too small, are succeeded by new ones (`axoneme.datapath.succession`): that begins with
+`load` or `grow`, and is done with `take_over`.
 
     <bpffs>/maps/<name>                 tables
     <bpffs>/links/<interface>-<point>   attachments to uplinks and the overlay (pods: filters on their link)
@@ -11,8 +13,9 @@ verified anew and take the places of the old ones link by link, without a gap.
 from __future__ import annotations
 
 import ipaddress
+import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -20,40 +23,39 @@ import numpy as np
 import numpy.typing as npt
 
 from axoneme.datapath import attach, bpffs, clsact
+from axoneme.datapath.bpf import BpfError
 from axoneme.datapath.libbpf import Object
 from axoneme.datapath.maps import MappedArray, Table
+from axoneme.datapath.programs import FIRST, TRANSIENT, Constants, Programs
 from axoneme.datapath.schema import OBJECTS, Schema
+from axoneme.datapath.succession import Place, Succession, recover
+from axoneme.datapath.tableset import TableSet, pin_all
 from axoneme.datapath.uapi import AttachType
+
+__all__ = ["Address", "Constants", "Datapath", "Sizes", "packed", "prefix_bits"]
+
+log = logging.getLogger(__name__)
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-#: The programs of each object, by their C names.
-PROGRAMS: Final = {
-    "endpoint": ("from_pod", "to_pod"),
-    "uplink": ("from_uplink",),
-    "overlay": ("from_overlay", "to_overlay"),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Constants:
-    """What the programs are told when they are loaded: ``config.h``. Ports are in host byte order."""
-
-    overlay_ifindex: int = 0
-    overlay_port: int = 8472
-    underlay_ipv6: int = 0
-    world_ipv4: int = 2
-    world_ipv6: int = 2
-    masquerade: int = 1
-    nat_port_first: int = 1024
-    nat_port_last: int = 32767
-    flow_quota: int = 32768
-    answer_denied: int = 0
+_NOTHING_TOLD: Final = Constants()
+_TABLES: Final = (
+    "endpoints",
+    "addresses",
+    "policies",
+    "uplinks",
+    "flows",
+    "half_open",
+    "translations",
+    "half_open_translations",
+    "exhausted",
+    "drops",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How many entries a table holds at most; names as in ``maps.h``. Absent: as compiled."""
+    """How many entries a table holds at least; names as in ``maps.h``. Absent: as compiled."""
 
     entries: Mapping[str, int] = field(default_factory=dict)
 
@@ -72,54 +74,122 @@ def prefix_bits(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> int:
 class Datapath:
     """Programs loaded, tables open. Not thread-safe."""
 
-    def __init__(self, root: Path, objects: Mapping[str, Object]) -> None:
+    endpoints: Table
+    addresses: Table
+    policies: Table
+    uplinks: Table
+    flows: Table
+    half_open: Table
+    translations: Table
+    half_open_translations: Table
+    exhausted: Table
+    drops: Table
+
+    def __init__(
+        self, root: Path, folder: Path, constants: Constants, tables: TableSet, schema: Schema
+    ) -> None:
+        """Of `load`; `tables` become this object's."""
         self._root = root
-        self._objects = objects
-        first = next(iter(objects.values()))
-        self.schema = Schema((name, item.btf) for name, item in objects.items())
-        self.endpoints = Table.of(first, "endpoints")
-        self.addresses = Table.of(first, "addresses")
-        self.policies = Table.of(first, "policies")
-        self.uplinks = Table.of(first, "uplinks")
-        self.flows = Table.of(first, "flows")
-        self.half_open = Table.of(first, "half_open")
-        self.translations = Table.of(first, "translations")
-        self.half_open_translations = Table.of(first, "half_open_translations")
-        self.exhausted = Table.of(first, "exhausted")
-        self.drops = Table.of(first, "drops")
-        self._epochs = MappedArray.of(first, "epochs").array[0]["slot"]
-        epochs = self.schema.enum("epoch_range")
+        self._folder = folder
+        self._constants = constants
+        self.schema = schema
+        self._version = schema.enum("schema")["SCHEMA_VERSION"]
+        self._found = tables.version
+        epochs = schema.enum("epoch_range")
         self._subjects, self._address_slots = epochs["EPOCH_SUBJECTS"], epochs["EPOCH_ADDRESSES"]
+        self._places: dict[tuple[int, AttachType], Place] = {}
+        self._programs: Programs | None = None
+        self._set = TableSet()
+        self._succession: Succession | None = None
+        if tables.replaced:
+            self._succession = Succession(root, folder, constants, tables, self._version)
+            self._use(self._succession.programs)
+        else:
+            self._settle(tables)
 
     @classmethod
-    def load(cls, root: Path, constants: Constants = Constants(), sizes: Sizes = Sizes()) -> Self:
-        """Loads every program and opens every table, sharing what is pinned under ``root``.
+    def load(
+        cls,
+        root: Path,
+        constants: Constants = _NOTHING_TOLD,
+        sizes: Sizes = Sizes(),
+        folder: Path = OBJECTS,
+    ) -> Self:
+        """Loads every program of the objects in ``folder`` and opens every table, sharing what is pinned
+        under ``root``, as far as it can stand.
 
-        Raises `axoneme.datapath.sharing.PinMismatch` where a pinned table is of another make, and
-        `axoneme.datapath.libbpf.LoadError` when the kernel refuses a program.
+        `axoneme.datapath.libbpf.LoadError` when the kernel refuses a program. Attach it to all places, and
+        then call `take_over`: until then the predecessors' programs may still be at work.
         """
         bpffs.mount(root)
-        maps = root / "maps"
-        maps.mkdir(mode=0o700, exist_ok=True)
-        (root / "links").mkdir(mode=0o700, exist_ok=True)
-        objects: dict[str, Object] = {}
-        for name in PROGRAMS:
-            item = Object.open(OBJECTS / f"{name}.o")
-            for table in item.map_names:
-                if table in sizes.entries:
-                    item.set_max_entries(table, sizes.entries[table])
-                item.share(table, maps / table)
-            item.set_constants(**asdict(constants))
-            item.load()
-            objects[name] = item
-        return cls(root, objects)
+        for name in ("maps", "links"):
+            (root / name).mkdir(mode=0o700, exist_ok=True)
+        recover(root)
+        schema = Schema.load(folder)
+        with Object.open(folder / f"{FIRST}.o") as source:
+            names = [name for name in source.map_names if name not in TRANSIENT]
+            version = schema.enum("schema")["SCHEMA_VERSION"]
+            tables = TableSet.of(root / "maps", source, names, sizes.entries, version)
+        return cls(root, folder, constants, tables, schema)
+
+    def take_over(self) -> None:
+        """Where the tables were of another make: has these programs go on with what they held, and removes
+        the predecessors. Nothing to do else."""
+        succession, self._succession = self._succession, None
+        if succession is not None:
+            carried = succession.take_over()
+            log.info("carried over: %s", ", ".join(f"{count} {name}" for name, count in carried.items()))
+            self._settle(succession.heirs())
+            for place in self._places.values():
+                try:
+                    self._put(place)
+                    succession.relieve(place)
+                except BpfError as error:
+                    log.error("%s; there, the successor goes on", error)
+            succession.commit()
+        if self._found not in (0, self._version):
+            log.info("tables were of schema version %d, are of %d", self._found, self._version)
+            self.raise_all()  # perhaps these programs decide otherwise
+        self._found = self._version
+
+    def grow(self, entries: Mapping[str, int]) -> None:
+        """Gives tables more room, by name, without losing an entry or a packet.
+
+        It verifies all programs twice, which takes a second or two, in which this process does nothing else.
+        """
+        succession = Succession(
+            self._root, self._folder, self._constants, self._set.enlarged(entries), self._version
+        )
+        for place in self._places.values():
+            self._put_ahead(succession, place)
+        self._succession = succession
+        self.take_over()
+
+    def _settle(self, tables: TableSet) -> None:
+        """Loads the programs that stay, on these tables."""
+        programs = Programs.load(self._folder, self._constants, tables)
+        made = [name for name in programs.fds if name not in tables.standing]
+        pin_all(programs.fds, self._root / "maps", made)
+        tables.keep(programs.fds)
+        former, self._set = self._set, tables
+        self._use(programs)
+        former.close()
+
+    def _use(self, programs: Programs) -> None:
+        for name in _TABLES:
+            former = getattr(self, name, None)
+            setattr(self, name, programs.table(name))
+            if former is not None:
+                former.close()
+        self._epochs = MappedArray.of(programs.objects[FIRST], "epochs").array[0]["slot"]
+        former_programs, self._programs = self._programs, programs
+        if former_programs is not None:
+            former_programs.close()
 
     def program(self, name: str) -> int:
         """File descriptor of a program by its C name."""
-        for item, programs in PROGRAMS.items():
-            if name in programs:
-                return self._objects[item].program_fd(name)
-        raise KeyError(name)
+        assert self._programs is not None
+        return self._programs.fd(name)
 
     # ---- places --------------------------------------------------------------------------------
 
@@ -129,29 +199,55 @@ class Datapath:
         By filters also where there are tcx links: to create a link the kernel waits for a grace period,
         10 to 20 ms each, a filter takes 0.1 ms; and the filter goes with the interface.
         """
-        clsact.attach(self.program("to_pod"), ifindex, attach.EGRESS)
-        clsact.attach(self.program("from_pod"), ifindex, attach.INGRESS)
+        self._attach(Place("to_pod", ifindex, attach.EGRESS, None))
+        self._attach(Place("from_pod", ifindex, attach.INGRESS, None))
+
+    def release_endpoint(self, ifindex: int) -> None:
+        """The pod's link is going."""
+        for point in (attach.EGRESS, attach.INGRESS):
+            self._places.pop((ifindex, point), None)
 
     def endpoint_attached(self, ifindex: int) -> bool:
         """Whether both of a pod's programs are in their places."""
         return all(clsact.attached(ifindex, point) for point in (attach.EGRESS, attach.INGRESS))
 
     def attach_uplink(self, interface: str, ifindex: int) -> None:
-        self._attach("from_uplink", interface, ifindex, attach.INGRESS)
+        self._attach_link("from_uplink", interface, ifindex, attach.INGRESS)
 
     def attach_overlay(self, interface: str, ifindex: int) -> None:
-        self._attach("from_overlay", interface, ifindex, attach.INGRESS)
-        self._attach("to_overlay", interface, ifindex, attach.EGRESS)
+        self._attach_link("from_overlay", interface, ifindex, attach.INGRESS)
+        self._attach_link("to_overlay", interface, ifindex, attach.EGRESS)
 
     def detach(self, interface: str) -> None:
         """Takes our programs off; the interface may be gone already."""
         for point in (attach.INGRESS, attach.EGRESS):
             pin = self._pin(interface, point)
+            self._places = {key: each for key, each in self._places.items() if each.pin != pin}
             if pin.exists():
                 attach.detach(0, point, pin)
 
-    def _attach(self, program: str, interface: str, ifindex: int, point: AttachType) -> None:
-        attach.attach(self.program(program), ifindex, point, self._pin(interface, point))
+    def _attach_link(self, program: str, interface: str, ifindex: int, point: AttachType) -> None:
+        self._attach(Place(program, ifindex, point, self._pin(interface, point)))
+
+    def _attach(self, place: Place) -> None:
+        if self._succession is None:
+            self._put(place)
+        else:
+            self._put_ahead(self._succession, place)
+        self._places[place.ifindex, place.point] = place
+
+    def _put_ahead(self, succession: Succession, place: Place) -> None:
+        try:
+            succession.place(place)
+        except BpfError as error:
+            log.error("%s; it follows when all is taken over", error)
+
+    def _put(self, place: Place) -> None:
+        program = self.program(place.program)
+        if place.pin is None:
+            clsact.attach(program, place.ifindex, place.point)
+        else:
+            attach.attach(program, place.ifindex, place.point, place.pin)
 
     def _pin(self, interface: str, point: AttachType) -> Path:
         return self._root / "links" / f"{interface}-{'ingress' if point == attach.INGRESS else 'egress'}"
@@ -181,5 +277,10 @@ class Datapath:
 
     def close(self) -> None:
         """Lets go; what is pinned stays at work."""
-        for item in self._objects.values():
-            item.close()
+        for name in _TABLES:
+            getattr(self, name).close()
+        if self._succession is not None:
+            self._succession.close()
+        if self._programs is not None:
+            self._programs.close()
+        self._set.close()

@@ -8,7 +8,7 @@ so a field that moved, or changed its name, is noticed even where the sizes are 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,9 @@ class Declaration:
     max_entries: int
     flags: int
     types: MapTypes
+
+    def sized(self, entries: int) -> Declaration:
+        return replace(self, max_entries=entries)
 
 
 def differences(declared: Declaration, fd: int, known: dict[int, Btf]) -> list[str]:

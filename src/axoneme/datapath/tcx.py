@@ -35,12 +35,30 @@ def attach(
         os.close(link)
 
 
+def attached(ifindex: int, point: AttachType, pin: Path) -> int:
+    """The id of the program that the link pinned at `pin` has there; 0 when it is no such link."""
+    try:
+        link = bpf.pinned(pin)
+    except bpf.BpfError:
+        return 0
+    try:
+        if not bpf.is_link(link):
+            return 0
+        info = bpf.link_info(link)
+        return info.program_id if _is_at(info, ifindex, point) else 0
+    finally:
+        os.close(link)
+
+
 def _replace(program: int, ifindex: int, point: AttachType, pin: Path) -> bool:
     try:
         link = bpf.pinned(pin)
     except bpf.NotFound:
         return False
     try:
+        if not bpf.is_link(link):
+            pin.unlink()
+            return False
         info = bpf.link_info(link)
         if _is_at(info, ifindex, point):
             try:
@@ -74,7 +92,7 @@ def detach(pin: Path) -> bool:
     except bpf.NotFound:
         return False
     try:
-        if bpf.link_info(link).ifindex:
+        if bpf.is_link(link) and bpf.link_info(link).ifindex:
             bpf.link_detach(link)
     finally:
         os.close(link)

@@ -27,7 +27,7 @@ from axoneme.flows.events import Vocabulary, record_dtype
 from axoneme.flows.expiry import FlowTable
 from axoneme.flows.flow import ObserveRequest
 from axoneme.flows.ingest import Ingest
-from axoneme.flows.kernel import Kernel, lifetimes
+from axoneme.flows.kernel import Kernel, OtherSchema, lifetimes
 from axoneme.flows.names import Names
 from axoneme.flows.observe import Bell, Observer
 from axoneme.flows.rules import FILE_NAME, RuleJournal
@@ -143,14 +143,14 @@ class FlowServer:
             log.info("%s: other maps are there, or none", self._config.maps)
 
     async def _kernel(self) -> Kernel:
-        waiting = False
+        waiting = ""
         while True:
             try:
                 return Kernel(self._config.maps, self._schema)
-            except NotFound as error:
-                if not waiting:
+            except (NotFound, OtherSchema) as error:
+                if waiting != str(error):
                     log.info("waiting for the datapath: %s", error)
-                waiting = True
+                waiting = str(error)
             await asyncio.sleep(0.2)
 
     async def _drain(self, kernel: Kernel, sweep: Sweep) -> None:
@@ -165,7 +165,7 @@ class FlowServer:
                 self._ingest.tidy()
                 self._rates = [*self._rates[-10:], (now, self._seen())]
                 if kernel.replaced():
-                    while self._take(kernel, sweep):
+                    while self._take_events(kernel):
                         pass
                     return
             pause = pace(pause, taken)
@@ -173,7 +173,15 @@ class FlowServer:
 
     def _take(self, kernel: Kernel, sweep: Sweep) -> int:
         """How many events there were; more than that may be left."""
-        taken = ended = 0
+        taken = self._take_events(kernel)
+        for ends in sweep.step():
+            monotonic, wall = _clocks()
+            self._ingest.flows(ends, wall - monotonic)
+            self._bell.ring()
+        return taken
+
+    def _take_events(self, kernel: Kernel) -> int:
+        taken = 0
         for _ in range(_BLOCKS):
             monotonic, wall = _clocks()
             drops = kernel.drop_events.read(BLOCK)
@@ -183,11 +191,7 @@ class FlowServer:
             taken += len(drops) + len(flows)
             if max(len(drops), len(flows)) < BLOCK:
                 break
-        for ends in sweep.step():
-            monotonic, wall = _clocks()
-            self._ingest.flows(ends, wall - monotonic)
-            ended += len(ends)
-        if taken or ended:
+        if taken:
             self._bell.ring()
         return taken
 

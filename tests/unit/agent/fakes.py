@@ -52,6 +52,9 @@ class FakePlane:
     def attach_endpoint(self, ifindex: int) -> None:
         self.attached.append(ifindex)
 
+    def release_endpoint(self, ifindex: int) -> None:
+        pass
+
     def raise_subjects(self, identities: Iterable[int]) -> None:
         self.raised.append("subjects")
 
