@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
 
@@ -71,6 +71,7 @@ class Status(msgspec.Struct, frozen=True):
     kernel: str = ""
     kernel_lacks: list[str] = []  # sentences: what it has not, and what goes without
     health: HealthSummary | None = None  # None: nothing is probed here
+    repairs: dict[str, int] = {}  # what others had changed in the kernel, put right since the start
 
 
 class Api:
@@ -87,6 +88,7 @@ class Api:
         questions: Questions,
         health: Health | None,
         kernel_lacks: Sequence[str],
+        repairs: Mapping[str, int],
     ) -> None:
         self._node = node
         self._readiness = readiness
@@ -97,6 +99,7 @@ class Api:
         self._questions = questions
         self._health = health
         self._kernel_lacks = kernel_lacks
+        self._repairs = repairs
         self._started = time.time()
 
     def register(self, server: Server) -> None:
@@ -148,6 +151,7 @@ class Api:
             kernel=os.uname().release,
             kernel_lacks=list(self._kernel_lacks),
             health=self._health.monitor.summary() if self._health else None,
+            repairs=dict(self._repairs),
         )
 
 

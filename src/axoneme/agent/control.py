@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from ipaddress import ip_address
 from sys import intern
@@ -108,9 +109,7 @@ class Control:
         self.writes = {"policies": 0, "addresses": 0}
         held = self._held_addresses()
         # CIDRs keep the numbers under which the kernel knows them.
-        self._local = LocalNumbers(
-            {network_of(p): r.identity for p, r in held.items() if is_node_local(r.identity)}
-        )
+        self._local = LocalNumbers(_numbered(held))
         self._prefixes = set(self._local)
         self._stale: set[Network] = set()
         #: From an earlier agent: nobody has looked yet whether they are still needed.
@@ -391,10 +390,10 @@ class Control:
     # ---- what the kernel holds -----------------------------------------------------------------
 
     def _held_addresses(self) -> dict[Prefix, Record]:
-        return arrays.read_arrays(*self._plane.addresses.read_all())
+        return arrays.read_arrays(*self._plane.addresses.adopt())
 
     def _held_policies(self) -> dict[Key, Any]:
-        keys, values = self._plane.policies.read_all()
+        keys, values = self._plane.policies.adopt()
         return read_arrays(keys, values)
 
 
@@ -402,3 +401,14 @@ class Control:
 def _labels(texts: tuple[str, ...]) -> Labels:
     """The pods of an identity say the same."""
     return Labels.parse(texts)
+
+
+def _numbered(held: Mapping[Prefix, Record]) -> dict[Network, int]:
+    """Prefixes that have a node-local number. What is no prefix, or has the number of another, was written by
+    something else."""
+    owners: dict[int, Network] = {}
+    for prefix, record in held.items():
+        if is_node_local(record.identity):
+            with suppress(ValueError):
+                owners.setdefault(record.identity, network_of(prefix))
+    return {prefix: number for number, prefix in owners.items()}

@@ -163,14 +163,7 @@ class EndpointTable:
 
     def write(self, record: EndpointRecord) -> None:
         """The kernel's entries for the pod's addresses, and a new decision for what used them before."""
-        table = self._plane.endpoints
-        keys = self._keys(record)
-        values = np.zeros(len(keys), table.value)
-        values["ifindex"] = record.ifindex
-        values["identity"] = record.state.identity
-        values["id"] = record.state.id
-        values["mac"] = np.frombuffer(bytes.fromhex(record.mac.replace(":", "")), "u1")
-        table.write(keys, values)
+        self._plane.endpoints.write(self._keys(record), self._values(record))
         self._plane.raise_addresses(_packed(record))
 
     def faults(self, record: EndpointRecord) -> list[str]:
@@ -229,6 +222,23 @@ class EndpointTable:
         for row, address in enumerate(_packed(record)):
             keys[row]["address"] = np.frombuffer(address, "u1")
         return keys
+
+    def _values(self, record: EndpointRecord) -> Any:
+        values = np.zeros(len(record.state.addresses), self._plane.endpoints.value)
+        values["ifindex"] = record.ifindex
+        values["identity"] = record.state.identity
+        values["id"] = record.state.id
+        values["mac"] = np.frombuffer(bytes.fromhex(record.mac.replace(":", "")), "u1")
+        return values
+
+    def adopt(self) -> None:
+        """Takes over the entries that an earlier agent left, and puts right those of the records."""
+        keys, values = self._plane.endpoints.adopt()
+        held = {bytes(key["address"]): value for key, value in zip(keys, values, strict=True)}
+        for record in self.records.values():
+            rows = zip(_packed(record), self._values(record), strict=True)
+            if any(address not in held or held[address] != value for address, value in rows):
+                self.write(record)
 
     def sweep(self, coming: Collection[EndpointRecord] = ()) -> None:
         """Removes entries and links of endpoints that no record names: left by an agent that was killed."""

@@ -35,6 +35,7 @@ from axoneme.agent.questions import Questions
 from axoneme.datapath import features
 from axoneme.datapath.bpf import BpfError
 from axoneme.datapath.plane import Datapath
+from axoneme.flows.kernel import LAYOUT, fingerprint
 from axoneme.flows.rules import FILE_NAME, RuleWriter
 from axoneme.identity.labels import LabelFilter
 from axoneme.ipam.pools import AddressPools
@@ -60,6 +61,8 @@ GRACE = 900.0
 COLLECT_EVERY = 300.0
 #: Seconds between two tries to mend tables that the kernel refused to write.
 MEND_EVERY = 2.0
+#: Seconds from one look at everything in the kernel to the next, if it takes less; share of a core for it.
+AUDIT_EVERY, AUDIT_SHARE = 5.0, 0.01
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
 
 
@@ -82,6 +85,7 @@ class Agent:
         for record in self._endpoints.records.values():
             self._plane.attach_endpoint(record.ifindex)
         self._plane.take_over()
+        (config.state_path / LAYOUT).write_text(fingerprint(self._plane.schema))
         versions = tuple(4 if family == "ipv4" else 6 for family in config.families)
         self._journal = RuleWriter(config.state_path / FILE_NAME)
         self._control = Control(
@@ -135,6 +139,7 @@ class Agent:
             self._questions,
             health,
             self._lacks,
+            self._plane.repairs,
         ).register(server)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(server.serve())
@@ -149,6 +154,7 @@ class Agent:
             for event in heard:
                 await event.wait()
             written = self._control.start()
+            self._endpoints.adopt()
             self._endpoints.sweep()
             self._machine.drop_inherited_routes()
             await self._confirm(pods)
@@ -168,6 +174,7 @@ class Agent:
             tasks.create_task(self._watch_pods(pods, listener))
             tasks.create_task(self._mend(pods))
             tasks.create_task(self._collect())
+            tasks.create_task(self._audit())
 
     # ---- becoming part of the cluster ----------------------------------------------------------
 
@@ -257,6 +264,22 @@ class Agent:
                 await pods.retry()
             except (BpfError, Unavailable, OSError) as error:
                 log.error("not mended: %s", error)
+
+    async def _audit(self) -> None:
+        """What others did to the kernel's tables, programs and pins is put right; a step is followed by so
+        long a rest that all of it together takes `AUDIT_SHARE` of a core at most."""
+        while True:
+            began = time.monotonic()
+            try:
+                before = time.thread_time()
+                for _ in self._plane.audit():
+                    await asyncio.sleep((time.thread_time() - before) / AUDIT_SHARE)
+                    if self._control.broken:  # its tables are about to be compared as a whole
+                        break
+                    before = time.thread_time()
+            except (BpfError, ValueError) as error:  # ValueError: tables were succeeded by others meanwhile
+                log.info("looking through the kernel's tables was given up: %s", error)
+            await asyncio.sleep(max(0.1, AUDIT_EVERY + began - time.monotonic()))
 
     async def _collect(self) -> None:
         """Numbers of identities that nobody uses are given back; any agent may do it."""

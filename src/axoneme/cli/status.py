@@ -45,6 +45,7 @@ class AgentStatus(msgspec.Struct, frozen=True):
     problems: dict[str, str] = {}
     kernel: str = ""
     kernel_lacks: list[str] = []
+    repairs: dict[str, int] = {}
     health: HealthSummary | None = None
 
 
@@ -120,6 +121,10 @@ def status(place: Place, output: str | None, verbose: bool) -> int:
     if reports:
         click.echo()
         show(health.table(reports))
+    for node in nodes:
+        if node.agent and node.agent.repairs:
+            what = ", ".join(f"{count} {name}" for name, count in sorted(node.agent.repairs.items()))
+            click.echo(f"node {node.name}: somebody else changed what is in its kernel; put right: {what}")
     if troubles:
         click.echo()
     for trouble in troubles:

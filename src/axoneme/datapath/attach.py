@@ -53,6 +53,13 @@ def ahead_of(pin: Path) -> Path:
     return pin.with_name(f"{pin.name}-ahead")
 
 
+def holder(ifindex: int, point: AttachType, pin: Path | None) -> int:
+    """The id of the program that we have there; 0 when there is none. `pin` as for `attach_ahead`."""
+    if pin is None or not has(Feature.TCX):
+        return clsact.attached(ifindex, point)
+    return tcx.attached(ifindex, point, pin)
+
+
 def detach(ifindex: int, point: AttachType, pin: Path) -> bool:
     """Takes our program off; False when there was none. Good also for an interface that is gone."""
     return tcx.detach(pin) or (not has(Feature.TCX) and clsact.detach(ifindex, point))

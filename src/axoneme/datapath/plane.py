@@ -12,9 +12,11 @@ of another layout or too small, are succeeded by new ones (`axoneme.datapath.suc
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import logging
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
@@ -23,13 +25,15 @@ import numpy as np
 import numpy.typing as npt
 
 from axoneme.datapath import attach, bpffs, clsact
+from axoneme.datapath.audit import WatchedTable
 from axoneme.datapath.bpf import BpfError
+from axoneme.datapath.image import Image
 from axoneme.datapath.libbpf import Object
 from axoneme.datapath.maps import MappedArray, Table
 from axoneme.datapath.programs import FIRST, TRANSIENT, Constants, Programs
 from axoneme.datapath.schema import OBJECTS, Schema
 from axoneme.datapath.succession import Place, Succession, recover
-from axoneme.datapath.tableset import TableSet, pin_all
+from axoneme.datapath.tableset import TableSet, misplaced, pin_all
 from axoneme.datapath.uapi import AttachType
 
 __all__ = ["Address", "Constants", "Datapath", "Sizes", "packed", "prefix_bits"]
@@ -39,11 +43,10 @@ log = logging.getLogger(__name__)
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _NOTHING_TOLD: Final = Constants()
+#: Those that the control plane writes.
+_WATCHED: Final = ("endpoints", "uplinks", "policies", "addresses")
 _TABLES: Final = (
-    "endpoints",
-    "addresses",
-    "policies",
-    "uplinks",
+    *_WATCHED,
     "flows",
     "half_open",
     "translations",
@@ -74,10 +77,10 @@ def prefix_bits(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> int:
 class Datapath:
     """Programs loaded, tables open. Not thread-safe."""
 
-    endpoints: Table
-    addresses: Table
-    policies: Table
-    uplinks: Table
+    endpoints: WatchedTable
+    addresses: WatchedTable
+    policies: WatchedTable
+    uplinks: WatchedTable
     flows: Table
     half_open: Table
     translations: Table
@@ -100,6 +103,9 @@ class Datapath:
         self._places: dict[tuple[int, AttachType], Place] = {}
         self._programs: Programs | None = None
         self._set = TableSet()
+        self._images: dict[str, Image] = {}
+        #: What has been put right since the start, by what it was.
+        self.repairs: Counter[str] = Counter()
         self._succession: Succession | None = None
         if tables.replaced:
             self._succession = Succession(root, folder, constants, tables, self._version)
@@ -178,13 +184,18 @@ class Datapath:
     def _use(self, programs: Programs) -> None:
         for name in _TABLES:
             former = getattr(self, name, None)
-            setattr(self, name, programs.table(name))
+            setattr(self, name, self._watched(programs, name) if name in _WATCHED else programs.table(name))
             if former is not None:
                 former.close()
         self._epochs = MappedArray.of(programs.objects[FIRST], "epochs").array[0]["slot"]
         former_programs, self._programs = self._programs, programs
         if former_programs is not None:
             former_programs.close()
+
+    def _watched(self, programs: Programs, name: str) -> WatchedTable:
+        with programs.table(name) as table:
+            image = self._images.setdefault(name, Image(table.key, table.value))
+            return WatchedTable(table.fd, table.key, table.value, image)
 
     def program(self, name: str) -> int:
         """File descriptor of a program by its C name."""
@@ -251,6 +262,52 @@ class Datapath:
 
     def _pin(self, interface: str, point: AttachType) -> Path:
         return self._root / "links" / f"{interface}-{'ingress' if point == attach.INGRESS else 'egress'}"
+
+    # ---- audit ---------------------------------------------------------------------------------
+
+    def audit(self) -> Iterator[None]:
+        """Looks at everything once and puts it right, in steps of less than a millisecond; `repairs` counts.
+
+        It begins to make sense when the tables of the control plane are what they should be. Places are
+        those of the caller's network namespace.
+        """
+        for name in _WATCHED:
+            for mended in getattr(self, name).audit():
+                self._note(name, mended)
+                yield
+        for place in list(self._places.values()):
+            self._note("programs", self._mend_place(place))
+            yield
+        self._note("pins", self._mend_pins())
+
+    def _note(self, what: str, mended: int) -> None:
+        if mended:
+            self.repairs[what] += mended
+            log.warning("%s: %d were not as this agent left them; put right", what, mended)
+            self.raise_all()  # who knows what was decided meanwhile
+
+    def _mend_place(self, place: Place) -> int:
+        if place not in self._places.values():
+            return 0
+        try:
+            if attach.holder(place.ifindex, place.point, place.pin) == self._id(place.program):
+                return 0
+            self._put(place)
+            attach.detach_ahead(place.ifindex, place.point, place.pin)
+        except BpfError as error:
+            if error.errno != errno.ENODEV:  # the interface is going
+                log.error("%s", error)
+            return 0
+        return 1
+
+    def _id(self, program: str) -> int:
+        assert self._programs is not None
+        return self._programs.id(program)
+
+    def _mend_pins(self) -> int:
+        lost = misplaced(self._set.standing, self._root / "maps")
+        pin_all(self._set.standing, self._root / "maps", lost)
+        return len(lost)
 
     # ---- epochs --------------------------------------------------------------------------------
 

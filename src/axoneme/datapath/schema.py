@@ -7,6 +7,7 @@ what the kernel holds.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -63,6 +64,11 @@ class Schema:
                 f"no struct {name!r} in the schema; it has {', '.join(sorted(self._structs))}"
             ) from None
 
+    def fingerprint(self, names: Iterable[str]) -> str:
+        """The same for the same layouts of these structs, and for others another."""
+        text = "\n".join(f"{name} {_spelt(self.struct(name))}" for name in names)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
     def enum(self, name: str) -> Mapping[str, int]:
         """The enumerators of ``enum name``."""
         try:
@@ -79,3 +85,11 @@ class Schema:
                 "the objects were not built together"
             )
         self._origin.setdefault(name, origin)
+
+
+def _spelt(dtype: np.dtype[np.void]) -> str:
+    """With the places of all fields, which numpy's own words leave out where nothing is between them."""
+    if dtype.fields is None:
+        return str(dtype)
+    fields = (f"{name}@{entry[1]}:{_spelt(entry[0])}" for name, entry in dtype.fields.items())
+    return f"{{{' '.join(fields)}}}/{dtype.itemsize}"

@@ -179,6 +179,23 @@ def _pinned_map(path: Path) -> int | None:
     return None
 
 
+def misplaced(fds: Mapping[str, int], folder: Path) -> list[str]:
+    """Those under whose names stands another thing, or nothing."""
+    lost = []
+    for name, fd in fds.items():
+        try:
+            there = bpf.pinned(folder / name)
+        except bpf.NotFound:
+            lost.append(name)
+            continue
+        try:
+            if not bpf.is_map(there) or bpf.map_info(there).id != bpf.map_info(fd).id:
+                lost.append(name)
+        finally:
+            os.close(there)
+    return lost
+
+
 def pin_all(fds: Mapping[str, int], folder: Path, names: Iterable[str]) -> None:
     """Pins by name, in the place of what stands there."""
     for name in names:

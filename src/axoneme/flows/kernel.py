@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Final, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from axoneme.datapath import bpf
 from axoneme.datapath.btf import Btf
 from axoneme.datapath.elf import Elf
 from axoneme.datapath.maps import MappedArray, Table
 from axoneme.datapath.ring import RingReader
 from axoneme.datapath.schema import OBJECTS, Schema, SchemaError
-from axoneme.datapath.sharing import layout_change
-from axoneme.datapath.tableset import Types
 from axoneme.flows.store import KernelLosses
 
 _TABLES: Final = ("flows", "half_open", "translations", "half_open_translations")
+#: The file in the node's state that tells the layout of what is pinned.
+LAYOUT: Final = "datapath.layout"
 _STRUCTS: Final = ("event", "flow_key", "flow", "translation", "usage", "counter")
 _NAMES: Final = (*_TABLES, "usage", "flow_events", "drop_events", "lost")
 
@@ -34,7 +32,12 @@ class Kernel:
     def __init__(self, maps: Path, schema: Schema) -> None:
         """Raises `axoneme.datapath.bpf.NotFound` while one of them is not there, and `OtherSchema`."""
         self._maps = maps
-        _check(maps, schema)
+        try:
+            self._open(maps, schema)
+        except ValueError as error:
+            raise OtherSchema(f"{maps} is of another release: {error}") from None
+
+    def _open(self, maps: Path, schema: Schema) -> None:
         event = schema.struct("event")
         self._inodes = self._look()
         self.flow_events = RingReader.pinned(maps / "flow_events", event)
@@ -81,22 +84,10 @@ class Kernel:
         return found
 
 
-def _check(maps: Path, schema: Schema) -> None:
-    """Whether the programs that fill the maps have our layouts: the kernel keeps all their types."""
-    fd = bpf.pinned(maps / "flows")
-    try:
-        types = Types().of(bpf.map_info(fd))
-    finally:
-        os.close(fd)
-    for name in _STRUCTS:
-        try:
-            theirs = types.struct(name) if types else None
-        except KeyError:
-            theirs = None
-        if theirs is None or (change := layout_change(theirs, schema.struct(name), name)):
-            raise OtherSchema(
-                f"{maps} is of another release: {change if theirs is not None else f'it has no {name}'}"
-            )
+def fingerprint(schema: Schema) -> str:
+    """Of all layouts that a flow server reads. The agent leaves it in `LAYOUT`, since to ask the kernel for
+    the types of its maps takes more rights than this process has."""
+    return schema.fingerprint(_STRUCTS)
 
 
 def lifetimes(objects: Path = OBJECTS) -> npt.NDArray[np.uint32]:

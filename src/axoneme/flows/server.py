@@ -8,6 +8,7 @@ it waits until the maps are there, and opens them anew when others take their pl
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 import time
@@ -27,7 +28,7 @@ from axoneme.flows.events import Vocabulary, record_dtype
 from axoneme.flows.expiry import FlowTable
 from axoneme.flows.flow import ObserveRequest
 from axoneme.flows.ingest import Ingest
-from axoneme.flows.kernel import Kernel, OtherSchema, lifetimes
+from axoneme.flows.kernel import LAYOUT, Kernel, OtherSchema, fingerprint, lifetimes
 from axoneme.flows.names import Names
 from axoneme.flows.observe import Bell, Observer
 from axoneme.flows.rules import FILE_NAME, RuleJournal
@@ -84,6 +85,7 @@ class FlowServer:
         self._config = config
         self._shared = store
         self._schema = schema
+        self._layout = fingerprint(schema)
         self._vocabulary = vocabulary = Vocabulary.read(schema.struct("event"), schema.enums)
         self._meaning = FlowTable.read(schema.enums, lifetimes().tolist())
         history = config.flow_history
@@ -138,7 +140,8 @@ class FlowServer:
         while True:
             with await self._kernel() as kernel:
                 self._sweep = Sweep(kernel, self._meaning, self._vocabulary, time.monotonic_ns)
-                await self._drain(kernel, self._sweep)
+                with contextlib.suppress(OtherSchema):
+                    await self._drain(kernel, self._sweep)
                 self._sweep = None
             log.info("%s: other maps are there, or none", self._config.maps)
 
@@ -146,12 +149,22 @@ class FlowServer:
         waiting = ""
         while True:
             try:
+                self._check_layout()
                 return Kernel(self._config.maps, self._schema)
             except (NotFound, OtherSchema) as error:
                 if waiting != str(error):
                     log.info("waiting for the datapath: %s", error)
                 waiting = str(error)
             await asyncio.sleep(0.2)
+
+    def _check_layout(self) -> None:
+        """`OtherSchema` where the agent has left word that the maps are of another release."""
+        try:
+            theirs = (self._config.state_path / LAYOUT).read_text()
+        except FileNotFoundError:
+            return
+        if theirs != self._layout:
+            raise OtherSchema(f"{self._config.maps} is of another release: its layout is {theirs}, not ours")
 
     async def _drain(self, kernel: Kernel, sweep: Sweep) -> None:
         """Until the maps are replaced; what they still hold then is taken first."""
@@ -168,6 +181,7 @@ class FlowServer:
                     while self._take_events(kernel):
                         pass
                     return
+                self._check_layout()
             pause = pace(pause, taken)
             await asyncio.sleep(pause if taken < BLOCK * _BLOCKS else 0)
 
