@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,12 +75,24 @@ def _traces(ours: Path) -> dict[str, set[str]]:
         if namespaces.is_dir()
         else set(),
         "links": {name for _, name in socket.if_nameindex()},
+        "filters": set(_filters()),
         "mounts": set(_mounts(ours)),
         "sandboxes": {each.name for each in Path(SANDBOXES).parent.glob("test-*")},
         "control groups": {str(each) for each in Path("/sys/fs/cgroup").glob("**/axoneme/test-*")},
         "processes": set(_processes()),
     }
     return {what: {name for name in names if not _of_another_session(name)} for what, names in found.items()}
+
+
+def _filters() -> Iterator[str]:
+    """Programs of ours on devices of this machine itself: its own network would be cut off."""
+    if os.geteuid() != 0:
+        return
+    for _, name in socket.if_nameindex():
+        for point in ("ingress", "egress"):
+            command = ["tc", "filter", "show", "dev", name, point]
+            if b"handle 0x61786f" in subprocess.run(command, check=False, capture_output=True).stdout:
+                yield f"{name} {point}"
 
 
 def _mounts(ours: Path) -> Iterator[str]:
