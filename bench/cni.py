@@ -21,12 +21,14 @@ import axoneme.cni
 PLUGIN = Path(axoneme.cni.__file__).parent / "bin" / "axo-cni"
 
 
-def ask(agent: Node, command: str, name: str, netns: Path) -> float:
+def ask(agent: Node, command: str, name: str, netns: Path, previous: object = None) -> tuple[float, object]:
+    """Seconds, and the answer; ``previous`` is that of ADD."""
     config = {
         "cniVersion": "1.1.0",
         "name": "net",
         "socket": str(agent.folder / "cni.sock"),
         "labels": {"app": name[-1]},
+        "prevResult": previous,
     }
     environment = {
         "CNI_COMMAND": command,
@@ -35,10 +37,10 @@ def ask(agent: Node, command: str, name: str, netns: Path) -> float:
         "CNI_NETNS": str(netns),
     }
     began = time.monotonic()
-    subprocess.run(
-        [PLUGIN], input=json.dumps(config).encode(), env=environment, stdout=subprocess.DEVNULL, check=True
+    done = subprocess.run(
+        [PLUGIN], input=json.dumps(config).encode(), env=environment, stdout=subprocess.PIPE, check=True
     )
-    return time.monotonic() - began
+    return time.monotonic() - began, json.loads(done.stdout or "null")
 
 
 def main() -> None:
@@ -48,13 +50,14 @@ def main() -> None:
     with node(cni_socket="FOLDER/cni.sock") as agent:
         agent.start()
         places = {f"pod-{number}": agent.namespaces.add(f"pod-{number}") for number in range(count)}
-        times = [ask(agent, "ADD", name, place) for name, place in places.items()]
+        added = {name: ask(agent, "ADD", name, place) for name, place in places.items()}
+        times = [seconds for seconds, _ in added.values()]
         row(
             f"ADD, a whole process, pods 1 to {count}", milliseconds(times), "≤ 40 ms p50, the first included"
         )
-        times = [ask(agent, "CHECK", name, place) for name, place in places.items()]
+        times = [ask(agent, "CHECK", name, place, added[name][1])[0] for name, place in places.items()]
         row("CHECK", milliseconds(times), "")
-        times = [ask(agent, "DEL", name, place) for name, place in places.items()]
+        times = [ask(agent, "DEL", name, place)[0] for name, place in places.items()]
         row("DEL", milliseconds(times), "≤ 30 ms")
 
 

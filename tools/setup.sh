@@ -17,6 +17,10 @@ missing=()
 for package in "${packages[@]}"; do
 	[[ $'\n'$installed$'\n' == *$'\n'$package$'\n'* ]] || missing+=("$package")
 done
+# Container runtimes, for tests of the CNI plugin: whoever has them from elsewhere keeps those.
+for pair in podman:podman runc:runc containerd:containerd busybox:busybox-static /usr/lib/cni/loopback:containernetworking-plugins; do
+	command -v "${pair%:*}" >/dev/null || missing+=("${pair#*:}")
+done
 
 # The interpreter of an existing .venv stays; a new one gets the first that is recent enough and has venv.
 suits() { "$1" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
@@ -46,7 +50,7 @@ setup: run 'sudo make setup' once, or: sudo apt-get install ${missing[*]}"
 		chmod +x /usr/sbin/policy-rc.d
 	fi
 	apt-get update -qq
-	apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null </dev/null
+	apt-get install -qq -y --no-install-recommends --no-remove "${missing[@]}" >/dev/null </dev/null
 	if [ -z "$python" ]; then
 		python=/usr/bin/python3
 		suits "$python" || fail "Python 3.11 or later is needed; $python is $("$python" --version)"

@@ -62,10 +62,13 @@ class Namespaces:
         full = self._prefix + name
         subprocess.run(["ip", "netns", "add", full], check=True)
         self._made.append(full)
-        path = Path("/run/netns") / full
+        path = self.path(name)
         subprocess.run(["nsenter", f"--net={path}", "sysctl", "-qw", *KNOBS], check=True)
         ip(["link set lo up"], path)
         return path
+
+    def path(self, name: str) -> Path:
+        return Path("/run/netns") / (self._prefix + name)
 
     def close(self) -> None:
         for name in self._made:

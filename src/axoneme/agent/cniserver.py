@@ -192,7 +192,9 @@ class CniServer:
 
     async def _faults(self, record: EndpointRecord, request: Request, namespace: Namespace) -> list[str]:
         """What is wrong with an attachment and cannot be mended from here."""
-        if found := self._endpoints.faults(record):
+        found = self._endpoints.faults(record)
+        found += await asyncio.to_thread(links.faults_outside, self._endpoints.link(record))
+        if found:
             log.warning("%s/%s: %s", record.state.namespace, record.state.pod, "; ".join(found))
             if not self._endpoints.mend(record):
                 return found
@@ -224,7 +226,7 @@ def write_network(path: Path, socket: str) -> None:
     """The network configuration for runtimes, complete from the moment at which it appears.
 
     It stays when the agent ends: ``axo-cni`` waits for the next one, whereas a runtime without a
-    configuration calls its node unready. `axoneme.agent.leave` removes it.
+    configuration calls its node unready. `axo leave` removes it.
     """
     plugin = {"type": "axo-cni", "socket": socket, "capabilities": {ANNOTATIONS: True}}
     wanted = msgspec.json.format(

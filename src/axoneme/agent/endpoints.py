@@ -186,7 +186,7 @@ class EndpointTable:
                 found.append(f"the datapath knows {text} as another's")
         if not self._path(record).exists():
             found.append("its record has gone from the disk")
-        return found + pods.faults_outside(self.link(record))
+        return found
 
     def mend(self, record: EndpointRecord) -> bool:
         """Makes anew all of this node's side but the link; False when that is what has gone."""

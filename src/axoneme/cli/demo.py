@@ -44,6 +44,7 @@ def demo(place: Place, timeout: float) -> None:
 
     if place.sandbox == DEFAULT_SANDBOX:
         place.sandbox = SANDBOX
+    place.named = True
     with resources.as_file(resources.files("axoneme") / "examples" / "bakery") as folder:
         file = policytest.read(str(folder / EXPECTATIONS))
     began = time.monotonic()

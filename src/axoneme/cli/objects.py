@@ -1,4 +1,4 @@
-"""The objects of a sandbox, read from and written to its store.
+"""The objects of a sandbox or a machine, read from and written to its store.
 
 The store is asynchronous because the agents need that; a command does one thing after the other, so it
 runs each piece of work in a loop of its own.
@@ -16,7 +16,6 @@ from axoneme.cli.failures import Failure
 from axoneme.cli.kinds import Kind, of_object
 from axoneme.cli.place import Place
 from axoneme.sandbox.objects import OBJECTS, ObjectKey
-from axoneme.sources.sqlite import SqliteStore
 from axoneme.sources.store import Conflict, Entry, Put, Store
 
 T = TypeVar("T")
@@ -54,18 +53,15 @@ class Stored:
 
 
 def work(place: Place, do: Callable[[Store], Awaitable[T]]) -> T:
-    """What ``do`` makes of the sandbox's store."""
-    path = place.existing.store
+    """What ``do`` makes of the shared state."""
 
     async def run() -> T:
-        store = SqliteStore(path)
+        store = place.open_store()
         try:
             return await do(store)
         finally:
             await store.close()
 
-    if not path.exists():
-        raise Failure(f"sandbox {place.sandbox} has no objects yet: it is still being made")
     return asyncio.run(run())
 
 

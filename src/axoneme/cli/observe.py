@@ -127,13 +127,11 @@ def _sockets(place: Place, wanted: Iterable[str]) -> dict[str, Path]:
     nodes = place.nodes()
     for name in wanted:
         if name not in nodes:
-            raise click.UsageError(
-                f"--node {name}: sandbox {place.sandbox} has no such node; it has {', '.join(nodes)}"
-            )
+            raise click.UsageError(f"--node {name}: {place} has no such node; it has {', '.join(nodes)}")
     chosen = [node for node in nodes if node in set(wanted)] or nodes
     if not chosen:
-        raise Failure(f"sandbox {place.sandbox} has no nodes yet: it is still being made")
-    return {node: place.existing.node(node).flows_socket for node in chosen}
+        raise Failure(f"{place} has no nodes yet: it is still being made")
+    return {node: place.sockets(node).flows for node in chosen}
 
 
 class _Printer:

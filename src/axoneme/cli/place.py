@@ -1,15 +1,21 @@
-"""Where a command works: in which sandbox, in which namespace."""
+"""Where a command works: in which sandbox, or on this machine as a node; in which namespace."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
+from axoneme.cli.failures import Failure
+
 if TYPE_CHECKING:
+    from axoneme.agent.config import AgentConfig
     from axoneme.sandbox.layout import Layout
+    from axoneme.sources.store import Store
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -17,12 +23,43 @@ DEFAULT_SANDBOX = "default"
 DEFAULT_NAMESPACE = "default"
 
 
+class Sockets(NamedTuple):
+    """Where a node's two processes answer."""
+
+    agent: Path
+    flows: Path
+
+
+@cache
+def _read(config: Path) -> AgentConfig:
+    from axoneme.agent.config import load
+
+    return load(config)
+
+
 @dataclass
 class Place:
-    """``namespace`` is None where the command line names none."""
+    """``namespace`` is None where the command line names none.
+
+    ``config`` is the configuration of this machine's own agent; a sandbox that the command line names
+    (``named``) counts more.
+    """
 
     sandbox: str = DEFAULT_SANDBOX
     namespace: str | None = None
+    config: Path | None = None
+    named: bool = False
+
+    @property
+    def machine(self) -> AgentConfig | None:
+        """This machine as a node, where a command works on that."""
+        if self.config is None or self.named:
+            return None
+        return _read(self.config)
+
+    def __str__(self) -> str:
+        machine = self.machine
+        return f"sandbox {self.sandbox}" if machine is None else f"node {machine.node}"
 
     @property
     def layout(self) -> Layout:
@@ -36,14 +73,40 @@ class Place:
         """The files of the sandbox; SandboxError when there is none."""
         from axoneme.sandbox.errors import SandboxError
 
+        if self.config is not None and not self.named:
+            raise Failure(f"{self} is no sandbox, and only sandboxes have this; --sandbox names one")
         layout = self.layout
         if not layout.directory.is_dir():
             hint = "" if self.sandbox == DEFAULT_SANDBOX else f" --sandbox {self.sandbox}"
             raise SandboxError(f"there is no sandbox {self.sandbox}; `axo sandbox up{hint}` makes one")
         return layout
 
+    def open_store(self) -> Store:
+        """The shared state; it is for the caller to close."""
+        if machine := self.machine:
+            from axoneme.sources.config import open_store
+
+            return open_store(machine.store)
+        from axoneme.sources.sqlite import SqliteStore
+
+        path = self.existing.store
+        if not path.exists():
+            raise Failure(f"{self} has no objects yet: it is still being made")
+        return SqliteStore(path)
+
+    def sockets(self, node: str) -> Sockets:
+        """Of one of the `nodes`; `Failure` for one that is another machine."""
+        if machine := self.machine:
+            if node != machine.node:
+                raise Failure(f"{self} cannot ask {node}: run this there")
+            return Sockets(machine.agent_socket_path, machine.flows_socket_path)
+        files = self.existing.node(node)
+        return Sockets(files.agent_socket, files.flows_socket)
+
     def nodes(self) -> list[str]:
-        """The names of the sandbox's nodes, in their order."""
+        """The names of the nodes that can be asked from here, in their order."""
+        if machine := self.machine:
+            return [machine.node]
         folder = self.existing.nodes
         found = (path.name for path in folder.iterdir()) if folder.is_dir() else ()
         return sorted(found, key=lambda name: (len(name), name))
@@ -54,7 +117,16 @@ class Place:
 
 
 def in_sandbox(command: F) -> F:
-    """Adds ``--sandbox``; it may stand before or behind the command's name."""
+    """Adds ``--sandbox`` and ``--config``; they may stand before or behind the command's name."""
+    command = click.option(
+        "--config",
+        metavar="FILE",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        envvar="AXO_CONFIG",
+        help="This machine as a node: the file that its agent reads; default: $AXO_CONFIG, else a sandbox.",
+        expose_value=False,
+        callback=_take("config"),
+    )(command)
     return click.option(
         "--sandbox",
         metavar="NAME",
@@ -77,13 +149,14 @@ def in_namespace(command: F) -> F:
     )(command)
 
 
-def _take(field: str) -> Callable[[click.Context, click.Parameter, str | None], None]:
-    def take(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+def _take(field: str) -> Callable[[click.Context, click.Parameter, str | Path | None], None]:
+    def take(context: click.Context, parameter: click.Parameter, value: str | Path | None) -> None:
         place = context.ensure_object(Place)
         source = context.get_parameter_source(parameter.name or "")
         # What was written behind the command counts more than the environment, which all of them read.
         from_environment = source is click.core.ParameterSource.ENVIRONMENT
         if value is not None and not (from_environment and context.parent is not None):
             setattr(place, field, value)
+            place.named |= field == "sandbox" and not from_environment
 
     return take

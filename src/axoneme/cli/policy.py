@@ -193,7 +193,7 @@ def _ask(place: Place, direction: str, subject: End, peer: End, question: dict[s
     assert subject.endpoint is not None
     node = subject.endpoint.node
     try:
-        answer = Client(place.existing.node(node).agent_socket).call(
+        answer = Client(place.sockets(node).agent).call(
             "policy.evaluate",
             {"direction": direction, "subject": subject.name, "peer": peer.peer, **question},
             _Answer,

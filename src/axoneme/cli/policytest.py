@@ -66,6 +66,7 @@ def test(
     if keep and len(files) > 1:
         raise click.UsageError("--keep leaves one sandbox: give one FILE with it")
     place.sandbox = name or f"policy-test-{os.getpid()}"
+    place.named = True
     suites, codes = [], []
     for file in files:
         suite, code = _one(place, file, keep, timeout)

@@ -1,4 +1,5 @@
-"""`axo agent` and `axo flows serve` with options beyond the plain ``--config`` that `daemons` knows."""
+"""`axo agent` and `axo flows serve` with options beyond the plain ``--config`` that `daemons` knows, and
+`axo leave` for after them."""
 
 from __future__ import annotations
 
@@ -30,6 +31,27 @@ _LEVEL = click.option(
 def agent(config: Path, log_level: str) -> int:
     """Run the agent of a node: identities, policies, addresses, and the datapath of its pods."""
     return run(Daemon(Role.AGENT, config, log_level))
+
+
+@click.command()
+@_CONFIG
+@click.option("--force", is_flag=True, help="Cut containers off that are still attached.")
+def leave(config: Path, force: bool) -> None:
+    """Take this machine out of the network for good, once its agent has been stopped.
+
+    Removes what agents have left for their successors: programs and tables, interfaces, routes, the network
+    of container runtimes, and the node from the shared state. Objects, such as policies, stay.
+    """
+    from axoneme.agent.config import load
+    from axoneme.agent.leave import StillInUse
+    from axoneme.agent.leave import leave as take_away
+    from axoneme.cli.failures import Failure
+
+    try:
+        for line in take_away(load(config), force):
+            click.echo(f"removed {line}")
+    except StillInUse as error:
+        raise Failure(str(error)) from error
 
 
 @click.group()

@@ -50,6 +50,7 @@ COMMANDS: Table = {
     "Processes of a node": {
         "agent": Entry("processes:agent", "Run the agent."),
         "flows": Entry("processes:flows", "Run the flow server."),
+        "leave": Entry("processes:leave", "Take this machine out of the network for good."),
     },
     "Other": {
         "version": Entry("other:version", "Print versions."),

@@ -111,7 +111,7 @@ def status(place: Place, output: str | None, verbose: bool) -> int:
         click.echo(json.dumps(known, indent=4))
         return 1 if troubles else 0
     word = click.style("not well", fg="red") if troubles else click.style("well", fg="green")
-    click.echo(f"sandbox {place.sandbox}: {word}{_shape(report)}")
+    click.echo(f"{place}: {word}{_shape(report)}")
     click.echo()
     show(Table(_HEADERS, [_row(node) for node in nodes]))
     click.echo()
@@ -137,6 +137,8 @@ def _report(place: Place) -> tuple[SandboxReport | None, list[str]]:
     from axoneme.sandbox import lifecycle
     from axoneme.sandbox.errors import SandboxError
 
+    if place.machine:
+        return None, []
     name = place.existing.name
     try:
         return lifecycle.status(name), []
@@ -145,12 +147,12 @@ def _report(place: Place) -> tuple[SandboxReport | None, list[str]]:
 
 
 def _node(place: Place, name: str) -> NodeStatus:
-    files = place.existing.node(name)
+    sockets = place.sockets(name)
     failures: list[str] = []
     return NodeStatus(
         name,
-        _ask(files.agent_socket, AgentStatus, f"node {name}: its agent", failures),
-        _ask(files.flows_socket, FlowsStatus, f"node {name}: its flow server", failures),
+        _ask(sockets.agent, AgentStatus, f"node {name}: its agent", failures),
+        _ask(sockets.flows, FlowsStatus, f"node {name}: its flow server", failures),
         tuple(failures),
     )
 
@@ -158,7 +160,7 @@ def _node(place: Place, name: str) -> NodeStatus:
 def _health_reports(place: Place, names: Iterable[str]) -> Iterator[HealthReport]:
     for name in names:
         failures: list[str] = []
-        socket = place.existing.node(name).agent_socket
+        socket = place.sockets(name).agent
         found = _ask(socket, HealthReport, f"node {name}: its agent", failures, "health.status")
         if found:
             yield found
@@ -233,7 +235,7 @@ def _json(
     place: Place, report: SandboxReport | None, nodes: Sequence[NodeStatus], troubles: Sequence[str]
 ) -> dict[str, Any]:
     return {
-        "sandbox": place.sandbox,
+        "sandbox": None if place.machine else place.sandbox,
         "well": not troubles,
         "troubles": list(troubles),
         "supervisor": msgspec.to_builtins(report),

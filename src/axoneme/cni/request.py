@@ -21,6 +21,7 @@ LATEST = VERSIONS[-1]
 #: The capability by which CRI runtimes hand over a pod's annotations, and the one that has labels.
 ANNOTATIONS = "io.kubernetes.cri.pod-annotations"
 ANNOTATION = "axoneme.io/labels"
+_ATTACHMENTS = ("cni.dev/valid-attachments", "cni.dev/attachments")
 
 #: Networks, containers and pods are called so.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
@@ -101,8 +102,8 @@ class Config(msgspec.Struct, frozen=True):
     dns: dict[str, object] = {}
     ip_masq: bool = msgspec.field(default=True, name="ipMasq")  # the agent's configuration decides
     prev_result: object = msgspec.field(default=None, name="prevResult")
-    valid: list[Attachment] | None = msgspec.field(default=None, name="cni.dev/valid-attachments")
-    valid_too: list[Attachment] | None = msgspec.field(default=None, name="cni.dev/attachments")
+    valid: list[Attachment] | None = msgspec.field(default=None, name=_ATTACHMENTS[0])
+    valid_too: list[Attachment] | None = msgspec.field(default=None, name=_ATTACHMENTS[1])
 
     @property
     def valid_attachments(self) -> set[tuple[str, str]] | None:
@@ -180,9 +181,9 @@ def parse(environment: Mapping[str, str], text: bytes) -> Request:
     if ifname and not _INTERFACE.fullmatch(ifname):
         known = "an interface's name has at most 15 letters, digits, '_', '.', '@', '+' and '-'"
         raise _bad_variable("CNI_IFNAME", ifname, known)
-    config = _config(text)
+    config, fields = _config(text)
     if command != "DEL":  # what was never let in must be let go
-        _check_fields(text, config)
+        _check_fields(fields, config)
     if VERSIONS.index(config.cni_version) < VERSIONS.index(since := _SINCE.get(command, VERSIONS[0])):
         message = f"cniVersion is {config.cni_version!r}, which has no {command}"
         raise CniError(Code.INCOMPATIBLE_VERSION, message, f"it came with {since}")
@@ -202,9 +203,14 @@ def _bad_variable(name: str, value: str, known: str) -> CniError:
     return CniError(Code.INVALID_ENVIRONMENT, f"{name} is {value[:80]!r}", known)
 
 
-def _config(text: bytes) -> Config:
+def _config(text: bytes) -> tuple[Config, Mapping[str, object]]:
+    """And all fields that are there. Runtimes in Go write null for an empty map or list."""
     try:
-        config = msgspec.json.decode(text, type=Config)
+        found = msgspec.json.decode(text, type=dict[str, object])
+        for name in _ATTACHMENTS:
+            if found.get(name, ...) is None:
+                found[name] = []
+        config = msgspec.convert(_without_nulls(found), Config)
     except msgspec.ValidationError as error:
         raise CniError(Code.INVALID_CONFIG, f"network configuration: {error}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -215,26 +221,28 @@ def _config(text: bytes) -> Config:
             f"cniVersion is {config.cni_version!r}",
             f"supported are {', '.join(VERSIONS)}",
         )
-    return config
+    return config, found
 
 
-def _check_fields(text: bytes, config: Config) -> None:
-    try:
-        fields = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
-    except UnicodeDecodeError as error:  # in a name that `Config` has passed over
-        raise CniError(Code.UNDECODABLE, f"the network configuration is no JSON: {error}") from error
-    for name, raw in fields.items():
+def _without_nulls(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _without_nulls(each) for key, each in value.items() if each is not None}
+    return [_without_nulls(each) for each in value] if isinstance(value, list) else value
+
+
+def _check_fields(fields: Mapping[str, object], config: Config) -> None:
+    for name, value in fields.items():
         if name not in _FIELDS and not name.startswith("cni.dev/"):
             # Were it passed over, a container might stand under other policies than somebody meant.
-            found = f"{name} is {bytes(raw)[:80].decode(errors='replace')}"
+            found = f"{name} is {msgspec.json.encode(value)[:80].decode(errors='replace')}"
             raise CniError(
                 Code.UNSUPPORTED_FIELD,
                 f"network configuration: {found}; axo-cni has no such field",
                 f"remove it; those there are: {', '.join(sorted(_FIELDS))}",
             )
-    for name, value in (("name", config.name), ("namespace", config.namespace)):
-        if not _NAME.fullmatch(value):
-            raise CniError(Code.INVALID_CONFIG, f"network configuration: {name} is {value[:80]!r}", _NAMES)
+    for name, text in (("name", config.name), ("namespace", config.namespace)):
+        if not _NAME.fullmatch(text):
+            raise CniError(Code.INVALID_CONFIG, f"network configuration: {name} is {text[:80]!r}", _NAMES)
 
 
 def _pairs(text: str) -> dict[str, str]:

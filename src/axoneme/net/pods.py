@@ -7,10 +7,13 @@ all host ends have it.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import ipaddress
 import re
 import socket
+import struct
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +27,10 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 GATEWAY_MAC: Final = "02:61:78:6f:00:01"
 OVERLAY_MAC: Final = "02:61:78:6f:00:02"
 _HOST_INTERFACE: Final = re.compile("axo[0-9a-f]{8}")
+_SIOCGIFFLAGS: Final = 0x8913
+_IFF_RUNNING: Final = 0x40
+#: Seconds for a link to run; it goes on without.
+_LONGEST_WAIT: Final = 1.0
 IPV4_GATEWAY: Final = "169.254.1.1"
 IPV6_GATEWAY: Final = "fe80::1"
 
@@ -64,9 +71,24 @@ def create(link: PodLink) -> int:
 
 
 def connect(link: PodLink) -> None:
-    """Gives the inside its addresses and routes, and the node its routes to it; both ends go up."""
-    ip(_inside(link), link.namespace)
+    """Gives the inside its addresses and routes, and the node its routes to it; both ends go up.
+
+    The end that goes up last can send at once; the other only when the kernel has got round to noticing
+    that (milliseconds, more on a busy machine), and drops until then. So the pod's is the last, and the
+    node's is waited for.
+    """
     connect_outside(link)
+    ip(_inside(link), link.namespace)
+    until = time.monotonic() + _LONGEST_WAIT
+    while not _running(link.host_interface) and time.monotonic() < until:
+        time.sleep(0.0005)
+
+
+def _running(interface: str) -> bool:
+    request = struct.pack("16sH22x", interface.encode(), 0)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        answer = fcntl.ioctl(any_socket, _SIOCGIFFLAGS, request)
+    return bool(struct.unpack_from("16xH", answer)[0] & _IFF_RUNNING)
 
 
 def connect_outside(link: PodLink) -> None:
@@ -132,7 +154,9 @@ def faults(link: PodLink) -> list[str]:
 
 
 def faults_outside(link: PodLink) -> list[str]:
-    """What the node lacks of its ways to the pod."""
+    """What the node lacks of its ways to the pod; nothing without a link."""
+    if not existing([link.host_interface]):
+        return []
     device = ("dev", link.host_interface)
     routes = [each["dst"] for version in "46" for each in show(f"-{version}", "route", "show", *device)]
     here = {each["dst"]: each.get("lladdr") for each in show("neighbor", "show", *device)}

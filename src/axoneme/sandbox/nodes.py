@@ -143,6 +143,7 @@ class VirtualNode:
                 "cluster_pool": pools,
                 "enforcement": "default",
                 "masquerade": True,
+                "cni_socket": str(self._files.cni_socket),
             },
             sort_keys=False,
         )

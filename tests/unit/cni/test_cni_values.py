@@ -69,15 +69,16 @@ def test_a_long_container_id_gives_a_short_name() -> None:
         ({**ADD, "CNI_IFNAME": "x" * 16}, config(), Code.INVALID_ENVIRONMENT, "CNI_IFNAME"),
         (ADD, b"", Code.UNDECODABLE, "no JSON"),
         (ADD, b"{", Code.UNDECODABLE, "no JSON"),
+        (ADD, b'{"\xff":1}', Code.UNDECODABLE, "no JSON"),
         (ADD, b"[]", Code.INVALID_CONFIG, "network configuration"),
         (ADD, config(cniVersion="0.1.0"), Code.INCOMPATIBLE_VERSION, "cniVersion is '0.1.0'"),
-        (ADD, config(name=None), Code.INVALID_CONFIG, "$.name"),
+        (ADD, config(name=1), Code.INVALID_CONFIG, "$.name"),
         (ADD, config(name="a/b"), Code.INVALID_CONFIG, "name is 'a/b'"),
         (ADD, config(labels={"a": 1}), Code.INVALID_CONFIG, "$.labels"),
         (ADD, config(labels={"a b": "1"}), Code.INVALID_CONFIG, "'a b' is no key"),
         (ADD, config(labels={"a": "x y"}), Code.INVALID_CONFIG, "labels: a is 'x y'"),
         (ADD, config(timeout=-1), Code.INVALID_CONFIG, "$.timeout"),
-        (ADD, config(lables={"app": "web"}), Code.UNSUPPORTED_FIELD, 'lables is {"app": "web"}'),
+        (ADD, config(lables={"app": "web"}), Code.UNSUPPORTED_FIELD, 'lables is {"app":"web"}'),
         (ADD, config(ipam={"type": "host-local"}), Code.UNSUPPORTED_FIELD, "ipam is"),
         (ADD, b'{"dns":{"a":' + b"[" * 100_000, Code.UNDECODABLE, "no JSON"),
         ({**ADD, "CNI_IFNAME": "eth0\nlink"}, config(), Code.INVALID_ENVIRONMENT, "CNI_IFNAME"),
@@ -118,6 +119,12 @@ def test_a_deletion_is_not_held_up_by_what_kept_the_container_out() -> None:
     assert parse(environment, config(lables={}, labels={"a b": "1"})).container_id == "c1"
 
 
+def test_null_is_nothing() -> None:
+    annotations = {"io.kubernetes.cri.pod-annotations": None}
+    given = config(labels=None, args={"cni": {"labels": None}}, dns=None, runtimeConfig=annotations)
+    assert parse(ADD, given).labels == {}
+
+
 def test_attachments_to_keep_have_two_names() -> None:
     given = config(
         **{
@@ -127,6 +134,8 @@ def test_attachments_to_keep_have_two_names() -> None:
     )
     valid = parse({"CNI_COMMAND": "GC"}, given).config.valid_attachments
     assert valid == {("a", "eth0"), ("b", "eth1")}
+    none = parse({"CNI_COMMAND": "GC"}, config(**{"cni.dev/valid-attachments": None})).config
+    assert none.valid_attachments == set(), "so a runtime in Go writes an empty list"
     assert parse({"CNI_COMMAND": "GC"}, config()).config.valid_attachments is None
 
 
