@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,15 +20,9 @@ _COLOURS = {"error": "red", "warning": "yellow"}
 
 @click.command()
 @click.option("-o", "--output", type=click.Choice(["json"]), help="In which form.")
-@click.option(
-    "--config",
-    metavar="FILE",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="The configuration of this machine's agent: its node, instead of those of a sandbox.",
-)
 @in_sandbox
 @click.pass_obj
-def doctor(place: Place, output: str | None, config: Path | None) -> int:
+def doctor(place: Place, output: str | None) -> int:
     """Find out what is wrong, from cause to cause.
 
     Looks at the kernel, what is attached and pinned, devices, routes, the shared state and the agent, has the
@@ -38,7 +31,7 @@ def doctor(place: Place, output: str | None, config: Path | None) -> int:
     """
     from axoneme.doctor.examine import examine
 
-    diagnosis = examine(dict(_patients(place, config)))
+    diagnosis = examine(dict(_patients(place)))
     if output:
         click.echo(json.dumps(_json(diagnosis), indent=4))
     else:
@@ -46,13 +39,12 @@ def doctor(place: Place, output: str | None, config: Path | None) -> int:
     return 0 if diagnosis.healthy else 1
 
 
-def _patients(place: Place, path: Path | None) -> Iterator[tuple[str, Patient]]:
+def _patients(place: Place) -> Iterator[tuple[str, Patient]]:
     """This machine as a node, or all nodes of the sandbox."""
     from axoneme.agent.config import load
     from axoneme.doctor.examine import Patient
 
-    if path is not None:
-        machine = load(path)
+    if machine := place.machine:
         yield machine.node, Patient(machine)
         return
     layout = place.existing
