@@ -147,7 +147,7 @@ class Api:
             addresses=counts.addresses,
             nodes=counts.nodes,
             writes=dict(self._control.writes),
-            problems=dict(self._listener.problems),
+            problems=self._listener.problems | self._control.refused,
             kernel=os.uname().release,
             kernel_lacks=list(self._kernel_lacks),
             health=self._health.monitor.summary() if self._health else None,

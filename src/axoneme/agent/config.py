@@ -25,7 +25,7 @@ class PoolConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TableConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Most entries a table holds."""
+    """How many entries a table has room for at the start; those in `limits` may grow ``growth``-fold."""
 
     flows: int = 131072
     translations: int = 65536
@@ -36,6 +36,13 @@ class TableConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     endpoints: int = 4096
     flow_events: int = 1 << 22  # bytes
     drop_events: int = 1 << 20  # bytes
+    growth: int = 8
+
+    def sizes(self) -> dict[str, int]:
+        return {name: getattr(self, name) for name in self.__struct_fields__ if name != "growth"}
+
+    def limits(self) -> dict[str, int]:
+        return {name: self.growth * getattr(self, name) for name in ("policies", "addresses")}
 
 
 class HealthConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -20,6 +20,8 @@ from sys import intern
 from typing import Any, NamedTuple
 from typing import Protocol as Interface
 
+from axoneme.agent.capacity import Room
+from axoneme.datapath.bpf import MapFull
 from axoneme.datapath.plane import Datapath, packed
 from axoneme.identity import arrays
 from axoneme.identity.addressbook import (
@@ -56,6 +58,10 @@ class Journal(Interface):
     def identities(self, identities: Mapping[int, Iterable[str]]) -> None: ...
 
 
+#: By object: its policies before, and those that it is to have.
+_Changes = dict[PolicyKey, tuple[Sequence[Policy], Sequence[Policy]]]
+
+
 class _Place(NamedTuple):
     """Where an endpoint is, and who: of the many that are elsewhere no more is kept than is needed."""
 
@@ -82,13 +88,20 @@ class Control:
         plane: Datapath,
         journal: Journal,
         underlay_version: int = 4,
+        limits: Mapping[str, int] | None = None,
     ) -> None:
+        """``limits``: how many entries tables may grow to."""
         self.engine = engine
         self.book = AddressBook()
         self._node = node
         self._plane = plane
         self._journal = journal
         self._underlay_version = underlay_version
+        self._room = Room(plane, limits or {})
+        #: Of policies that have changed since the last `settle`: what they were, and what they are to be.
+        self._changed: _Changes = {}
+        self._in_force: dict[PolicyKey, Sequence[Policy]] = {}
+        self._refused: dict[PolicyKey, tuple[Sequence[Policy], str]] = {}
         #: By name, the address of the underlay at which the overlay reaches it; empty: at none.
         self._nodes: dict[str, bytes] = {}
         self._endpoints: dict[str, _Place] = {}
@@ -112,8 +125,8 @@ class Control:
         self._local = LocalNumbers(_numbered(held))
         self._prefixes = set(self._local)
         self._stale: set[Network] = set()
-        #: From an earlier agent: nobody has looked yet whether they are still needed.
-        self._inherited = set(self._local)
+        #: Those of which nobody has looked yet whether they are needed: at first, those of an earlier agent.
+        self._touched = set(self._local)
         for prefix in self._prefixes:
             self._introduce(prefix)
         self.book.adopt(held)
@@ -123,7 +136,19 @@ class Control:
     def policy_changed(self, key: PolicyKey, policies: Sequence[Policy]) -> None:
         """The policies of an object; none: it is gone. ValueError when they name what does not exist."""
         self.engine.upsert_policy(key, policies)
+        self._changed.setdefault(key, (self._in_force.get(key, ()), ()))
+        self._changed[key] = (self._changed[key][0], policies)
+        self._refused.pop(key, None)
         self._defaults_stale = True
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """Policies that do not fit the tables, by their objects' keys in the shared state, and why. What they
+        were before is in force."""
+        return {
+            f"objects/{key.kind}/{key.namespace or '_'}/{key.name}": why
+            for key, (_, why) in self._refused.items()
+        }
 
     def node_changed(self, name: str, state: NodeState | None) -> None:
         """A node says where it is, or is gone (None). ValueError, and no change, for what is no address."""
@@ -264,10 +289,7 @@ class Control:
         """
         before = sum(self.writes.values())
         self.broken, broken = True, self.broken
-        self._number_prefixes()
-        self._write(self.engine.prepare())
-        self._write_addresses()
-        self._write(self.engine.changes())
+        self._adopt_policies()
         for prefix in self._stale:
             self.book.silence(Source.POLICY, str(prefix))
         if self._stale or self._retired_identities:
@@ -286,14 +308,69 @@ class Control:
         self.broken = broken
         return sum(self.writes.values()) - before
 
+    def _adopt_policies(self) -> None:
+        """Puts in force what is told, as far as the tables have room for it."""
+        changed, self._changed = self._changed, {}
+        try:
+            self._number_prefixes()
+            self._write(self.engine.prepare())
+            self._write_addresses()
+            self._write(self.engine.changes())
+        except MapFull:
+            if not changed:
+                raise
+            self._select(changed)
+            self._mend_policies()
+            self._write_addresses()
+        else:
+            self._accept(changed)
+        if self._refused and any(not policies for _, policies in changed.values()):
+            # Perhaps they fit now.
+            for key, (policies, _) in list(self._refused.items()):
+                self.policy_changed(key, policies)
+            self._adopt_policies()
+
+    def _select(self, changed: _Changes) -> None:
+        """Of policies that do not fit together those that do, one after the other; the others stay as they
+        were. The kernel is not touched."""
+        for key, (former, _) in changed.items():
+            self.engine.upsert_policy(key, former)
+        for key, (former, policies) in changed.items():
+            self.engine.upsert_policy(key, policies)
+            try:
+                self._compile()
+            except MapFull as error:
+                self.engine.upsert_policy(key, former)
+                self._refused[key] = policies, f"refused, what was before stays in force: {error.strerror}"
+            else:
+                self._accept({key: (former, policies)})
+        self._compile()
+
+    def _accept(self, changed: _Changes) -> None:
+        for key, (_, policies) in changed.items():
+            self._in_force[key] = policies
+            if not policies:
+                del self._in_force[key]
+
+    def _compile(self) -> None:
+        """All that has been told, in memory. `MapFull` when it is too much."""
+        self._number_prefixes()
+        self._journal.rules(self.engine.changes().rules)
+        self._room.reach("policies", len(self.engine.table))
+
     def start(self) -> int:
         """The first `settle`, once everything that the store holds has been heard.
 
         Writes the difference to what an earlier agent left, so that what is right stays untouched.
         """
         before = sum(self.writes.values())
-        self._number_prefixes()
-        self._journal.rules(self.engine.changes().rules)
+        changed, self._changed = self._changed, {}
+        try:
+            self._compile()
+        except MapFull:
+            self._select(changed)
+        else:
+            self._accept(changed)
         self._mend_policies()
         self.settle()
         return sum(self.writes.values()) - before
@@ -310,16 +387,18 @@ class Control:
         return sum(self.writes.values()) - before
 
     def _number_prefixes(self) -> None:
-        """Gives the prefixes that policies name their identities; notes those that none names any more."""
-        touched, self._inherited = self.engine.touched_prefixes() | self._inherited, set()
-        for prefix in sorted(touched, key=str):
-            if not self.engine.needs_prefix(prefix):
-                if prefix in self._prefixes:
-                    self._stale.add(prefix)
-            elif prefix in self._prefixes:
-                self._stale.discard(prefix)
-            else:
-                self._introduce(prefix)
+        """Gives the prefixes that policies name their identities; notes those that none names any more.
+
+        `MapFull`, and nothing has changed, when the table has no room for their addresses.
+        """
+        self._touched |= self.engine.touched_prefixes()
+        needed = {prefix for prefix in self._touched if self.engine.needs_prefix(prefix)}
+        if added := needed - self._prefixes:
+            self._room.reach("addresses", self._room.entries("addresses") + len(added))
+        self._stale = (self._stale | (self._touched & self._prefixes)) - needed
+        self._touched = set()
+        for prefix in sorted(added, key=str):
+            self._introduce(prefix)
 
     def _introduce(self, prefix: Network) -> None:
         number = self._local.acquire(prefix)
@@ -362,6 +441,9 @@ class Control:
     def _write(self, diff: TableDiff) -> None:
         if diff.rules:
             self._journal.rules(diff.rules)
+        puts = [*diff.put_denies, *diff.put_allows]
+        if puts:
+            self._room.make("policies", key_array([key for key, _ in puts], self._plane.policies.key))
         table = self._plane.policies
         for entries in (diff.put_denies, diff.put_allows):
             if entries:

@@ -70,8 +70,7 @@ class Machine:
         )
 
     def sizes(self) -> Sizes:
-        tables = self._config.tables
-        return Sizes({name: getattr(tables, name) for name in tables.__struct_fields__})
+        return Sizes(self._config.tables.sizes())
 
     def attach(self, plane: Datapath) -> None:
         """Programs onto the uplinks and the overlay device, and what each uplink masquerades as."""

@@ -97,6 +97,7 @@ class Agent:
             self._plane,
             self._journal,
             self._machine.overlay_version,
+            config.tables.limits(),
         )
         self._questions = Questions(self._control, self._endpoints, versions)
         self._link = Link(self._machine.mtu, self._machine.route_mtu)

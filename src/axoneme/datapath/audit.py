@@ -31,6 +31,18 @@ class WatchedTable(Table):
         super().__init__(fd, key, value)
         self.image = image
 
+    @property
+    def room(self) -> int:
+        return self.info.max_entries
+
+    def __len__(self) -> int:
+        """How many entries it should have."""
+        return len(self.image)
+
+    def absent(self, keys: npt.ArrayLike) -> int:
+        """How many of these (different) keys it should not have yet."""
+        return self.image.absent(self._rows(keys, self.key, "keys"))
+
     def adopt(self) -> tuple[Array, Array]:
         """All that the kernel holds, which from now on is what it should hold.
 

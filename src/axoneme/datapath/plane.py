@@ -30,13 +30,13 @@ from axoneme.datapath.bpf import BpfError
 from axoneme.datapath.image import Image
 from axoneme.datapath.libbpf import Object
 from axoneme.datapath.maps import MappedArray, Table
-from axoneme.datapath.programs import FIRST, TRANSIENT, Constants, Programs
+from axoneme.datapath.programs import FIRST, PROGRAMS, TRANSIENT, Constants, Programs
 from axoneme.datapath.schema import OBJECTS, Schema
 from axoneme.datapath.succession import Place, Succession, recover
 from axoneme.datapath.tableset import TableSet, misplaced, pin_all
 from axoneme.datapath.uapi import AttachType
 
-__all__ = ["Address", "Constants", "Datapath", "Sizes", "packed", "prefix_bits"]
+__all__ = ["PROGRAMS", "Address", "Constants", "Datapath", "Sizes", "packed", "prefix_bits"]
 
 log = logging.getLogger(__name__)
 

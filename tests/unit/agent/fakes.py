@@ -33,6 +33,12 @@ class FakeTable:
     def delete(self, keys: Any) -> int:
         return sum(self.entries.pop(key.tobytes(), None) is not None for key in keys)
 
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def absent(self, keys: Any) -> int:
+        return sum(key.tobytes() not in self.entries for key in keys)
+
     def adopt(self) -> tuple[Any, Any]:
         return self.read_all()
 
@@ -51,9 +57,15 @@ class FakePlane:
         self.policies = FakeTable(schema.struct("policy_key"), schema.struct("policy_value"))
         self.attached: list[int] = []
         self.raised: list[str] = []
+        self.grown: list[str] = []
 
     def attach_endpoint(self, ifindex: int) -> None:
         self.attached.append(ifindex)
+
+    def grow(self, entries: Mapping[str, int]) -> None:
+        for name, room in entries.items():
+            getattr(self, name).room = room
+            self.grown.append(name)
 
     def release_endpoint(self, ifindex: int) -> None:
         pass

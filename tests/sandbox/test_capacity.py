@@ -1,0 +1,69 @@
+"""A real agent with small tables: they grow, and what they cannot hold is refused with the numbers."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from one_node import Node, node
+from test_audit import POD, table
+
+from axoneme.datapath.bpf import map_info
+
+KEY = "objects/NetworkPolicy/default/large"
+
+
+def policy(ports: int) -> dict[str, Any]:
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": "large", "namespace": "default"},
+        "spec": {
+            "podSelector": {},
+            "ingress": [
+                {
+                    "from": [{"ipBlock": {"cidr": "203.0.113.0/24"}}],
+                    "ports": [{"port": 2000 + 2 * n} for n in range(ports)],
+                }
+            ],
+        },
+    }
+
+
+def held(agent: Node) -> tuple[int, int]:
+    """Entries, and room for them."""
+    with table(agent, "policies") as policies:
+        return len(policies.read_all()[0]), map_info(policies.fd).max_entries
+
+
+def entries(agent: Node) -> int:
+    return int(agent.client.call("status")["policy_entries"])
+
+
+def test_tables_grow_to_their_limit_and_no_further() -> None:
+    with node(tables={"policies": 32, "growth": 4}) as agent:
+        agent.start()
+        agent.write({"objects/Pod/default/one": POD})
+        agent.attach("one", agent.namespaces.add("one"))
+        before = entries(agent)
+        agent.write({KEY: policy(50)})
+        while entries(agent) == before:
+            time.sleep(0.05)
+        grown, room = held(agent)
+        assert (grown, room) == (entries(agent), 64)
+
+        agent.write({KEY: policy(200)})
+        while KEY not in (problems := agent.client.call("status")["problems"]):
+            time.sleep(0.05)
+        assert problems[KEY].startswith(
+            "refused, what was before stays in force: policies: 128 entries at most"
+        )
+        assert held(agent) == (grown, 64)
+
+        agent.kill()
+        agent.start()
+        assert KEY in agent.client.call("status")["problems"]
+        agent.write({KEY: policy(10)})
+        while KEY in agent.client.call("status")["problems"]:
+            time.sleep(0.05)
+        assert held(agent)[0] == entries(agent) == grown - 40

@@ -1,0 +1,106 @@
+"""A rule set that does not fit the kernel's tables is refused as a whole; what fits after growth is not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from axoneme.agent.capacity import Room
+
+from .conftest import World
+
+
+def policy(name: str, ports: int, cidrs: int = 1, first: int = 2000) -> dict[str, Any]:
+    """So many entries for each of the prefixes, and so many prefixes."""
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {
+            "podSelector": {},
+            "policyTypes": ["Ingress"],
+            "ingress": [
+                {
+                    "from": [{"ipBlock": {"cidr": f"198.51.{n}.0/24"}} for n in range(cidrs)],
+                    "ports": [{"port": first + 2 * n} for n in range(ports)],
+                }
+            ],
+        },
+    }
+
+
+def limit(world: World, **entries: int) -> None:
+    """As a configuration that lets tables grow so far."""
+    world.control._room = Room(world.plane, entries)  # type: ignore[arg-type]
+
+
+async def prepared(world: World) -> dict[bytes, bytes]:
+    await world.pod("web", app="web")
+    await world.attach("web")
+    await world.tell("NetworkPolicy", "small", policy("small", 1))
+    world.plane.policies.room = len(world.plane.policies.entries) + 10
+    world.plane.addresses.room = len(world.plane.addresses.entries) + 10
+    return dict(world.plane.policies.entries)
+
+
+async def test_what_does_not_fit_changes_nothing_and_the_numbers_are_told(world: World) -> None:
+    before = await prepared(world)
+    await world.tell("NetworkPolicy", "large", policy("large", 40))
+    assert world.plane.policies.entries == before
+    assert not world.control.broken
+    (key, why), *others = world.control.refused.items()
+    assert (key, others) == ("objects/NetworkPolicy/default/large", [])
+    assert f"{world.plane.policies.room} entries at most" in why.replace(",", "")
+    assert "tables.policies" in why
+
+
+async def test_what_fits_is_put_in_force_beside_it(world: World) -> None:
+    await prepared(world)
+    await world.tell("NetworkPolicy", "large", policy("large", 40))
+    before = len(world.plane.policies.entries)
+    await world.tell("NetworkPolicy", "other", policy("other", 4))
+    assert len(world.plane.policies.entries) > before
+    assert list(world.control.refused) == ["objects/NetworkPolicy/default/large"]
+
+
+async def test_a_change_that_does_not_fit_leaves_the_policy_as_it_was(world: World) -> None:
+    before = await prepared(world)
+    await world.tell("NetworkPolicy", "small", policy("small", 40))
+    assert world.plane.policies.entries == before
+    await world.tell("NetworkPolicy", "small", policy("small", 1))
+    assert world.control.refused == {}
+    assert world.plane.policies.entries == before
+
+
+async def test_prefixes_that_do_not_fit_are_refused_too(world: World) -> None:
+    before, addresses = await prepared(world), dict(world.plane.addresses.entries)
+    await world.tell("NetworkPolicy", "wide", policy("wide", 1, cidrs=30))
+    assert world.plane.policies.entries == before
+    assert world.plane.addresses.entries == addresses
+    assert "addresses: " in world.control.refused["objects/NetworkPolicy/default/wide"]
+
+
+async def test_it_is_tried_again_when_another_goes(world: World) -> None:
+    await prepared(world)
+    await world.tell("NetworkPolicy", "first", policy("first", 8))
+    await world.tell("NetworkPolicy", "second", policy("second", 9, first=3000))
+    assert list(world.control.refused) == ["objects/NetworkPolicy/default/second"]
+    await world.tell("NetworkPolicy", "first", None)
+    await world.tell("NetworkPolicy", "small", None)
+    assert world.control.refused == {}
+
+
+async def test_tables_grow_first(world: World) -> None:
+    await prepared(world)
+    limit(world, policies=1000, addresses=1000)
+    await world.tell("NetworkPolicy", "large", policy("large", 40, cidrs=12))
+    assert world.control.refused == {}
+    assert sorted(set(world.plane.grown)) == ["addresses", "policies"]
+    assert len(world.plane.policies.entries) > 40
+
+
+async def test_the_next_agent_refuses_it_again(world: World) -> None:
+    before = await prepared(world)
+    await world.tell("NetworkPolicy", "large", policy("large", 40))
+    await world.start_again()
+    assert world.plane.policies.entries == before
+    assert list(world.control.refused) == ["objects/NetworkPolicy/default/large"]
