@@ -12,6 +12,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -46,32 +47,35 @@ def measure(kernel: str) -> Iterator[tuple[Row, Sequence[FunctionRow]]]:
     """Every program of the package on the running kernel; needs root."""
     from axoneme.datapath.footprint import footprint
     from axoneme.datapath.libbpf import LoadError, Object
-    from axoneme.datapath.plane import PROGRAMS, Constants
+    from axoneme.datapath.programs import PROGRAMS, Constants
     from axoneme.datapath.schema import OBJECTS
 
     everything = asdict(Constants(overlay_ifindex=1, masquerade=1, answer_denied=1))
 
-    def load(name: str, program: str, statistics: bool) -> tuple[Row, Sequence[FunctionRow]]:
+    @contextmanager
+    def loaded(name: str, program: str, *, statistics: bool = False, successor: int = 0) -> Iterator[Object]:
         with Object.open(OBJECTS / f"{name}.o") as item:
-            item.set_constants(**everything)
+            item.set_constants(**everything, successor=successor)
             item.select([program])
             if statistics:
                 item.keep_statistics()
             item.load()
-            found = footprint(item, program)
-            figures = (found.instructions, found.native_bytes, found.stack, found.steps)
-            functions = [FunctionRow(each.name, each.instructions, each.stack) for each in found.functions]
-            return Row(kernel, program, *figures), functions
+            yield item
 
     for name, programs in PROGRAMS.items():
         for program in programs:
             try:
-                yield load(name, program, True)
-            except LoadError:
-                try:
-                    load(name, program, False)  # again, for the verifier's reasons
-                except LoadError as error:
-                    yield Row(kernel, program, refused=f"{error}\n{error.diagnosis.log[-20000:]}"), ()
+                for successor in (0, 1):  # also as it is while it takes over from another
+                    with loaded(name, program, successor=successor):
+                        pass
+            except LoadError as error:
+                yield Row(kernel, program, refused=f"{error}\n{error.diagnosis.log[-20000:]}"), ()
+                continue
+            with loaded(name, program, statistics=True) as item:
+                found = footprint(item, program)
+            figures = (found.instructions, found.native_bytes, found.stack, found.steps)
+            functions = [FunctionRow(each.name, each.instructions, each.stack) for each in found.functions]
+            yield Row(kernel, program, *figures), functions
 
 
 def recorded(page: str) -> dict[tuple[str, str], Row]:

@@ -18,7 +18,7 @@ import pytest
 from bench import programs
 
 from axoneme.datapath.footprint import STACK_LIMIT, STEPS_LIMIT
-from axoneme.datapath.plane import PROGRAMS
+from axoneme.datapath.programs import PROGRAMS
 from kernels.debian import PACKAGES, Unavailable, kernel
 from kernels.guest import Outcome, run
 
