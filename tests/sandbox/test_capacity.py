@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -40,6 +43,23 @@ def entries(agent: Node) -> int:
     return int(agent.client.call("status")["policy_entries"])
 
 
+def asked(agent: Node, policy: dict[str, Any]) -> list[dict[str, Any]]:
+    answer: list[dict[str, Any]] = agent.client.call("policy.fits", {"objects": {KEY: policy}})
+    return answer
+
+
+def apply(agent: Node, policy: dict[str, Any]) -> tuple[int, str]:
+    """The exit code of `axo apply` on this machine, and what it says to that."""
+    done = subprocess.run(
+        [sys.executable, "-m", "axoneme.cli", "apply", "--config", agent.folder / "agent.yaml", "-f", "-"],
+        input=json.dumps(policy),
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    return done.returncode, done.stderr
+
+
 def test_tables_grow_to_their_limit_and_no_further() -> None:
     with node(tables={"policies": 32, "growth": 4}) as agent:
         agent.start()
@@ -51,6 +71,16 @@ def test_tables_grow_to_their_limit_and_no_further() -> None:
             time.sleep(0.05)
         grown, room = held(agent)
         assert (grown, room) == (entries(agent), 64)
+
+        (need,) = [each for each in asked(agent, policy(200)) if each["problem"]]
+        assert (need["table"], need["needed"], need["limit"]) == ("policies", grown + 150, 128)
+        assert not any(each["problem"] for each in asked(agent, policy(60)))
+        assert apply(agent, policy(200)) == (
+            1,
+            "error: nothing was done: there is no room for NetworkPolicy default/large\n"
+            f"  node1: {need['problem']}\n",
+        )
+        assert held(agent) == (grown, 64)
 
         agent.write({KEY: policy(200)})
         while KEY not in (problems := agent.client.call("status")["problems"]):

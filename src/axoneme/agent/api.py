@@ -10,15 +10,17 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import msgspec
 
 from axoneme import __version__
+from axoneme.agent.capacity import Need
 from axoneme.agent.control import Control
 from axoneme.agent.endpoints import EndpointTable
 from axoneme.agent.health import Health
-from axoneme.agent.listener import Listener
+from axoneme.agent.listener import Listener, Object
 from axoneme.agent.pods import Attach, Attached, Detach, Pods
 from axoneme.agent.questions import AddressLine, IdentityLine, PolicyLine, Question, Questions
+from axoneme.datapath.bpf import BpfError
 from axoneme.health.ways import HealthSummary
 from axoneme.model.state import EndpointState
-from axoneme.rpc import UNAVAILABLE, NoParams, RpcError, Server
+from axoneme.rpc import INVALID, UNAVAILABLE, NoParams, RpcError, Server
 
 #: Seconds for which an attach waits for an agent that is starting: less than runtimes wait themselves.
 PATIENCE = 20.0
@@ -74,6 +76,12 @@ class Status(msgspec.Struct, frozen=True):
     repairs: dict[str, int] = {}  # what others had changed in the kernel, put right since the start
 
 
+class Candidates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The parameters of ``policy.fits``: objects by their keys in the shared state."""
+
+    objects: dict[str, Object]
+
+
 class Api:
     """Serves one agent; calls that change something wait until it is ready."""
 
@@ -111,6 +119,7 @@ class Api:
         server.method("address.list", NoParams, _answer(self._questions.addresses))
         server.method("policy.list", NoParams, _answer(self._questions.policies))
         server.method("policy.evaluate", Question, self._evaluate)
+        server.method("policy.fits", Candidates, self._fits)
         if self._health:
             server.method("health.status", NoParams, self._health.status)
             server.method("health.probe", NoParams, self._health.probe)
@@ -130,6 +139,16 @@ class Api:
     async def _evaluate(self, question: Question) -> object:
         await self._readiness.wait()
         return await self._questions.evaluate(question)
+
+    async def _fits(self, wanted: Candidates) -> list[Need]:
+        if not self._readiness.ready:
+            raise RpcError(UNAVAILABLE, f"the agent is starting, and waits for {self._readiness.waits_for}")
+        try:
+            return self._listener.tried(wanted.objects)
+        except BpfError as error:
+            raise RpcError(UNAVAILABLE, f"{error}; the tables will be compared and mended") from error
+        except (ValueError, RecursionError, msgspec.MsgspecError) as error:
+            raise RpcError(INVALID, str(error)) from error
 
     async def _status(self, _: NoParams) -> Status:
         engine, readiness, counts = self._control.engine, self._readiness, self._control.counts

@@ -1,21 +1,38 @@
 """Whether a change fits the kernel's tables, before any of it is written.
 
-A table that is too small is given more room, up to a limit. What does not fit then is refused as a whole: the
-tables stay as they were, and whoever asked is told the numbers.
+A table that is too small is given more room, up to a limit. What does not fit then is refused as a whole:
+the tables stay as they were, and whoever asked is told the numbers. New entries are written before those that
+they replace are deleted, so there must be room for both.
 """
 
 from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+import msgspec
 
 from axoneme.datapath.audit import WatchedTable
 from axoneme.datapath.bpf import BpfError, MapFull
 from axoneme.datapath.plane import Datapath
+from axoneme.identity.local import LocalNumbers
+from axoneme.model.policy import CIDRGroup, Policy
+from axoneme.policy.arrays import key_array
+from axoneme.policy.engine import PolicyEngine, PolicyKey
+from axoneme.policy.peers import Service
+from axoneme.policy.table import Key
 
 log = logging.getLogger(__name__)
+
+
+class Need(msgspec.Struct, frozen=True):
+    """How many entries a table needs, and how many it can have; a ``problem`` when those are fewer."""
+
+    table: str
+    needed: int
+    limit: int
+    problem: str = ""
 
 
 class Room:
@@ -25,40 +42,74 @@ class Room:
         self._plane = plane
         self._limits = limits
 
-    def limit(self, name: str) -> int:
-        """How many entries the table can have at most."""
-        return max(self._limits.get(name, 0), self._table(name).room)
+    def need(self, name: str, needed: int) -> Need:
+        limit = max(self._limits.get(name, 0), self._table(name).room)
+        problem = (
+            f"{name}: {limit:,} entries at most, {needed:,} needed; raise tables.{name} in the agent's "
+            "configuration, or tables.growth"
+        )
+        return Need(name, needed, limit, problem if needed > limit else "")
 
     def entries(self, name: str) -> int:
         return len(self._table(name))
+
+    def entries_with(self, keys: Collection[Key]) -> int:
+        """How many policy entries there are when these have come."""
+        table = self._plane.policies
+        return len(table) + table.absent(key_array(list(keys), table.key))
 
     def _table(self, name: str) -> WatchedTable:
         table: WatchedTable = getattr(self._plane, name)
         return table
 
-    def make(self, name: str, keys: Any) -> None:
-        """Makes room for these (different) keys besides what is there. `MapFull` when there is none; then
+    def make(self, keys: Collection[Key]) -> None:
+        """Makes room for these policy entries besides what is there. `MapFull` when there is none; then
         nothing has changed."""
-        table = self._table(name)
+        table = self._plane.policies
         if len(table) + len(keys) > table.room:
-            self.reach(name, len(table) + table.absent(keys))
+            self.reach("policies", self.entries_with(keys))
 
     def reach(self, name: str, needed: int) -> None:
         """Makes room for so many entries in all. `MapFull` when that is too many."""
-        room, limit = self._table(name).room, self.limit(name)
+        room = self._table(name).room
         if needed <= room:
             return
-        if needed > limit:
-            raise MapFull(
-                errno.E2BIG,
-                f"{name}: {limit:,} entries at most, {needed:,} needed; raise tables.{name} in the agent's "
-                "configuration, or tables.growth",
-            )
+        need = self.need(name, needed)
+        if need.problem:
+            raise MapFull(errno.E2BIG, need.problem)
         size = room
         while size < needed:
             size *= 2
         try:
-            self._plane.grow({name: min(size, limit)})
+            self._plane.grow({name: min(size, need.limit)})
         except (BpfError, OSError) as error:
             raise MapFull(errno.E2BIG, f"{name}: {room:,} entries, {needed:,} needed, and {error}") from error
-        log.info("%s: %d entries do not fit; now there is room for %d", name, needed, min(size, limit))
+        log.info("%s: %d entries do not fit; now there is room for %d", name, needed, min(size, need.limit))
+
+
+def tried(
+    engine: PolicyEngine,
+    local: LocalNumbers,
+    room: Room,
+    policies: Mapping[PolicyKey, Sequence[Policy]],
+    things: Iterable[Service | CIDRGroup],
+) -> list[Need]:
+    """What the tables need when the engine, of which nothing waits, is told these; then it is as it was.
+
+    They are compiled there and back, which takes twice as long as to apply them.
+    """
+    with engine.tried(policies, things):
+        touched = engine.touched_prefixes()
+        added = [each for each in touched if engine.needs_prefix(each) and local.get(each) is None]
+        try:
+            for prefix in added:
+                engine.upsert_cidr_identity(local.acquire(prefix), prefix)
+            engine.changes()
+            return [
+                room.need("addresses", room.entries("addresses") + len(added)),
+                room.need("policies", room.entries_with(engine.table)),
+            ]
+        finally:
+            for prefix in added:
+                if number := local.release(prefix):
+                    engine.remove_identity(number)

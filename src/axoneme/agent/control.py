@@ -20,7 +20,7 @@ from sys import intern
 from typing import Any, NamedTuple
 from typing import Protocol as Interface
 
-from axoneme.agent.capacity import Room
+from axoneme.agent.capacity import Need, Room, tried
 from axoneme.datapath.bpf import MapFull
 from axoneme.datapath.plane import Datapath, packed
 from axoneme.identity import arrays
@@ -39,10 +39,11 @@ from axoneme.identity.local import LocalNumbers
 from axoneme.identity.numbers import is_node_local
 from axoneme.identity.prefixes import Prefix, is_address, network_of, parse_address, parse_prefix, prefix_of
 from axoneme.model.labels import Labels
-from axoneme.model.policy import Direction, Policy, PolicyRef, Protocol
+from axoneme.model.policy import CIDRGroup, Direction, Policy, PolicyRef, Protocol
 from axoneme.model.state import EndpointState, NodeState
 from axoneme.policy.arrays import entry_arrays, key_array, read_arrays
 from axoneme.policy.engine import PolicyEngine, PolicyKey
+from axoneme.policy.peers import Service
 from axoneme.policy.rulenumbers import RuleNumbers
 from axoneme.policy.table import Key, TableDiff, difference
 
@@ -325,10 +326,13 @@ class Control:
         else:
             self._accept(changed)
         if self._refused and any(not policies for _, policies in changed.values()):
-            # Perhaps they fit now.
-            for key, (policies, _) in list(self._refused.items()):
-                self.policy_changed(key, policies)
+            self._try_refused()
             self._adopt_policies()
+
+    def _try_refused(self) -> None:
+        """Perhaps they fit now."""
+        for key, (policies, _) in list(self._refused.items()):
+            self.policy_changed(key, policies)
 
     def _select(self, changed: _Changes) -> None:
         """Of policies that do not fit together those that do, one after the other; the others stay as they
@@ -356,7 +360,7 @@ class Control:
         """All that has been told, in memory. `MapFull` when it is too much."""
         self._number_prefixes()
         self._journal.rules(self.engine.changes().rules)
-        self._room.reach("policies", len(self.engine.table))
+        self._room.make(self.engine.table)
 
     def start(self) -> int:
         """The first `settle`, once everything that the store holds has been heard.
@@ -372,6 +376,7 @@ class Control:
         else:
             self._accept(changed)
         self._mend_policies()
+        self._try_refused()  # what an earlier agent had left is gone now
         self.settle()
         return sum(self.writes.values()) - before
 
@@ -385,6 +390,16 @@ class Control:
         self.settle()
         self.broken = False
         return sum(self.writes.values()) - before
+
+    def tried(
+        self, policies: Mapping[PolicyKey, Sequence[Policy]], things: Iterable[Service | CIDRGroup] = ()
+    ) -> list[Need]:
+        """What tables would need with these in place of what they say now; nothing changes.
+
+        ValueError when they name what does not exist.
+        """
+        self.settle()
+        return tried(self.engine, self._local, self._room, policies, things)
 
     def _number_prefixes(self) -> None:
         """Gives the prefixes that policies name their identities; notes those that none names any more.
@@ -441,9 +456,7 @@ class Control:
     def _write(self, diff: TableDiff) -> None:
         if diff.rules:
             self._journal.rules(diff.rules)
-        puts = [*diff.put_denies, *diff.put_allows]
-        if puts:
-            self._room.make("policies", key_array([key for key, _ in puts], self._plane.policies.key))
+        self._room.make([key for key, value in diff.writes() if value is not None])
         table = self._plane.policies
         for entries in (diff.put_denies, diff.put_allows):
             if entries:

@@ -8,11 +8,12 @@ restarts: `axoneme.agent.lastgood`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
+from axoneme.agent.capacity import Need
 from axoneme.agent.control import Control
 from axoneme.agent.lastgood import LastGood
 from axoneme.agent.machine import Machine
@@ -22,6 +23,7 @@ from axoneme.health.monitor import Monitor
 from axoneme.model.cidrgroup import parse_cidr_group
 from axoneme.model.labels import Labels
 from axoneme.model.policies import POLICY_KINDS, parse_policy
+from axoneme.model.policy import CIDRGroup, Policy
 from axoneme.model.services import parse_service
 from axoneme.model.state import (
     ENDPOINTS,
@@ -126,9 +128,8 @@ class Listener:
             name = key.removeprefix(NAMESPACES)
             await self._pods.namespace_changed(name, view.metadata.labels if view else None)
         else:
-            kind, namespace, name = key.removeprefix(OBJECTS).split("/")
             object = None if value is None else msgspec.json.decode(value, type=Object)
-            self._object(kind, "" if namespace == "_" else namespace, name, object)
+            self._object(*_parts(key), object)
 
     # ---- other nodes ---------------------------------------------------------------------------
 
@@ -166,5 +167,29 @@ class Listener:
             if object is None:
                 engine.remove_service(namespace, name)
             else:
-                found = parse_service(object)
-                engine.upsert_service(Service(namespace, name, found.metadata.labels, found.selector))
+                engine.upsert_service(_service(namespace, name, object))
+
+    def tried(self, objects: Mapping[str, Object]) -> list[Need]:
+        """`Control.tried` of objects by their keys. ValueError when one cannot be understood."""
+        policies: dict[PolicyKey, Sequence[Policy]] = {}
+        things: list[Service | CIDRGroup] = []
+        for key, object in objects.items():
+            kind, namespace, name = _parts(key)
+            if kind in POLICY_KINDS:
+                policies[PolicyKey(kind, namespace, name)] = parse_policy(object, self._cluster)
+            elif kind == CIDR_GROUP:
+                things.append(parse_cidr_group(object))
+            elif kind == SERVICE:
+                things.append(_service(namespace, name, object))
+        return self._control.tried(policies, things)
+
+
+def _parts(key: str) -> tuple[str, str, str]:
+    """Kind, namespace (empty for kinds without) and name."""
+    kind, namespace, name = key.removeprefix(OBJECTS).split("/")
+    return kind, "" if namespace == "_" else namespace, name
+
+
+def _service(namespace: str, name: str, object: Object) -> Service:
+    found = parse_service(object)
+    return Service(namespace, name, found.metadata.labels, found.selector)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import click
 
@@ -20,13 +21,15 @@ from axoneme.cli.place import Place, in_namespace, in_sandbox
 def apply(place: Place, files: Sequence[str], recursive: bool, dry_run: bool) -> None:
     """Create or change objects from manifests.
 
-    All objects are checked first and written together: when one is wrong, nothing is changed. Kinds that
-    play no part in a sandbox are listed as ignored.
+    All objects are checked first and written together: when one is wrong, or the policies would not fit the
+    tables of a node, nothing is changed. Kinds that play no part in a sandbox are listed as ignored.
     """
+    from axoneme.cli.fitting import check
     from axoneme.cli.writing import write
 
     found = manifests.read(place, files, recursive)
-    written = work(place, lambda store: write(store, found.objects, dry=dry_run))
+    fits = partial(check, place)
+    written = work(place, lambda store: write(store, found.objects, check=fits, dry=dry_run))
     for outcome in written.outcomes:
         click.echo(f"{outcome}{' (dry run)' if dry_run else ''}")
     found.mention_ignored()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from axoneme.cli.failures import Failure
@@ -49,10 +49,17 @@ def populate(manifests: Sequence[Manifest]) -> Populate:
     return fill
 
 
-async def write(store: Store, manifests: Sequence[Manifest], *, dry: bool = False) -> Written:
+async def write(
+    store: Store,
+    manifests: Sequence[Manifest],
+    *,
+    check: Callable[[Mapping[str, bytes]], None] = lambda _: None,
+    dry: bool = False,
+) -> Written:
     """Creates and changes the objects in one transaction; ``dry`` only says what would be done.
 
-    `Failure` when one of them changes what cannot be changed; nothing is written then.
+    ``check`` sees what is about to be written, by key, and may raise. `Failure` when one of them changes what
+    cannot be changed. Nothing is written then.
     """
     for _ in range(_ATTEMPTS):
         expect: dict[str, int] = {}
@@ -72,11 +79,13 @@ async def write(store: Store, manifests: Sequence[Manifest], *, dry: bool = Fals
             verb = "created" if not known else "unchanged" if document == after[path] else "configured"
             after[path] = document
             outcomes.append(Outcome(of_object(manifest.kind), manifest.name, verb))
-        changed = [Put(path, value) for path, value in after.items() if before.get(path) != value]
+        changed = {path: value for path, value in after.items() if before.get(path) != value}
+        check(changed)
         if dry:
             return Written(0, outcomes)
         try:
-            return Written(await store.transact(expect if changed else {}, changed), outcomes)
+            puts = [Put(path, value) for path, value in changed.items()]
+            return Written(await store.transact(expect if changed else {}, puts), outcomes)
         except Conflict:
             continue  # a controller has just written to one of them: look again
     raise Failure(f"the objects change so fast that {_ATTEMPTS} attempts to write them failed")

@@ -25,7 +25,8 @@ when it goes.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import TypeVar
@@ -195,6 +196,37 @@ class PolicyEngine:
             self._policies[key] = loaded
         else:
             self._policies.pop(key, None)
+
+    @contextmanager
+    def tried(
+        self, policies: Mapping[PolicyKey, Sequence[Policy]], things: Iterable[Service | CIDRGroup] = ()
+    ) -> Iterator[None]:
+        """Told these, for as long as the context lasts, in place of what it has been told.
+
+        Nothing may wait for `changes` when it begins. Nothing does when it has ended, and then the table is
+        what it was. ValueError as from `upsert_policy`.
+        """
+        former = {key: self._told_policies.get(key, ()) for key in policies}
+        services, groups = dict(self._told.services), dict(self._told.groups)
+        things = tuple(things)
+        try:
+            for thing in things:
+                if isinstance(thing, Service):
+                    self.upsert_service(thing)
+                else:
+                    self.upsert_cidr_group(thing)
+            for key, wanted in policies.items():
+                self.upsert_policy(key, wanted)
+            yield
+        finally:
+            for key, was in former.items():
+                self.upsert_policy(key, was)
+            for thing in things:
+                if isinstance(thing, Service):
+                    self._tell_service(at := (thing.namespace, thing.name), services.get(at))
+                else:
+                    self._tell_group(thing.name, groups.get(thing.name))
+            self.changes()
 
     # ---- events: identities --------------------------------------------------------------------
 

@@ -98,6 +98,59 @@ async def test_tables_grow_first(world: World) -> None:
     assert len(world.plane.policies.entries) > 40
 
 
+def large(world: World, ports: int, cidrs: int = 1) -> list[tuple[str, int, bool]]:
+    """What would be needed of each table, and whether there is so much."""
+    needs = world.listener.tried({"objects/NetworkPolicy/default/large": policy("large", ports, cidrs)})
+    return [(need.table, need.needed, not need.problem) for need in needs]
+
+
+async def test_what_is_asked_first_is_what_comes_of_it(world: World) -> None:
+    before, addresses = await prepared(world), dict(world.plane.addresses.entries)
+    small, wide, long = large(world, 5), large(world, 1, cidrs=30), large(world, 40)
+    assert [fits for *_, fits in (*small, *wide, *long)] == [True, True, False, False, True, False]
+    assert world.plane.policies.entries == before and world.plane.addresses.entries == addresses
+    assert world.control.settle() == 0
+    await world.tell("NetworkPolicy", "large", policy("large", 40))
+    assert f"{long[1][1]} needed" in world.control.refused["objects/NetworkPolicy/default/large"]
+    await world.tell("NetworkPolicy", "large", policy("large", 5))
+    assert [need for _, need, _ in small] == [
+        len(world.plane.addresses.entries),
+        len(world.plane.policies.entries),
+    ]
+
+
+async def test_a_group_of_prefixes_is_asked_about_with_the_policy_that_names_it(world: World) -> None:
+    await prepared(world)
+    group = {
+        "apiVersion": "cilium.io/v2",
+        "kind": "CiliumCIDRGroup",
+        "metadata": {"name": "partners"},
+        "spec": {"externalCIDRs": [f"198.51.{n}.0/24" for n in range(30)]},
+    }
+    naming = {
+        "apiVersion": "cilium.io/v2",
+        "kind": "CiliumNetworkPolicy",
+        "metadata": {"name": "naming", "namespace": "default"},
+        "spec": {"endpointSelector": {}, "ingress": [{"fromCIDRSet": [{"cidrGroupRef": "partners"}]}]},
+    }
+    asked = {"objects/CiliumCIDRGroup/_/partners": group}
+    assert not any(need.problem for need in world.listener.tried(asked))
+    both = asked | {"objects/CiliumNetworkPolicy/default/naming": naming}
+    assert all(need.problem for need in world.listener.tried(both))
+
+
+async def test_a_policy_in_place_of_another_needs_room_for_both_while_they_change(world: World) -> None:
+    await prepared(world)
+    await world.tell("NetworkPolicy", "large", policy("large", 8))
+    before = dict(world.plane.policies.entries)
+    await world.tell("NetworkPolicy", "large", policy("large", 8, first=3000))
+    assert not world.control.broken
+    assert world.plane.policies.entries == before
+    assert "objects/NetworkPolicy/default/large" in world.control.refused
+    await world.start_again()
+    assert "objects/NetworkPolicy/default/large" not in world.control.refused
+
+
 async def test_the_next_agent_refuses_it_again(world: World) -> None:
     before = await prepared(world)
     await world.tell("NetworkPolicy", "large", policy("large", 40))

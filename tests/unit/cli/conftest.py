@@ -176,6 +176,7 @@ class Params(msgspec.Struct):
     pod: str = ""
     container: str = ""
     tail: int | None = None
+    objects: dict[str, Any] = {}
 
 
 Answer = Callable[[Params], object]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +15,20 @@ from axoneme.policy.lookup import evaluate
 from axoneme.policy.rulenumbers import Refs
 from axoneme.policy.table import EVERY_PEER, Key, TableDiff, Value, difference
 from oracle.events import Course
-from oracle.scenarios import ADDRESSES, UNNAMED_PROTOCOL, give_prefixes, identity_of, some_scenario
+from oracle.scenarios import (
+    ADDRESSES,
+    API_SERVER,
+    NAMESPACES,
+    UNNAMED_PROTOCOL,
+    give_prefixes,
+    identity_of,
+    number_of,
+    some_group,
+    some_key,
+    some_policies,
+    some_scenario,
+    some_service,
+)
 
 Table = dict[Key, Value]
 Packet = tuple[int, Direction, int, int, int]
@@ -70,6 +84,43 @@ def assert_same_as_from_scratch(rng: random.Random, rule_bits: int) -> None:
     assert meanings == whole.rules
     assert {value.rule for value in table.values()} - {0} == set(meanings)
     assert not course.engine.changes()
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_what_is_tried_gives_its_table_and_leaves_none_of_it(seed: int) -> None:
+    rng = random.Random(seed)
+    rule_bits = 32 if seed % 3 else 9
+    course = course_of(rng, rule_bits)
+    engine = course.engine
+    for _ in range(10):
+        course.step(rng)
+        engine.changes()
+        before = dict(engine.table)
+        rules = {value.rule: engine.rules(value.rule) for value in before.values()}
+        had = engine.needed_prefixes()
+
+        keys = [some_key(rng, rng.randrange(8)) for _ in range(rng.randint(0, 3))]
+        policies = {key: some_policies(rng, key) if rng.random() < 0.8 else () for key in keys}
+        group, service = some_group(rng, "partners"), some_service(rng, NAMESPACES[0], "one")
+        with engine.tried(policies, [group, service]):
+            added = give_prefixes(engine, had, take=False) - had - {API_SERVER}
+            engine.changes()
+            then = replace(
+                course.scenario,
+                policies={key: each for key, each in (course.scenario.policies | policies).items() if each},
+                groups=course.scenario.groups | {group.name: group},
+                services=course.scenario.services | {(service.namespace, service.name): service},
+            ).engine(rng, rule_bits)
+            for network in had - then.needed_prefixes() - {API_SERVER}:
+                then.upsert_cidr_identity(number_of(network), network)
+            then.changes()
+            assert dict(engine.table) == dict(then.table)
+            for network in added:
+                engine.remove_identity(number_of(network))
+        assert dict(engine.table) == before
+        assert {number: engine.rules(number) for number in rules} == rules
+        assert engine.needed_prefixes() == had
+        assert not engine.changes()
 
 
 def packets(*tables: Mapping[Key, Value]) -> Iterator[Packet]:
