@@ -7,7 +7,7 @@ loading::
     with Object.open(path) as endpoint:
         endpoint.set_constants(overlay_ifindex=7, masquerade=1)
         endpoint.set_max_entries("flows", 131072)
-        endpoint.share("flows", node_bpffs / "flows")
+        endpoint.use("flows", flows_fd)  # a map that is there already
         endpoint.load()
         bpf.pin(endpoint.program_fd("from_pod"), ...)
 
@@ -80,7 +80,6 @@ def library() -> ctypes.CDLL:
         "bpf_map__max_entries": (ctypes.c_uint, (pointer,)),
         "bpf_map__map_flags": (ctypes.c_uint, (pointer,)),
         "bpf_map__set_max_entries": (number, (pointer, ctypes.c_uint)),
-        "bpf_map__set_pin_path": (number, (pointer, text)),
         "bpf_map__reuse_fd": (number, (pointer, number)),
         "bpf_map__set_autocreate": (number, (pointer, ctypes.c_bool)),
         "bpf_map__is_internal": (ctypes.c_bool, (pointer,)),
@@ -145,7 +144,6 @@ class Object:
         self._image = image
         self._library = library()
         self._loaded = False
-        self._kernel_types: dict[int, Btf] = {}
         self._logs: dict[str, ctypes.Array[ctypes.c_char]] = {}
         options = _OpenOptions(ctypes.sizeof(_OpenOptions), name.encode())
         with _listening() as heard:
@@ -241,33 +239,6 @@ class Object:
             )
         ctypes.memmove(memory + variable.offset, cell.tobytes(), variable.size)
 
-    def share(self, name: str, path: Path, *, replace: bool = False) -> bool:
-        """Uses the map pinned at `path` for this one, or pins this one there at load.
-
-        True when there was one. One that differs in type, size, flags or the layout of keys and values
-        (set max_entries before) raises `sharing.PinMismatch`; with `replace`, its pin is removed and a new
-        map takes its place.
-        """
-        item = self._map(name)
-        self._before_load()
-        try:
-            fd = bpf.pinned(path)
-        except bpf.NotFound:
-            self._pin_at_load(name, item, path)
-            return False
-        try:
-            differences = sharing.differences(self.declaration(name), fd, self._kernel_types)
-            if differences and not replace:
-                raise sharing.PinMismatch(name, path, differences)
-            if differences:
-                path.unlink()
-                self._pin_at_load(name, item, path)
-                return False
-            self.use(name, fd)
-            return True
-        finally:
-            os.close(fd)
-
     def use(self, name: str, fd: int) -> None:
         """Has an existing map stand for this one, whatever it is; the file descriptor stays the caller's."""
         item = self._map(name)
@@ -281,11 +252,6 @@ class Object:
         item = self._map(name)
         self._before_load()
         self._library.bpf_map__set_autocreate(item, False)
-
-    def _pin_at_load(self, name: str, item: int, path: Path) -> None:
-        result = self._library.bpf_map__set_pin_path(item, os.fsencode(path))
-        if result < 0:
-            raise bpf.failure(-result, f"object {self.name}: pinning map {name} at {path}")
 
     def select(self, programs: Iterable[str]) -> None:
         """Only these programs are loaded; without a call of this, all are."""

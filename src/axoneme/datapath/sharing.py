@@ -9,26 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from axoneme.datapath import bpf
 from axoneme.datapath.btf import AnyDtype, Btf, MapTypes
 
 Fields = Mapping[str, tuple[AnyDtype, int] | tuple[AnyDtype, int, Any]]
-
-
-class PinMismatch(ValueError):
-    """A pinned map is not what the object declares, so it cannot be shared."""
-
-    def __init__(self, name: str, path: Path, differences: list[str]) -> None:
-        super().__init__(
-            f"map {name}: the one pinned at {path} differs from what this object needs: "
-            + ", ".join(differences)
-            + "; remove the pin to begin with an empty map (programs that are attached keep the old one)"
-        )
-        self.path = path
-        self.differences = differences
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,5 @@
 """Opening, configuring and loading objects."""
 
-import os
 import sys
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import pytest
 from axoneme.datapath import bpf, testrun
 from axoneme.datapath.libbpf import LoadError, Object
 from axoneme.datapath.maps import Table
-from axoneme.datapath.sharing import PinMismatch
+from axoneme.datapath.sharing import differences
 
 from .conftest import Compile, Load
 
@@ -113,12 +112,11 @@ def test_max_entries_are_set_before_load(compile_program: Compile) -> None:
         assert bpf.map_info(opened.map_fd("table")).max_entries == 1000
 
 
-def test_objects_share_a_pinned_map(compile_program: Compile, pins: Path) -> None:
+def test_objects_share_a_map(compile_program: Compile) -> None:
     path = compile_program(SHARED)
     with Object.open(path) as first, Object.open(path) as second:
-        assert first.share("table", pins / "table") is False
         first.load()
-        assert second.share("table", pins / "table") is True
+        second.use("table", first.map_fd("table"))
         second.load()
         with Table.of(first, "table") as table:
             table.put(1, (10, 20))
@@ -127,10 +125,9 @@ def test_objects_share_a_pinned_map(compile_program: Compile, pins: Path) -> Non
 
 
 def test_a_pinned_map_survives_its_object(compile_program: Compile, pins: Path) -> None:
-    path = compile_program(SHARED)
-    with Object.open(path) as first:
-        first.share("table", pins / "table")
+    with Object.open(compile_program(SHARED)) as first:
         first.load()
+        bpf.pin(first.map_fd("table"), pins / "table")
         types = first.map_types("table")
         with Table.of(first, "table") as table:
             table.put(5, (1, 2))
@@ -140,45 +137,16 @@ def test_a_pinned_map_survives_its_object(compile_program: Compile, pins: Path) 
         assert table.get(5).tolist() == (1, 2)  # type: ignore[union-attr]
 
 
-def test_a_pinned_map_of_another_shape_is_refused_or_replaced(compile_program: Compile, pins: Path) -> None:
-    pin = pins / "table"
-    with Object.open(compile_program(SHARED)) as first:
-        first.share("table", pin)
-        first.load()
-        old = bpf.map_info(first.map_fd("table")).id
-    with Object.open(compile_program(SHARED)) as second:
-        second.set_max_entries("table", 65)
-        with pytest.raises(
-            PinMismatch, match=r"map table: .*table differs .*: max_entries is 64, needed 65;"
-        ):
-            second.share("table", pin)
-        assert second.share("table", pin, replace=True) is False
-        second.load()
-        assert bpf.map_info(second.map_fd("table")).max_entries == 65
-        fd = bpf.pinned(pin)
-        assert bpf.map_info(fd).id == bpf.map_info(second.map_fd("table")).id != old
-        os.close(fd)
-
-
-def test_a_pinned_map_whose_fields_moved_is_refused(compile_program: Compile, pins: Path) -> None:
-    with Object.open(compile_program(SHARED)) as first:
-        first.share("table", pins / "table")
-        first.load()
+def test_a_map_of_another_shape_is_told_from_the_declared_one(compile_program: Compile) -> None:
     moved = compile_program(SHARED.replace("__u32 a; __u32 b;", "__u16 a; __u16 c; __u32 b;"))
-    with (
-        Object.open(moved) as second,
-        pytest.raises(PinMismatch, match=r"value\.a is uint32, needed uint16"),
-    ):
-        second.share("table", pins / "table")
-
-
-def test_a_failed_load_leaves_no_pins(compile_program: Compile, pins: Path) -> None:
-    bad = SHARED + 'SEC("tc") int bad(struct __sk_buff *skb) { return *(int *)(long)skb->mark; }'
-    with Object.open(compile_program(bad)) as opened:
-        opened.share("table", pins / "table")
-        with pytest.raises(LoadError):
-            opened.load()
-    assert not (pins / "table").exists()
+    with Object.open(compile_program(SHARED)) as first, Object.open(moved) as second:
+        declared = first.declaration("table")
+        first.load()
+        fd = first.map_fd("table")
+        assert differences(declared, fd, {}) == []
+        assert differences(declared.sized(65), fd, {}) == ["max_entries is 64, needed 65"]
+        (change,) = differences(second.declaration("table"), fd, {})
+        assert change.startswith("value.a is uint32, needed uint16")
 
 
 def test_the_verifiers_words_are_in_the_error(
