@@ -156,10 +156,7 @@ def test_all_ports_taken_is_counted_for_the_destination(tmp_path: Path) -> None:
             if run.value == REDIRECT:
                 taken.add(dissect(run.data).ports[0])
         assert taken == set(range(2000, 2008))
-        keys, counts = kernel.plane.exhausted.read_all()
-        (key,) = keys
-        assert (bytes(key["address"][12:]), int(key["protocol"])) == (WORLD[4].packed, TCP)
-        assert int(counts["packets"][0]) == 100 - 8
+        assert kernel.plane.out_of_ports() == {f"{WORLD[4]}:443/TCP": 100 - 8}
         assert 191 in {int(event["reason"]) for event in kernel.events()}
         # Another destination has ports of its own.
         elsewhere = frame(POD[4], ip_address("203.0.113.11"), TCP, 40000, 443)

@@ -110,7 +110,7 @@ def _ends(direction: Direction, here: Address, there: Address) -> tuple[Address,
 
 def test_kernel_table_and_oracle_agree_on_a_hundred_thousand_packets(tmp_path: Path) -> None:
     rng = random.Random(20261124)
-    with node(tmp_path / "bpf") as kernel:
+    with node(tmp_path / "bpf", flows=2048, half_open=512) as kernel:
         drops = answered = 0
         for _ in range(SCENARIOS):
             kernel.forget_flows()

@@ -1,13 +1,15 @@
-"""Links, routes and the overlay device are deleted behind the agent's back: it makes them anew."""
+"""Behind the agent's back links, routes and the overlay device go, addresses change: it mends, or follows."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 from alone import Alone, alone
 
+from axoneme.datapath.plane import packed
 from axoneme.net import pods
 from axoneme.net.commands import ip
 from axoneme.net.node import OVERLAY
@@ -76,3 +78,18 @@ def test_the_overlay_device(one: Alone, checker: Path) -> None:
         assert after[name] == before[name]
     assert after["linkinfo"]["info_data"]["external"]
     assert one.programs(OVERLAY) == 2
+
+
+def test_an_address_of_the_node(one: Alone) -> None:
+    """One that comes is told to the others and known to the kernel as the node's, until it goes."""
+    key = packed(ip_address("172.31.0.77"))
+
+    def known() -> tuple[bool, bool]:
+        told = one.store()["state/nodes/node1"]["addresses"]
+        return "172.31.0.77" in told, key in {each[4:20] for each in one.table("addresses")}
+
+    assert known() == (False, False)
+    ip(["addr add 172.31.0.77/24 dev eth0"], one.node.namespace)
+    one.node.wait(lambda: known() == (True, True), "the new address", known)
+    ip(["addr del 172.31.0.77/24 dev eth0"], one.node.namespace)
+    one.node.wait(lambda: known() == (False, False), "the old ones", known)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
@@ -18,6 +18,7 @@ from axoneme.agent.listener import Listener, Object
 from axoneme.agent.pods import Attach, Attached, Detach, Pods
 from axoneme.agent.questions import AddressLine, IdentityLine, PolicyLine, Question, Questions
 from axoneme.datapath.bpf import BpfError
+from axoneme.datapath.plane import Datapath
 from axoneme.health.ways import HealthSummary
 from axoneme.model.state import EndpointState
 from axoneme.rpc import INVALID, UNAVAILABLE, NoParams, RpcError, Server
@@ -74,6 +75,7 @@ class Status(msgspec.Struct, frozen=True):
     kernel_lacks: list[str] = []  # sentences: what it has not, and what goes without
     health: HealthSummary | None = None  # None: nothing is probed here
     repairs: dict[str, int] = {}  # what others had changed in the kernel, put right since the start
+    out_of_ports: dict[str, int] = {}  # connections that could not be masqueraded, by destination
 
 
 class Candidates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -96,7 +98,7 @@ class Api:
         questions: Questions,
         health: Health | None,
         kernel_lacks: Sequence[str],
-        repairs: Mapping[str, int],
+        plane: Datapath,
     ) -> None:
         self._node = node
         self._readiness = readiness
@@ -107,7 +109,7 @@ class Api:
         self._questions = questions
         self._health = health
         self._kernel_lacks = kernel_lacks
-        self._repairs = repairs
+        self._plane = plane
         self._started = time.time()
 
     def register(self, server: Server) -> None:
@@ -170,7 +172,8 @@ class Api:
             kernel=os.uname().release,
             kernel_lacks=list(self._kernel_lacks),
             health=self._health.monitor.summary() if self._health else None,
-            repairs=dict(self._repairs),
+            repairs=dict(self._plane.repairs),
+            out_of_ports=self._plane.out_of_ports(),
         )
 
 

@@ -74,6 +74,30 @@ class Machine:
 
     def attach(self, plane: Datapath) -> None:
         """Programs onto the uplinks and the overlay device, and what each uplink masquerades as."""
+        self._name_uplinks(plane)
+        for name in self._config.uplinks:
+            plane.attach_uplink(name, socket.if_nametoindex(name))
+        if self.overlay_ifindex:
+            plane.attach_overlay(node.OVERLAY, self.overlay_ifindex)
+
+    def look_again(self, plane: Datapath) -> bool:
+        """Whether the node has other addresses than when it was last looked at; what it masquerades as
+        follows, and connections are decided anew. Of uplinks that are gone, what was known stays."""
+        found = node.addresses()
+        if found == self._found or not found.keys() >= set(self._config.uplinks):
+            return False
+        self._found = found
+        if not self._config.underlay_addresses:
+            self.underlay = self._first_of_uplinks() or self.underlay
+        self._name_uplinks(plane)
+        plane.raise_all()
+        return True
+
+    def forget_addresses(self) -> None:
+        """The next look finds others."""
+        self._found = {name: [] for name in self._found}
+
+    def _name_uplinks(self, plane: Datapath) -> None:
         node_value = np.zeros((), plane.uplinks.value)
         for name in reversed(self._config.uplinks):
             ifindex = socket.if_nametoindex(name)
@@ -83,10 +107,7 @@ class Machine:
                     for each in (value, node_value):
                         each[f"ipv{address.version}"] = np.frombuffer(packed(address), "u1")
             plane.uplinks.put(ifindex, value)
-            plane.attach_uplink(name, ifindex)
         plane.uplinks.put(_NODE_ITSELF, node_value)
-        if self.overlay_ifindex:
-            plane.attach_overlay(node.OVERLAY, self.overlay_ifindex)
 
     def state(self, ranges: Iterable[Network], health: Iterable[str] = ()) -> NodeState:
         """What the other nodes are told."""

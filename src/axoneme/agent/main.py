@@ -140,7 +140,7 @@ class Agent:
             self._questions,
             health,
             self._lacks,
-            self._plane.repairs,
+            self._plane,
         ).register(server)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(server.serve())
@@ -191,8 +191,12 @@ class Agent:
         else:
             addresses = ()
             self._health_endpoint.remove()
-        state = encode(self._machine.state(ranges, addresses))
-        await _patiently(lambda: self._publish(node_key(config.node), state))
+        self._told = ranges, tuple(addresses)
+        await _patiently(self._announce)
+
+    async def _announce(self) -> None:
+        """Tells the others where this node is, if they do not know it."""
+        await self._publish(node_key(self._config.node), encode(self._machine.state(*self._told)))
 
     async def _publish(self, key: str, value: bytes) -> None:
         entry = await self._store.get(key)
@@ -235,9 +239,15 @@ class Agent:
         problems.update(self._endpoints.unreadable)
         while True:
             try:
+                if self._machine.look_again(self._plane):
+                    log.info("the addresses of this node are other than before")
+                    await self._announce()
                 for what in [*self._machine.mend(self._plane), *await pods.look_after()]:
                     log.warning("%s had been deleted; made anew", what)
                 problems.pop("network", None)
+            except Unavailable as error:
+                self._machine.forget_addresses()  # to be told once it can be
+                log.warning("the other nodes do not know of the addresses yet: %s", error)
             except (NetworkError, BpfError, OSError) as error:
                 problems["network"] = str(error)
                 log.error("not made anew: %s", error)

@@ -46,6 +46,7 @@ class AgentStatus(msgspec.Struct, frozen=True):
     kernel: str = ""
     kernel_lacks: list[str] = []
     repairs: dict[str, int] = {}
+    out_of_ports: dict[str, int] = {}
     health: HealthSummary | None = None
 
 
@@ -125,6 +126,8 @@ def status(place: Place, output: str | None, verbose: bool) -> int:
         if node.agent and node.agent.repairs:
             what = ", ".join(f"{count} {name}" for name, count in sorted(node.agent.repairs.items()))
             click.echo(f"node {node.name}: somebody else changed what is in its kernel; put right: {what}")
+        for destination, count in sorted(node.agent.out_of_ports.items() if node.agent else ()):
+            click.echo(f"node {node.name}: no port was left for {count} connections to {destination}")
     if troubles:
         click.echo()
     for trouble in troubles:

@@ -70,8 +70,17 @@ def packed(address: Address) -> bytes:
     return address.packed
 
 
+def unpacked(address: bytes) -> Address:
+    """The reverse of `packed`."""
+    found = ipaddress.IPv6Address(address)
+    return found.ipv4_mapped or found
+
+
 def prefix_bits(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> int:
     return network.prefixlen + (96 if network.version == 4 else 0)
+
+
+_PROTOCOLS: Final = {1: "ICMP", 6: "TCP", 17: "UDP", 58: "ICMPv6", 132: "SCTP"}
 
 
 class Datapath:
@@ -308,6 +317,20 @@ class Datapath:
         lost = misplaced(self._set.standing, self._root / "maps")
         pin_all(self._set.standing, self._root / "maps", lost)
         return len(lost)
+
+    # ---- what went wrong ------------------------------------------------------------------------
+
+    def out_of_ports(self) -> dict[str, int]:
+        """Connections that could not be masqueraded for want of a port, by destination, such as
+        ``203.0.113.10:443/TCP``; of the last thousand destinations."""
+        keys, counts = self.exhausted.read_all()
+        found = {}
+        for key, count in zip(keys, counts, strict=True):
+            address, protocol = unpacked(bytes(key["address"])), int(key["protocol"])
+            host = f"[{address}]" if address.version == 6 else str(address)
+            name = _PROTOCOLS.get(protocol, str(protocol))
+            found[f"{host}:{int(key['port'])}/{name}"] = int(count["packets"])
+        return found
 
     # ---- epochs --------------------------------------------------------------------------------
 
