@@ -93,6 +93,7 @@ def test_tables_grow_to_their_limit_and_no_further() -> None:
         agent.kill()
         agent.start()
         assert KEY in agent.client.call("status")["problems"]
+        assert held(agent) == (grown, 64), "what was before is in force"
         agent.write({KEY: policy(10)})
         while KEY in agent.client.call("status")["problems"]:
             time.sleep(0.05)

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from typing import Protocol as Interface
 
 from axoneme.agent.capacity import Need, Room, tried
-from axoneme.datapath.bpf import MapFull
+from axoneme.datapath.bpf import BpfError, MapFull
 from axoneme.datapath.plane import Datapath, packed
 from axoneme.identity import arrays
 from axoneme.identity.addressbook import (
@@ -59,6 +59,14 @@ class Journal(Interface):
     def identities(self, identities: Mapping[int, Iterable[str]]) -> None: ...
 
 
+class Versions(Interface):
+    """Told what became of versions of policies, by their objects' keys in the shared state."""
+
+    def accepted(self, key: str) -> None: ...
+
+    def refused(self, key: str) -> None: ...
+
+
 #: By object: its policies before, and those that it is to have.
 _Changes = dict[PolicyKey, tuple[Sequence[Policy], Sequence[Policy]]]
 
@@ -90,6 +98,7 @@ class Control:
         journal: Journal,
         underlay_version: int = 4,
         limits: Mapping[str, int] | None = None,
+        versions: Versions | None = None,
     ) -> None:
         """``limits``: how many entries tables may grow to."""
         self.engine = engine
@@ -98,6 +107,7 @@ class Control:
         self._plane = plane
         self._journal = journal
         self._underlay_version = underlay_version
+        self._versions = versions
         self._room = Room(plane, limits or {})
         #: Of policies that have changed since the last `settle`: what they were, and what they are to be.
         self._changed: _Changes = {}
@@ -134,6 +144,10 @@ class Control:
 
     # ---- what is heard -------------------------------------------------------------------------
 
+    def policy_was(self, key: PolicyKey, policies: Sequence[Policy]) -> None:
+        """Before `start`: what was in force under an earlier agent, unlike the version that is told next."""
+        self._in_force[key] = policies
+
     def policy_changed(self, key: PolicyKey, policies: Sequence[Policy]) -> None:
         """The policies of an object; none: it is gone. ValueError when they name what does not exist."""
         self.engine.upsert_policy(key, policies)
@@ -146,10 +160,7 @@ class Control:
     def refused(self) -> dict[str, str]:
         """Policies that do not fit the tables, by their objects' keys in the shared state, and why. What they
         were before is in force."""
-        return {
-            f"objects/{key.kind}/{key.namespace or '_'}/{key.name}": why
-            for key, (_, why) in self._refused.items()
-        }
+        return {_object_key(key): why for key, (_, why) in self._refused.items()}
 
     def node_changed(self, name: str, state: NodeState | None) -> None:
         """A node says where it is, or is gone (None). ValueError, and no change, for what is no address."""
@@ -323,6 +334,9 @@ class Control:
             self._select(changed)
             self._mend_policies()
             self._write_addresses()
+        except BpfError:
+            self._changed = changed
+            raise
         else:
             self._accept(changed)
         if self._refused and any(not policies for _, policies in changed.values()):
@@ -346,6 +360,8 @@ class Control:
             except MapFull as error:
                 self.engine.upsert_policy(key, former)
                 self._refused[key] = policies, f"refused, what was before stays in force: {error.strerror}"
+                if self._versions:
+                    self._versions.refused(_object_key(key))
             else:
                 self._accept({key: (former, policies)})
         self._compile()
@@ -355,6 +371,8 @@ class Control:
             self._in_force[key] = policies
             if not policies:
                 del self._in_force[key]
+            if self._versions:
+                self._versions.accepted(_object_key(key))
 
     def _compile(self) -> None:
         """All that has been told, in memory. `MapFull` when it is too much."""
@@ -490,6 +508,10 @@ class Control:
     def _held_policies(self) -> dict[Key, Any]:
         keys, values = self._plane.policies.adopt()
         return read_arrays(keys, values)
+
+
+def _object_key(key: PolicyKey) -> str:
+    return f"objects/{key.kind}/{key.namespace or '_'}/{key.name}"
 
 
 @lru_cache(maxsize=4096)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -58,7 +59,8 @@ PREFIXES = (
 )
 
 #: Objects of which the last version that could be read is kept.
-_POLICIES = (*(f"{OBJECTS}{kind}/" for kind in POLICY_KINDS), f"{OBJECTS}{CIDR_GROUP}/")
+_GROUPS = f"{OBJECTS}{CIDR_GROUP}/"
+_POLICIES = (*(f"{OBJECTS}{kind}/" for kind in POLICY_KINDS), _GROUPS)
 
 Object = dict[str, Any]
 
@@ -89,6 +91,7 @@ class Listener:
     async def take(self, changes: Iterable[Change]) -> None:
         for change in changes:
             try:
+                self._inherit(change.key)
                 await self._take(change.key, change.value)
             except (Unavailable, OSError) as error:  # OSError: this node's disk is full
                 log.warning("%s: %s; this node's pods are looked at again later", change.key, error)
@@ -105,6 +108,19 @@ class Listener:
                 self.problems.pop(change.key, None)
                 if change.key.startswith(_POLICIES):
                     self._last_good.read(change.key, change.value)
+                    if change.key.startswith(_GROUPS):  # nobody refuses them
+                        self._last_good.accepted(change.key)
+
+    def _inherit(self, key: str) -> None:
+        """A policy that an earlier agent had to refuse stays as it was if this one must refuse it too."""
+        if (
+            key.startswith(_POLICIES)
+            and not key.startswith(_GROUPS)
+            and (was := self._last_good.inherited(key))
+        ):
+            with suppress(ValueError, msgspec.MsgspecError):
+                object = msgspec.json.decode(was, type=Object)
+                self._control.policy_was(PolicyKey(*_parts(key)), parse_policy(object, self._cluster))
 
     async def _as_it_was(self, key: str) -> None:
         """After a restart, a policy that cannot be read says what it said to the agent before."""

@@ -88,6 +88,7 @@ class Agent:
         (config.state_path / LAYOUT).write_text(fingerprint(self._plane.schema))
         versions = tuple(4 if family == "ipv4" else 6 for family in config.families)
         self._journal = RuleWriter(config.state_path / FILE_NAME)
+        self._last_good = LastGood(config.state_path / "last-good")
         self._control = Control(
             config.node,
             PolicyEngine(
@@ -98,6 +99,7 @@ class Agent:
             self._journal,
             self._machine.overlay_version,
             config.tables.limits(),
+            self._last_good,
         )
         self._questions = Questions(self._control, self._endpoints, versions)
         self._link = Link(self._machine.mtu, self._machine.route_mtu)
@@ -126,7 +128,7 @@ class Agent:
             self._control,
             self._machine,
             pods,
-            LastGood(config.state_path / "last-good"),
+            self._last_good,
             health.monitor if health else None,
         )
         server = Server(config.agent_socket_path)

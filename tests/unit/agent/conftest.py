@@ -45,7 +45,14 @@ class World:
     async def start_again(self) -> int:
         """How many entries it writes."""
         self.journal = FakeJournal()
-        self.control = Control("node1", PolicyEngine(Options()), self.plane, self.journal)  # type: ignore[arg-type]
+        last_good = LastGood(self.folder / "last-good")
+        self.control = Control(
+            "node1",
+            PolicyEngine(Options()),
+            self.plane,
+            self.journal,
+            versions=last_good,  # type: ignore[arg-type]
+        )
         self.endpoints = EndpointTable(self.folder / "endpoints", self.plane)  # type: ignore[arg-type]
         self.endpoints.restore()
         self.pools = AddressPools(map(ip_network, NODE.pod_cidrs))
@@ -59,9 +66,7 @@ class World:
             LabelFilter(),
             Link(1500, 1450),
         )
-        self.listener = Listener(
-            "node1", "default", self.control, NoMachine(), self.pods, LastGood(self.folder / "last-good")
-        )  # type: ignore[arg-type]
+        self.listener = Listener("node1", "default", self.control, NoMachine(), self.pods, last_good)  # type: ignore[arg-type]
         self.questions = Questions(self.control, self.endpoints, (4, 6))
         await self.store.put(node_key("node1"), encode(NODE))
         self.pods.begin(self.pools)

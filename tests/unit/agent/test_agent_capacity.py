@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
+import msgspec
+import pytest
+
 from axoneme.agent.capacity import Room
+from axoneme.datapath.bpf import BpfError, failure
 
 from .conftest import World
 
@@ -147,8 +152,62 @@ async def test_a_policy_in_place_of_another_needs_room_for_both_while_they_chang
     assert not world.control.broken
     assert world.plane.policies.entries == before
     assert "objects/NetworkPolicy/default/large" in world.control.refused
+
+
+async def test_what_an_earlier_agent_left_takes_no_room_from_what_is_to_be(world: World) -> None:
+    await prepared(world)
+    await world.tell("NetworkPolicy", "former", policy("former", 8))
+    key = "objects/NetworkPolicy/default/"
+    await world.store.delete(f"{key}former")
+    await world.store.put(f"{key}new", msgspec.json.encode(policy("new", 8, first=3000)))
     await world.start_again()
-    assert "objects/NetworkPolicy/default/large" not in world.control.refused
+    assert world.control.refused == {}
+    assert not world.listener.problems and world.control.engine.policies == 2
+
+
+async def test_what_the_kernel_refused_once_is_in_force_when_it_has_been_mended(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await prepared(world)
+    with monkeypatch.context() as patch:
+
+        def fails(*_: object) -> None:
+            raise failure(errno.EIO, "writing")
+
+        patch.setattr(world.plane.policies, "write", fails)
+        with pytest.raises(BpfError):
+            await world.tell("NetworkPolicy", "small", policy("small", 3))
+    world.control.reconcile()
+    before = dict(world.plane.policies.entries)
+    await world.tell("NetworkPolicy", "small", policy("small", 40))
+    assert world.plane.policies.entries == before
+    assert list(world.control.refused) == ["objects/NetworkPolicy/default/small"]
+
+
+async def test_the_next_agent_refuses_a_change_and_knows_what_was_before(world: World) -> None:
+    before = await prepared(world)
+    await world.tell("NetworkPolicy", "small", policy("small", 40))
+    for _ in range(2):
+        await world.start_again()
+        assert world.plane.policies.entries == before
+        assert list(world.control.refused) == ["objects/NetworkPolicy/default/small"]
+    await world.tell("NetworkPolicy", "small", policy("small", 3))
+    assert world.control.refused == {}
+    await world.start_again()
+    assert len(world.plane.policies.entries) == len(before) + 2
+    assert not list((world.folder / "last-good").iterdir())
+
+
+async def test_a_refused_change_that_is_deleted_is_gone_for_the_next_agent_too(world: World) -> None:
+    await prepared(world)
+    await world.tell("NetworkPolicy", "small", policy("small", 40))
+    await world.start_again()
+    await world.tell("NetworkPolicy", "small", None)
+    gone = dict(world.plane.policies.entries)
+    assert world.control.refused == {}
+    await world.start_again()
+    assert world.plane.policies.entries == gone
+    assert not list((world.folder / "last-good").iterdir())
 
 
 async def test_the_next_agent_refuses_it_again(world: World) -> None:
