@@ -84,7 +84,12 @@ class _Nothing:
 
     def read(self, key: str, value: bytes | None) -> None: ...
 
+    def accepted(self, key: str) -> None: ...
+
     def unreadable(self, key: str) -> bytes | None:
+        return None
+
+    def inherited(self, key: str) -> bytes | None:
         return None
 
     async def namespace_changed(self, name: str, labels: object) -> None: ...
