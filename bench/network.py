@@ -123,7 +123,7 @@ def plain() -> Iterator[Pods]:
 
 @contextmanager
 def ours(overlay: bool) -> Iterator[tuple[Pods, Cluster]]:
-    cluster = Cluster(overlay)
+    cluster = Cluster(overlay, flows=131072)
     try:
         cluster.plug(1, "client", 10, 300, app="client")
         cluster.plug(1, "near", 11, 301, app="server")
@@ -167,8 +167,8 @@ def stream(client: Path, target: Path, address: str) -> float:
 
 
 @contextmanager
-def followed(cluster: Cluster) -> Iterator[Callable[[], str]]:
-    """The flow server of the first node, and somebody who reads every flow as JSON; says what got lost."""
+def served(cluster: Cluster) -> Iterator[Client]:
+    """The first node's flow server, which reads events and takes out what is over, as on every node."""
     folder = cluster.nodes[0].folder
     config = folder / "agent.yaml"
     store = {"path": str(cluster.folder / "store.db")}
@@ -177,21 +177,29 @@ def followed(cluster: Cluster) -> Iterator[Callable[[], str]]:
     with subprocess.Popen(
         [sys.executable, "-m", "axoneme.cli", "flows", "serve", "--config", config]
     ) as server:
-        while not answers(client):
-            time.sleep(0.05)
-        before = client.call("status")
-        with subprocess.Popen([sys.executable, "-c", FOLLOW, folder / "flows.sock"]) as reader:
+        try:
+            while not answers(client):
+                time.sleep(0.05)
+            yield client
+        finally:
+            server.terminate()
 
-            def losses() -> str:
-                now = client.call("status")
-                seen, lost = (now[key] - before[key] for key in ("seen_flows", "lost_flows"))
-                return f"{seen:,} flows, {lost:,} lost"
 
-            try:
-                yield losses
-            finally:
-                reader.terminate()
-                server.terminate()
+@contextmanager
+def followed(client: Client, socket: Path) -> Iterator[Callable[[], str]]:
+    """Somebody reads every flow as JSON; says what got lost."""
+    before = client.call("status")
+    with subprocess.Popen([sys.executable, "-c", FOLLOW, socket]) as reader:
+
+        def losses() -> str:
+            now = client.call("status")
+            seen, lost = (now[key] - before[key] for key in ("seen_flows", "lost_flows"))
+            return f"{seen:,} flows, {lost:,} lost"
+
+        try:
+            yield losses
+        finally:
+            reader.terminate()
 
 
 def answers(client: Client) -> bool:
@@ -230,7 +238,13 @@ def main() -> None:
         }
         print("| path | what | ours | plain | ratio (min, median, max) | budget |")
         print("|---|---|---|---|---|---|")
-        with plain() as base, ours(overlay=False) as (native, cluster), ours(overlay=True) as (overlay, _):
+        with (
+            plain() as base,
+            ours(overlay=False) as (native, cluster),
+            ours(overlay=True) as (overlay, other),
+            served(cluster) as flows,
+            served(other),
+        ):
             for namespace, _ in (*base.values(), *native.values(), *overlay.values()):
                 # Else orderly closes use up the client's ports within seconds, on either side.
                 subprocess.run(run_in(namespace, "sysctl", "-qw", "net.ipv4.tcp_tw_reuse=1"), check=True)
@@ -242,7 +256,7 @@ def main() -> None:
             ):
                 for what, how in measures.items():
                     compare(path, what, mine, base, target, how, rounds)
-            with followed(cluster) as losses:
+            with followed(flows, cluster.nodes[0].folder / "flows.sock") as losses:
                 for what in (RESET, ORDERLY):
                     compare(FOLLOWED, what, native, base, "near", measures[what], rounds)
                 print(f"| {FOLLOWED} | events of these | {losses()} | | | |")

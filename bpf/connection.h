@@ -76,7 +76,7 @@ static __always_inline int handle(struct __sk_buff *skb, struct packet *p, __u32
 			return drop(skb, p, hook, DROP_FLOW_TABLE_FULL);
 	}
 	leg = leg_of(flow, p);
-	if ((flow->flags & (FLOW_MASQUERADED | FLOW_SETTLED)) == FLOW_MASQUERADED && !leg &&
+	if ((flow->flags & (FLOW_MASQUERADED | FLOW_SETTLED)) == FLOW_MASQUERADED && !leg && flow->leg[0].packets &&
 	    !keeps_port(p, flow, now)) {
 		forget(p, flow);
 		return drop(skb, p, hook, DROP_NAT_EXHAUSTED);

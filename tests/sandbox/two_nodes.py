@@ -162,7 +162,7 @@ class Node:
                     world_ipv6=10,
                     answer_denied=int(self.cluster.answers),
                 ),
-                Sizes({"flows": 8192, "policies": 8192, "addresses": 8192}),
+                Sizes({"flows": self.cluster.flows, "policies": 8192, "addresses": 8192}),
                 objects,
             )
             uplink = socket.if_nametoindex("eth0")
@@ -218,10 +218,12 @@ class Node:
 
 
 class Cluster:
-    """``overlay``: VXLAN between the nodes, else routes. ``answers``: to what policy denies."""
+    """``overlay``: VXLAN between the nodes, else routes. ``answers``: to what policy denies. ``flows``: the size
+    of that table."""
 
-    def __init__(self, overlay: bool, answers: bool = False) -> None:
+    def __init__(self, overlay: bool, answers: bool = False, flows: int = 8192) -> None:
         self.overlay = overlay
+        self.flows = flows
         self.answers = answers
         self.folder = Path(tempfile.mkdtemp(prefix=f"test-axo-{os.getpid()}-"))
         self.namespaces = Namespaces()
