@@ -218,8 +218,8 @@ class Node:
 
 
 class Cluster:
-    """``overlay``: VXLAN between the nodes, else routes. ``answers``: to what policy denies. ``flows``: the size
-    of that table."""
+    """``overlay``: VXLAN between the nodes, else routes. ``answers``: to what policy denies. ``flows``: room
+    for so many of them."""
 
     def __init__(self, overlay: bool, answers: bool = False, flows: int = 8192) -> None:
         self.overlay = overlay
