@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +34,10 @@ GARBAGE = {
     "state/endpoints/node9/1": b'{"id": "one"}',
     "state/endpoints/node9/2": b"null",
 }
+
+
+#: Namespaces stay until the end of the session, so each has a name of its own.
+_NUMBERS = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +98,7 @@ def test_mended_objects_are_no_problem_any_more(one: Alone, checker: Path) -> No
 )
 def test_a_record_that_cannot_be_read(one: Alone, checker: Path, content: bytes) -> None:
     """Its pod is cut off, since nobody knows who it is; the others are not concerned."""
-    doomed = one.plug(f"doomed{len(one.places)}", "member")
+    doomed = one.plug(f"doomed{next(_NUMBERS)}", "member")
     path = one.record_of(doomed.name)
     one.node.kill()
     path.write_bytes(content)

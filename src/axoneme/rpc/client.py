@@ -116,7 +116,7 @@ def convert(path: Path, method: str, value: Any, kind: type[Any] | None) -> Any:
 
     try:
         return msgspec.convert(value, kind)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:  # surrogates in the name of a field
         raise RpcError(INTERNAL, f"{path}: {method} answered in a form unknown here: {error}") from error
 
 

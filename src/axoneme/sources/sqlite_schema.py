@@ -67,7 +67,7 @@ def create(path: Path, boot: str, now: float, patience: float = 10.0) -> sqlite3
             if time.monotonic() > deadline:
                 raise Unavailable(f"{path}: locked by another process for {patience:g} s") from error
             time.sleep(0.001)
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # its complaint may be no text
             raise WrongDatabase(f"{path}: not an Axoneme store: {error}") from error
 
 
