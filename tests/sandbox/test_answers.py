@@ -5,14 +5,13 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-import threading
 from collections.abc import Iterator
 from contextlib import closing
 from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
-from two_nodes import POLICY, WORLD, Cluster, Pod, connect, inside, listening
+from two_nodes import POLICY, WORLD, Cluster, Pod, carried, connect, inside, listening
 
 from axoneme.model.labels import Selector, equals
 from axoneme.model.policy import Direction, Policy, PolicyRef
@@ -99,12 +98,7 @@ def test_a_stream_finds_its_way_through_what_is_narrow(narrow: Cluster, version:
         sender = connect(client.namespace, far.addresses[version], 5400 + version)
         accepted, _ = server.accept()
         with sender, accepted:
-            accepted.settimeout(20)
-            sending = threading.Thread(target=lambda: (sender.sendall(body), sender.shutdown(socket.SHUT_WR)))
-            sending.start()
-            heard = b"".join(iter(lambda: accepted.recv(1 << 16), b""))
-            sending.join()
-    assert heard == body
+            assert carried(sender, accepted, body) == body
 
 
 def test_what_may_be_cut_arrives_in_pieces(narrow: Cluster) -> None:

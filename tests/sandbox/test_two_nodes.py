@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import socket
-import threading
 from collections.abc import Iterator
 from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
-from two_nodes import POLICY, WORLD, Cluster, connect, inside, listening, peer_of
+from two_nodes import POLICY, WORLD, Cluster, carried, connect, inside, listening, peer_of
 
 from axoneme.model.labels import Selector, equals
 from axoneme.model.policy import (
@@ -140,12 +139,7 @@ def test_sends_beyond_64_kib_pass_as_one(cluster: Cluster, target: str) -> None:
         sender = connect(client.namespace, server.addresses[6], 80)
         receiver, _ = listener.accept()
         with sender, receiver:
-            receiver.settimeout(20)
-            sending = threading.Thread(target=lambda: (sender.sendall(data), sender.shutdown(socket.SHUT_WR)))
-            sending.start()
-            got = b"".join(iter(lambda: receiver.recv(1 << 20), b""))
-            sending.join()
-    assert got == data
+            assert carried(sender, receiver, data) == data
     if target == "near":
         with inside(client.namespace):
             statistics = Path("/proc/thread-self/net/dev").read_text()

@@ -15,6 +15,7 @@ import os
 import socket
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -331,3 +332,13 @@ def peer_of(listener: socket.socket) -> str:
     address = ip_address(sender[0])
     mapped = getattr(address, "ipv4_mapped", None)
     return str(mapped or address)
+
+
+def carried(sender: socket.socket, receiver: socket.socket, data: bytes) -> bytes:
+    """What arrives of a stream that is sent as a whole, and then closed."""
+    receiver.settimeout(20)
+    sending = threading.Thread(target=lambda: (sender.sendall(data), sender.shutdown(socket.SHUT_WR)))
+    sending.start()
+    got = b"".join(iter(lambda: receiver.recv(1 << 20), b""))
+    sending.join()
+    return got
