@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from ipaddress import ip_address, ip_network
 
 import numpy as np
@@ -84,7 +84,7 @@ class Machine:
         """Whether the node has other addresses than when it was last looked at; what it masquerades as
         follows, and connections are decided anew. Of uplinks that are gone, what was known stays."""
         found = node.addresses()
-        if found == self._found or not found.keys() >= set(self._config.uplinks):
+        if _held(found) == _held(self._found) or not found.keys() >= set(self._config.uplinks):
             return False
         self._found = found
         if not self._config.underlay_addresses:
@@ -174,3 +174,8 @@ class Machine:
                 if address.version in self._versions:
                     first.setdefault(address.version, address)
         return [first[version] for version in sorted(first)]
+
+
+def _held(found: Mapping[str, list[Address]]) -> dict[str, list[Address]]:
+    """Without interfaces that have no address: those of ours come and go."""
+    return {name: addresses for name, addresses in found.items() if addresses}

@@ -240,6 +240,7 @@ class Agent:
         is still wrong stands in ``problems``."""
         problems.update(self._endpoints.unreadable)
         while True:
+            await asyncio.sleep(LOOK_EVERY)
             try:
                 if self._machine.look_again(self._plane):
                     log.info("the addresses of this node are other than before")
@@ -257,7 +258,6 @@ class Agent:
             problems.pop(FILE_NAME, None)
             if self._journal.problem:
                 problems[FILE_NAME] = self._journal.problem
-            await asyncio.sleep(LOOK_EVERY)
 
     def _settle(self) -> None:
         try:

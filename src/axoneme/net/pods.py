@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from axoneme.net.commands import ip, show
+from axoneme.net.commands import NetworkError, ip, show
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -158,8 +158,13 @@ def faults_outside(link: PodLink) -> list[str]:
     if not existing([link.host_interface]):
         return []
     device = ("dev", link.host_interface)
-    routes = [each["dst"] for version in "46" for each in show(f"-{version}", "route", "show", *device)]
-    here = {each["dst"]: each.get("lladdr") for each in show("neighbor", "show", *device)}
+    try:
+        routes = [each["dst"] for version in "46" for each in show(f"-{version}", "route", "show", *device)]
+        here = {each["dst"]: each.get("lladdr") for each in show("neighbor", "show", *device)}
+    except NetworkError:
+        if existing([link.host_interface]):
+            raise
+        return [f"its link {link.host_interface} has gone"]  # at this moment, with its namespace
     return [f"the node has no route to {a}" for a in map(str, link.addresses) if a not in routes] + [
         f"the node has no neighbour {a}" for a in map(str, link.addresses) if here.get(a) != link.mac
     ]
