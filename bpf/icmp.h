@@ -195,7 +195,7 @@ __noinline int related(struct __sk_buff *skb, struct packet *p, __u32 hook)
 		!same_address(destination_of(p), source_of(inner)))
 		return UNRELATED;
 	if (p->seen == FROM_POD) {
-		__u64 sender[2]; /* on our own stack: see `decide` */
+		__u64 sender[2]; /* on our own stack: see `judge` */
 		struct endpoint *pod;
 
 		copy_address(sender, source_of(p));
