@@ -34,6 +34,66 @@ struct {
 	__type(value, struct policy_value);
 } policies SEC(".maps");
 
+/* Of services nobody knows how many there will be: their tables take memory as they fill. */
+#define TABLE(name, entries, key_type, value_type)                                                          \
+	struct {                                                                                            \
+		__uint(type, BPF_MAP_TYPE_HASH);                                                            \
+		__uint(map_flags, BPF_F_NO_PREALLOC);                                                       \
+		__uint(max_entries, entries);                                                               \
+		__type(key, key_type);                                                                      \
+		__type(value, value_type);                                                                  \
+	} name SEC(".maps")
+
+TABLE(frontends, 131072, struct frontend_key, struct frontend);
+TABLE(services, 131072, __u32, struct service);
+TABLE(slots, 524288, struct slot_key, __u32);
+TABLE(backends, 524288, __u32, struct backend);
+TABLE(served, 524288, struct served_key, struct served);
+TABLE(announced, 4096, struct announced_key, struct announced);
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH_OF_MAPS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 16384);
+	__type(key, __u32);
+	__array(
+		values, struct {
+			__uint(type, BPF_MAP_TYPE_ARRAY);
+			__uint(max_entries, 1);
+			__uint(key_size, sizeof(__u32));
+			__uint(value_size, sizeof(struct maglev_places));
+		});
+} maglev SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536);
+	__type(key, struct source_range_key);
+	__type(value, __u32);
+} source_ranges SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct affinity_key);
+	__type(value, struct affinity);
+} affinities SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct call);
+} calls SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct datagram_key);
+	__type(value, struct datagram);
+} datagrams SEC(".maps");
+
 /* Connections whose two ends have both been heard. Nothing displaces them. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

@@ -65,6 +65,13 @@ __noinline int report_flow(const struct flow_key *key, const struct flow *flow, 
 		e->nat_port = flow->nat_port;
 		copy_address(e->nat_address, flow->nat_address);
 	}
+	if (flow->service) {
+		e->flags |= EVENT_SERVED;
+		e->service = flow->service;
+		e->backend = flow->backend;
+		e->frontend_port = flow->frontend_port;
+		copy_address(e->frontend, flow->frontend);
+	}
 	bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
 	return 0;
 }

@@ -9,7 +9,7 @@
 #include <linux/types.h>
 
 /* Raised when a map's meaning changes in a way that its size does not show. */
-enum schema { SCHEMA_VERSION = 2 };
+enum schema { SCHEMA_VERSION = 3 };
 
 /* ---- identities --------------------------------------------------------------------------- */
 
@@ -98,6 +98,137 @@ struct policy_value {
 	__u32 rule; /* which policies say so; 0: none selects the subject */
 };
 
+/* ---- services ----------------------------------------------------------------------------- */
+
+/* One port of a Kubernetes Service, in one family, is a service here, with a number; a view of it that has other
+ * backends (those of this node, for who calls from outside) is another. */
+
+/* frontends: what clients call -> which service that is. Written by the agent.
+ * The zero address of a family stands for every address of the node itself (node ports, host ports).
+ * Port and protocol zero: the address is a service's. What nothing else says of it is answered (ICMP echo), or
+ * refused. */
+struct frontend_key {
+	__u8 address[16];
+	__be16 port;
+	__u8 protocol;
+	__u8 unused;
+};
+
+enum frontend_flag {
+	FRONTEND_EXTERNAL = 1 << 0,	 /* served to who calls from outside the cluster as well */
+	FRONTEND_SOURCE_RANGES = 1 << 1, /* of these, to whom `source_ranges` has */
+	FRONTEND_DIRECT = 1 << 2,	 /* backends of other nodes answer clients by themselves (direct server return) */
+};
+
+struct frontend {
+	__u32 service; /* for callers within the cluster */
+	__u32 outside; /* for the others; the same one, or a view of it */
+	__u32 flags;   /* enum frontend_flag */
+};
+
+enum algorithm {
+	ALGORITHM_RANDOM = 0,
+	ALGORITHM_MAGLEV = 1,	/* the tuple decides, alike on all machines with the same backends */
+	ALGORITHM_WEIGHTED = 2, /* at random, by weight: any place of the service's `maglev` table */
+};
+
+/* services: number -> how it is balanced. Written by the agent. */
+struct service {
+	__u32 backends; /* how many slots it has; 0: its callers are refused */
+	__u32 affinity; /* for how many ticks a client keeps its backend; 0: each connection is balanced */
+	__u32 algorithm; /* enum algorithm */
+};
+
+/* slots: the backends of a service that take new connections, numbered from 0 -> their numbers.
+ * Written by the agent. */
+struct slot_key {
+	__u32 service;
+	__u32 slot;
+};
+
+/* backends: number -> where it is. An entry stays as long as connections to it may go on, also when no slot
+ * has it any more. Written by the agent. */
+struct backend {
+	__u8 address[16];
+	__be16 port;
+	__u8 protocol;
+	__u8 unused;
+};
+
+/* maglev: number of a service -> a table of places, each with the number of a backend. Written by the agent. */
+enum maglev_range { MAGLEV_PLACES = 16381 }; /* a prime */
+
+struct maglev_places {
+	__u32 backend[MAGLEV_PLACES];
+};
+
+/* source_ranges: who may call a service from outside. Written by the agent. */
+struct source_range_key {
+	__u32 prefix_length; /* bits of `service` and `address` together, IPv4 prefixes counted from 32 + 96 */
+	__u32 service;	     /* `outside` of the frontend */
+	__u8 address[16];
+};
+
+/* affinities: which backend a client of a service has had. Written by the datapath. */
+struct affinity_key {
+	__u8 client[16]; /* its address; at the socket: the cookie of its network namespace, then zeros */
+	__u32 service;
+};
+
+struct affinity {
+	__u32 backend;
+	__u32 seen; /* ticks */
+};
+
+/* served: how often a backend was chosen for a service; 0 stands for no backend: refused. Written by the
+ * datapath; the agent removes those of backends that are gone. */
+struct served_key {
+	__u32 service;
+	__u32 backend;
+};
+
+struct served {
+	__u64 connections;
+};
+
+/* calls: what the connected socket of a program has called, and what it got. Lives with the socket. */
+struct call {
+	__u8 frontend[16];
+	__u8 backend_address[16];
+	__be16 frontend_port;
+	__be16 backend_port;
+	__u32 service;
+	__u32 backend;
+};
+
+/* datagrams: a socket that is not connected has sent to this address, which stood for a service's.
+ * Written by the datapath. */
+struct datagram_key {
+	__u64 socket; /* cookie */
+	__u8 address[16];
+	__be16 port;
+	__u8 unused[6];
+};
+
+struct datagram {
+	__u8 frontend[16];
+	__be16 frontend_port;
+	__u8 unused[2];
+	__u32 service;
+};
+
+/* announced: addresses that this node answers ARP and neighbour discovery for, by the device on which it does.
+ * Written by the agent. */
+struct announced_key {
+	__u8 address[16];
+	__u32 ifindex;
+};
+
+struct announced {
+	__u8 mac[6]; /* of the device */
+	__u8 unused[2];
+};
+
 /* ---- flow table --------------------------------------------------------------------------- */
 
 /* flows, half_open: one entry a connection, found by packets of both directions: the key holds the two
@@ -128,6 +259,8 @@ enum flow_flag {
 	FLOW_MASQUERADED = 1 << 1, /* leg 0 leaves with nat_address:nat_port */
 	FLOW_SETTLED = 1 << 2,	   /* stands in `flows`, not in `half_open` */
 	FLOW_RELEASED = 1 << 3,	   /* it is over, and another connection has its nat_port */
+	FLOW_SERVED = 1 << 4,	   /* leg 0 comes for `frontend`, leg 1 leaves as from there */
+	FLOW_DIRECT = 1 << 5,	   /* only leg 1 is translated: another node has balanced it */
 };
 
 enum flow_action {
@@ -169,6 +302,12 @@ struct flow {
 	__u16 destination_endpoint;
 	__u64 created; /* CLOCK_MONOTONIC, ns */
 	__u8 nat_address[16];
+	__u8 frontend[16]; /* the service that was called, by its address; translated by whom: enum flow_flag */
+	__be16 frontend_port;
+	__u8 unused[2];
+	__u32 service; /* its number; 0: none was called */
+	__u32 backend;
+	__u8 unused2[4];
 	struct flow_leg leg[2]; /* 0: from the initiator, 1: to it */
 };
 
@@ -194,7 +333,9 @@ struct epochs {
 	__u32 slot[EPOCH_SUBJECTS + EPOCH_ADDRESSES];
 };
 
-/* translations, half_open_translations: the tuple of a masqueraded connection as seen outside -> the pod behind it. */
+/* translations, half_open_translations: a tuple one end of which is not what it stands for -> who is behind that end:
+ * the pod, of a masqueraded connection's; the backend, of a service's address. What comes for that end finds here
+ * the connection's own tuple, which its flow has as its key. */
 struct translation {
 	__u8 address[16];
 	__be16 port;
@@ -244,11 +385,13 @@ enum drop_reason {
 	DROP_TOO_BIG = 136, /* for the way out; answered */
 	DROP_UNSUPPORTED_L3 = 139,
 	DROP_FLOW_TABLE_FULL = 155,
+	DROP_NO_BACKEND = 158, /* of a service */
 	DROP_NO_TUNNEL_ENDPOINT = 160,
 	DROP_INVALID_IDENTITY = 171,
 	DROP_ENCAPSULATION_PROHIBITED = 170,
 	DROP_FRAGMENT_NOT_FOUND = 175,
 	DROP_FORBIDDEN_ICMP6 = 176,
+	DROP_NOT_IN_SOURCE_RANGE = 177, /* of a service */
 	DROP_POLICY_DENY = 181, /* a deny rule */
 	DROP_NAT_EXHAUSTED = 191,
 	DROP_TTL_EXCEEDED = 196,
@@ -261,6 +404,7 @@ enum event_flag {
 	EVENT_REPLY = 1 << 0,	    /* the packet went towards the initiator */
 	EVENT_INGRESS = 1 << 1,	    /* decided by ingress policy, or seen on the way into a pod */
 	EVENT_MASQUERADED = 1 << 2, /* nat_address and nat_port hold the source seen outside */
+	EVENT_SERVED = 1 << 3,	    /* frontend and service say what was called */
 };
 
 /* One record, always of this size: a ring buffer of them is an array. `source` is the initiator of
@@ -289,8 +433,11 @@ struct event {
 	__u8 unused;
 	__u32 hook;
 	__be16 nat_port;
-	__u8 unused2[2];
+	__be16 frontend_port;
 	__u8 nat_address[16];
+	__u8 frontend[16];
+	__u32 service;
+	__u32 backend;
 	__u64 started; /* EVENT_END: when the connection began, as `time` */
 };
 
@@ -311,6 +458,9 @@ union shared_types {
 	enum direction direction;
 	enum policy_prefix policy_prefix;
 	enum verdict verdict;
+	enum frontend_flag frontend_flag;
+	enum algorithm algorithm;
+	enum maglev_range maglev_range;
 	enum flow_state flow_state;
 	enum flow_flag flow_flag;
 	enum flow_action flow_action;
