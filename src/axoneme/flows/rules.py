@@ -1,13 +1,14 @@
-"""What numbers in a flow stand for: rules, and identities of this node alone.
+"""What numbers in a flow stand for: rules, services, and identities of this node alone.
 
 The agent writes it down in a file of its state directory, line by line, each before its number gets
 into a kernel table; the flow server reads on when it meets a number that it does not know. What a line
 says holds until a later line says otherwise; nothing is ever taken away, so that flows which a deleted
-policy decided can still be explained. Each line is one JSON object:
+policy decided, or that called a deleted service, can still be explained. Each line is one JSON object:
 
     {"rule": 77, "refs": [{"kind": …, "namespace": …, "name": …, "rule": …}]}
     {"subject": 300, "direction": "ingress", "rule": 78}
     {"identity": 16777216, "labels": ["cidr:192.0.2.0/24", "reserved:world"]}
+    {"service": 12, "name": "shop/web", "port": "http"}
 
 The second kind is for what no rule allows: the policies behind that rule number are why the subject's
 traffic is denied by default (0: it no longer is).
@@ -18,6 +19,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -43,6 +45,19 @@ class IdentityLine(msgspec.Struct, frozen=True):
     labels: tuple[str, ...]
 
 
+class ServiceLine(msgspec.Struct, frozen=True):
+    service: int
+    name: str
+    port: str
+
+
+class ServicePort(NamedTuple):
+    """As `axoneme.services.balanced.Balanced` has them: ``shop/web``, and a port's name or ``80/TCP``."""
+
+    name: str
+    port: str
+
+
 class _AnyLine(msgspec.Struct, frozen=True):
     rule: int | None = None
     refs: tuple[PolicyRef, ...] | None = None
@@ -50,6 +65,9 @@ class _AnyLine(msgspec.Struct, frozen=True):
     direction: str = ""
     identity: int | None = None
     labels: tuple[str, ...] = ()
+    service: int | None = None
+    name: str = ""
+    port: str = ""
 
 
 class RuleJournal:
@@ -62,6 +80,7 @@ class RuleJournal:
         self._defaults: dict[tuple[int, Direction], int] = {}
         self._identities: dict[int, tuple[str, ...]] = {}
         self._fresh: dict[int, tuple[str, ...]] = {}
+        self._services: dict[int, ServicePort] = {}
         self._inode = 0
         self._read = 0
         #: Lines that could not be understood.
@@ -83,6 +102,11 @@ class RuleJournal:
         """The labels of identities that have come or changed since the last call."""
         fresh, self._fresh = self._fresh, {}
         return fresh
+
+    @property
+    def services(self) -> Mapping[int, ServicePort]:
+        """What is known of services' numbers, as of the last `catch_up`."""
+        return self._services
 
     def catch_up(self) -> None:
         """Reads what has been added; a file in place of the former one is read from its start."""
@@ -113,8 +137,10 @@ class RuleJournal:
         elif line.identity is not None:
             if self._identities.get(line.identity) != line.labels:
                 self._identities[line.identity] = self._fresh[line.identity] = line.labels
+        elif line.service is not None:
+            self._services[line.service] = ServicePort(line.name, line.port)
         else:
-            raise KeyError("neither a rule nor a subject nor an identity")
+            raise KeyError("neither a rule nor a subject nor an identity nor a service")
 
 
 class RuleWriter:
@@ -131,6 +157,7 @@ class RuleWriter:
         self._refs = dict(known._refs)
         self._defaults = dict(known._defaults)
         self._identities = dict(known._identities)
+        self._services = dict(known._services)
         self._path = path
         self._file = open(path, "ab", buffering=0)  # noqa: SIM115
         self._unwritten = b""
@@ -157,6 +184,12 @@ class RuleWriter:
         self._identities.update(new)
         self._write(IdentityLine(number, labels) for number, labels in new.items())
 
+    def services(self, services: Mapping[int, ServicePort]) -> None:
+        """Which services numbers stand for."""
+        new = {n: service for n, service in services.items() if self._services.get(n) != service}
+        self._services.update(new)
+        self._write(ServiceLine(number, *service) for number, service in new.items())
+
     def close(self) -> None:
         self._file.close()
 
@@ -171,4 +204,4 @@ class RuleWriter:
                 self._unwritten = self._unwritten[self._file.write(self._unwritten) :]
             self.problem = ""
         except OSError as error:
-            self.problem = f"{self._path}: {error.strerror}; flows name no new rules until then"
+            self.problem = f"{self._path}: {error.strerror}; flows name no new rules and services until then"

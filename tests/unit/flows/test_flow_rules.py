@@ -1,4 +1,4 @@
-"""The journal of rules on a disk that is full for a while."""
+"""The journal: what it says of services, also after a restart; a disk that is full for a while."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from axoneme.flows.rules import RuleJournal, RuleWriter
+from axoneme.flows.rules import RuleJournal, RuleWriter, ServicePort
 from axoneme.model.policy import Direction, PolicyRef
 
 REFS = (PolicyRef("NetworkPolicy", "default", "a"),)
@@ -43,3 +43,18 @@ def test_what_the_disk_does_not_take_is_written_later(tmp_path: Path, room: int)
     assert journal.refs(1) == REFS
     assert journal.default_of(300, Direction.INGRESS) == 1
     assert journal.malformed == 0
+
+
+def test_what_a_service_number_stands_for_is_written_once_and_read_by_both_sides(tmp_path: Path) -> None:
+    path = tmp_path / "rules.jsonl"
+    web, dns = ServicePort("shop/web", "http"), ServicePort("kube-system/kube-dns", "53/UDP")
+    RuleWriter(path).services({7: web, 8: web})
+    journal = RuleJournal(path)
+    journal.catch_up()
+    assert journal.services == {7: web, 8: web}
+    successor = RuleWriter(path)
+    successor.services({7: web, 8: web})
+    assert len(path.read_bytes().splitlines()) == 2
+    successor.services({8: dns})
+    journal.catch_up()
+    assert journal.services == {7: web, 8: dns}
