@@ -29,10 +29,11 @@ ALLOWED = {
     "proxy": PURE | {"datapath", "sources"},
     "health": MODEL | {"net"},
     "agent": EDGE | {"cni", "health"},
+    "balancer": EDGE | {"agent"},
     "cni": MODEL,
     "sandbox": EDGE,
     "doctor": EDGE | {"agent", "health"},
-    "cli": EDGE | {"agent", "doctor", "health", "lint", "sandbox"},
+    "cli": EDGE | {"agent", "balancer", "doctor", "health", "lint", "sandbox"},
 }
 NETWORK = {"socket", "select", "selectors", "ssl", "http", "urllib", "aiohttp", "pyroute2"}
 FILES = {"os", "io", "pathlib", "shutil", "tempfile", "glob", "fcntl", "mmap", "sqlite3"}
