@@ -146,13 +146,17 @@ struct slot_key {
 	__u32 slot;
 };
 
-/* backends: number -> where it is. An entry stays as long as connections to it may go on, also when no slot
+/* backends: number, from 1 on -> where it is. An entry stays as long as connections to it may go on, also when no slot
  * has it any more. Written by the agent. */
 struct backend {
 	__u8 address[16];
 	__be16 port;
 	__u8 protocol;
-	__u8 unused;
+	__u8 flags; /* enum backend_flag */
+};
+
+enum backend_flag {
+	BACKEND_LEAVING = 1 << 0, /* no slot has it any more: also to who has had it before, it is not given again */
 };
 
 /* maglev: number of a service -> a table of places, each with the number of a backend. Written by the agent. */
@@ -460,6 +464,7 @@ union shared_types {
 	enum verdict verdict;
 	enum frontend_flag frontend_flag;
 	enum algorithm algorithm;
+	enum backend_flag backend_flag;
 	enum maglev_range maglev_range;
 	enum flow_state flow_state;
 	enum flow_flag flow_flag;
