@@ -4,25 +4,7 @@
 #pragma once
 #include <linux/pkt_cls.h>
 #include "config.h"
-#include "packet.h"
-
-#define ARP_REQUEST 1
-#define ARP_REPLY 2
-#define ND_ROUTER_SOLICITATION 133
-#define ND_NEIGHBOUR_SOLICITATION 135
-#define ND_REDIRECT 137
-
-struct arp_ipv4 {
-	__be16 hardware_type;
-	__be16 protocol_type;
-	__u8 hardware_length;
-	__u8 protocol_length;
-	__be16 operation;
-	__u8 sender_mac[ETH_ALEN];
-	__u8 sender_ip[4];
-	__u8 target_mac[ETH_ALEN];
-	__u8 target_ip[4];
-} __attribute__((packed));
+#include "resolution.h"
 
 static __always_inline void from_gateway(struct ethhdr *eth)
 {
@@ -60,17 +42,6 @@ static __noinline int answer_arp(struct __sk_buff *skb)
 	return bpf_redirect(skb->ifindex, 0);
 }
 
-struct neighbour_message {
-	__u8 type;
-	__u8 code;
-	__sum16 check;
-	__be32 flags;
-	__u8 target[16];
-	__u8 option_type;
-	__u8 option_length; /* in units of 8 bytes */
-	__u8 option_mac[ETH_ALEN];
-} __attribute__((packed));
-
 #define ND_ADVERTISEMENT_FLAGS bpf_htonl(0x60000000) /* solicited, override */
 
 /* Answers a neighbour solicitation (RFC 4861) by turning it into the advertisement. */
@@ -93,7 +64,7 @@ static __noinline int answer_solicitation(struct __sk_buff *skb, const struct pa
 		return TC_ACT_SHOT;
 	was = *nd;
 	is = was;
-	is.type = 136;
+	is.type = ND_NEIGHBOUR_ADVERTISEMENT;
 	is.check = 0;
 	is.flags = ND_ADVERTISEMENT_FLAGS;
 	is.option_type = 2;

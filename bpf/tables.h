@@ -229,6 +229,7 @@ struct announced_key {
 };
 
 struct announced {
+	__u64 until; /* CLOCK_BOOTTIME, ns: to then the node's lease of the address holds, if no agent renews it */
 	__u8 mac[6]; /* of the device */
 	__u8 unused[2];
 };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* The node's physical devices: packets for its pods, and answers to what its pods masqueraded. All else
  * belongs to the node itself and passes untouched. */
+#include "announce.h"
 #include "connection.h"
 
 static __always_inline int for_a_pod(const struct packet *p)
@@ -47,9 +48,11 @@ int from_uplink(struct __sk_buff *skb)
 	result = parse(skb, &p);
 	/* What we cannot read is for the node's own stack to judge, and so is a tunnel's outside. */
 	if (result)
-		return TC_ACT_OK;
+		return answer_announced_arp(skb);
 	/* To a pod it is no tunnel, and who sends it must be who he says. */
 	if (!for_a_pod(&p)) {
+		if (is_solicitation(&p))
+			return answer_announced_solicitation(skb);
 		if (overlay_ifindex && p.key.protocol == IPPROTO_UDP && destination_port_of(&p) == overlay_port)
 			return TC_ACT_OK;
 		if (!(p.flags & PACKET_ICMP_ERROR) && !(maybe_masqueraded(&p) && look_behind(&p)))

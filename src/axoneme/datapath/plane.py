@@ -44,7 +44,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _NOTHING_TOLD: Final = Constants()
 #: Those that the control plane writes.
-_WATCHED: Final = ("endpoints", "uplinks", "policies", "addresses")
+_WATCHED: Final = ("endpoints", "uplinks", "policies", "addresses", "announced")
 _TABLES: Final = (
     *_WATCHED,
     "flows",
@@ -90,6 +90,7 @@ class Datapath:
     addresses: WatchedTable
     policies: WatchedTable
     uplinks: WatchedTable
+    announced: WatchedTable
     flows: Table
     half_open: Table
     translations: Table
