@@ -31,7 +31,7 @@ class Found:
 
 def parse_selector(_: click.Context, parameter: click.Parameter, value: str | None) -> Selector | None:
     """The callback of ``-l``."""
-    from axoneme.flows.selectors import parse_selector as parse
+    from axoneme.model.selectortext import parse_selector as parse
 
     if not value:
         return None

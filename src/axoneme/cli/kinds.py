@@ -36,6 +36,7 @@ class Kind(NamedTuple):
 
 POD = Kind("Pod", "pods", "", ("po",))
 SERVICE = Kind("Service", "services", "", ("svc",))
+ENDPOINT_SLICE = Kind("EndpointSlice", "endpointslices", "discovery.k8s.io")
 NAMESPACE = Kind("Namespace", "namespaces", "", ("ns",), namespaced=False)
 NODE = Kind("Node", "nodes", "", ("no",), namespaced=False)
 DEPLOYMENT = Kind("Deployment", "deployments", "apps", ("deploy",))
@@ -53,6 +54,7 @@ CLUSTERWIDE_POLICY = Kind(
     namespaced=False,
 )
 CIDR_GROUP = Kind("CiliumCIDRGroup", "ciliumcidrgroups", "cilium.io", ("ccg",), namespaced=False)
+LOCAL_REDIRECT = Kind("CiliumLocalRedirectPolicy", "ciliumlocalredirectpolicies", "cilium.io", ("clrp",))
 
 #: Not objects of the store under ``objects/``, but listed as if they were.
 ENDPOINT = Kind("Endpoint", "endpoints", "", ("ep", "cep"))
@@ -61,6 +63,7 @@ IDENTITY = Kind("Identity", "identities", "", ("id",), namespaced=False)
 KINDS: tuple[Kind, ...] = (
     POD,
     SERVICE,
+    ENDPOINT_SLICE,
     NAMESPACE,
     NODE,
     DEPLOYMENT,
@@ -72,6 +75,7 @@ KINDS: tuple[Kind, ...] = (
     CILIUM_POLICY,
     CLUSTERWIDE_POLICY,
     CIDR_GROUP,
+    LOCAL_REDIRECT,
     ENDPOINT,
     IDENTITY,
 )

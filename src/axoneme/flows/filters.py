@@ -17,9 +17,9 @@ import numpy.typing as npt
 from axoneme.flows.events import Mask, Records, TrafficDirection, Verdict, Vocabulary, words
 from axoneme.flows.flowfilter import FilterError, FlowFilter
 from axoneme.flows.names import End, Names
-from axoneme.flows.selectors import parse_selector
 from axoneme.identity.prefixes import address_bytes
 from axoneme.model.labels import Labels
+from axoneme.model.selectortext import parse_selector
 
 Condition = Callable[[Records], Mask]
 

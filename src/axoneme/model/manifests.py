@@ -3,7 +3,7 @@
 `read` turns a text into objects that can be taken as they are, and counts those of kinds that play no part
 here. It is `load`, which takes the text apart, and `validate` for each object: whoever wants to go on
 behind a wrong object calls the two. What is in an object of a kind is for that kind's own parser
-(`policies.parse_policy`, `cidrgroup`, `services`, `pods`, `workloads`).
+(`policies.parse_policy`, `cidrgroup`, `services`, `endpointslices`, `pods`, `workloads`).
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from axoneme.model.ciliumpolicy import CLUSTERWIDE, NAMESPACED
+from axoneme.model.endpointslices import KIND as ENDPOINT_SLICE
+from axoneme.model.localredirect import KIND as LOCAL_REDIRECT
 from axoneme.model.metadata import DEFAULT_NAMESPACE, title
 from axoneme.model.networkpolicy import KIND as NETWORK_POLICY
 from axoneme.model.paths import ManifestError, Place, show
@@ -25,6 +27,7 @@ SUPPORTED_KINDS: Mapping[str, tuple[str, ...]] = {
     "Namespace": ("v1",),
     "Pod": ("v1",),
     "Service": ("v1",),
+    ENDPOINT_SLICE: ("discovery.k8s.io/v1",),
     "Deployment": ("apps/v1",),
     "ReplicaSet": ("apps/v1",),
     "StatefulSet": ("apps/v1",),
@@ -34,6 +37,7 @@ SUPPORTED_KINDS: Mapping[str, tuple[str, ...]] = {
     NAMESPACED: ("cilium.io/v2",),
     CLUSTERWIDE: ("cilium.io/v2",),
     CIDR_GROUP: ("cilium.io/v2", "cilium.io/v2alpha1"),
+    LOCAL_REDIRECT: ("cilium.io/v2",),
 }
 #: Kinds that are in no namespace.
 CLUSTER_KINDS = frozenset({"Namespace", CLUSTERWIDE, CIDR_GROUP})
@@ -101,7 +105,7 @@ def load(text: str, origin: str, *, namespace: str = DEFAULT_NAMESPACE) -> list[
 
 def validate(manifest: Manifest) -> None:
     """Raises `ManifestError` if the object could not be taken whole; ignored kinds always can."""
-    from axoneme.model import cidrgroup, workloads
+    from axoneme.model import cidrgroup, endpointslices, localredirect, workloads
 
     if not manifest.supported:
         return
@@ -113,6 +117,10 @@ def validate(manifest: Manifest) -> None:
             parse_policy(manifest.object)
         elif manifest.kind == CIDR_GROUP:
             cidrgroup.parse_cidr_group(manifest.object)
+        elif manifest.kind == ENDPOINT_SLICE:
+            endpointslices.parse_endpoint_slice(manifest.object)
+        elif manifest.kind == LOCAL_REDIRECT:
+            localredirect.parse_local_redirect(manifest.object)
         else:
             workloads.PARSERS[manifest.kind](manifest.object)
     except ManifestError as error:

@@ -1,22 +1,29 @@
-"""A Service's view: the name under which pods are reached, and how."""
+"""A Service: the name under which pods are reached, and how."""
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from axoneme.model import checks
+from axoneme.model.addresses import FAMILIES, Address, address, unicast
 from axoneme.model.metadata import Metadata, naming, parse_metadata
 from axoneme.model.paths import Fields, Place
 from axoneme.model.pods import PROTOCOLS, port_or_name
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+from axoneme.model.policy import Network
+from axoneme.model.serviceannotations import NO_ANNOTATIONS, Annotations, parse_annotations
 
 TYPES = ("ClusterIP", "NodePort", "LoadBalancer", "ExternalName")
 #: What stands in ``clusterIP`` when a service has no address of its own.
 _NO_ADDRESS = "None"
 _POLICIES = ("Cluster", "Local")
+_FAMILY_POLICIES = ("SingleStack", "PreferDualStack", "RequireDualStack")
+_DISTRIBUTIONS = ("PreferClose", "PreferSameZone", "PreferSameNode")
+
+#: Labels (of any value) that say that others serve a Service or an EndpointSlice: a proxy of that name, or
+#: nobody at all, since there shall be names only. Source: k8s.io/api/core/v1.
+PROXY_NAME = "service.kubernetes.io/service-proxy-name"
+HEADLESS = "service.kubernetes.io/headless"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +35,17 @@ class ServicePort:
     name: str = ""
     protocol: str = "TCP"
     node_port: int = 0
+    app_protocol: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ingress:
+    """What a load balancer has given a service. ``proxy``: it ends connections itself, and so its address
+    must be called, not served by the nodes (``ipMode: Proxy``, KEP-1860)."""
+
+    address: Address | None = None
+    hostname: str = ""
+    proxy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +68,27 @@ class Service:
     internal_policy: str = "Cluster"
     external_policy: str = "Cluster"
     publish_not_ready: bool = False
+    #: Versions of IP, the first one first; empty: not asked for.
+    families: tuple[int, ...] = ()
+    family_policy: str = ""
+    load_balancer_ip: Address | None = None
+    load_balancer_class: str = ""
+    allocate_node_ports: bool = True
+    source_ranges: tuple[Network, ...] = ()
+    health_check_node_port: int = 0
+    traffic_distribution: str = ""
+    ingress: tuple[Ingress, ...] = ()
+    annotations: Annotations = NO_ANNOTATIONS
 
     def selects(self, labels: Mapping[str, str]) -> bool:
         """Whether a pod of its namespace with these labels is behind it."""
         return bool(self.selector) and self.selector.items() <= labels.items()
+
+    @property
+    def external_local(self) -> bool:
+        """Whether who calls from outside gets endpoints of the node that is called only."""
+        reachable = self.type in ("NodePort", "LoadBalancer") or bool(self.external_ips)
+        return self.external_policy == "Local" and reachable
 
 
 def parse_service(object: Mapping[str, object]) -> Service:
@@ -69,6 +104,7 @@ def parse_service(object: Mapping[str, object]) -> Service:
         ports = _ports(spec.items("ports"))
         if not ports and not headless and type_ != "ExternalName":
             spec.place("ports").refuse("a service has at least one port, unless it is headless")
+        wanted = spec.get("loadBalancerIP")
         return Service(
             metadata,
             type_,
@@ -76,12 +112,22 @@ def parse_service(object: Mapping[str, object]) -> Service:
             ports,
             addresses,
             headless,
-            tuple(_address(item) for item in spec.items("externalIPs")),
+            tuple(unicast(item) for item in spec.items("externalIPs")),
             external_name,
             _affinity(spec),
             spec.one_of("internalTrafficPolicy", _POLICIES, "Cluster"),
-            spec.one_of("externalTrafficPolicy", _POLICIES, "Cluster"),
+            spec.one_of("externalTrafficPolicy", ("", *_POLICIES), "") or "Cluster",
             spec.flag("publishNotReadyAddresses"),
+            _families(spec),
+            spec.one_of("ipFamilyPolicy", _FAMILY_POLICIES, ""),
+            address(wanted) if wanted and wanted.value != "" else None,
+            spec.text("loadBalancerClass"),
+            spec.flag("allocateLoadBalancerNodePorts", True),
+            tuple(_range(item) for item in spec.items("loadBalancerSourceRanges")),
+            spec.number("healthCheckNodePort", 0, 0, checks.LAST_PORT),
+            spec.one_of("trafficDistribution", ("", *_DISTRIBUTIONS), ""),
+            _ingress(fields),
+            parse_annotations(fields.need("metadata").fields()),
         )
 
 
@@ -92,22 +138,45 @@ def _cluster_ips(spec: Fields) -> tuple[tuple[Address, ...], bool]:
     places = [place for place in several or ([one] if one else []) if place.value != ""]
     if [place.value for place in places] == [_NO_ADDRESS]:
         return (), True
-    return tuple(_address(place) for place in places), False
-
-
-def _address(place: Place) -> Address:
-    try:
-        return ipaddress.ip_address(place.text())
-    except ValueError:
-        place.refuse("an IP address belongs here")
+    return tuple(unicast(place) for place in places), False
 
 
 def _affinity(spec: Fields) -> int:
-    if spec.one_of("sessionAffinity", ("None", "ClientIP"), "None") == "None":
+    if spec.one_of("sessionAffinity", ("", "None", "ClientIP"), "None") != "ClientIP":
         return 0
     config = spec.get("sessionAffinityConfig")
     client = config.fields().get("clientIP") if config else None
     return client.fields().number("timeoutSeconds", 10_800, 1, 86_400) if client else 10_800
+
+
+def _families(spec: Fields) -> tuple[int, ...]:
+    places = spec.items("ipFamilies")
+    found = tuple(FAMILIES[place.one_of(FAMILIES)] for place in places)
+    if len(set(found)) < len(found):
+        spec.place("ipFamilies").refuse("each family is named once")
+    return found
+
+
+def _range(place: Place) -> Network:
+    """The API server lets white space around a range pass."""
+    return checks.network(Place(place.text().strip(), place.path))
+
+
+def _ingress(object: Fields) -> tuple[Ingress, ...]:
+    status = object.get("status")
+    balancer = status.fields().get("loadBalancer") if status else None
+    found = []
+    for item in balancer.fields().items("ingress") if balancer else ():
+        fields = item.fields()
+        ip = fields.get("ip")
+        found.append(
+            Ingress(
+                unicast(ip) if ip and ip.value != "" else None,
+                fields.text("hostname"),
+                fields.one_of("ipMode", ("VIP", "Proxy"), "VIP") == "Proxy",
+            )
+        )
+    return tuple(found)
 
 
 def _ports(items: list[Place]) -> tuple[ServicePort, ...]:
@@ -128,6 +197,7 @@ def _ports(items: list[Place]) -> tuple[ServicePort, ...]:
             fields.text("name"),
             fields.one_of("protocol", PROTOCOLS, "TCP"),
             fields.number("nodePort", 0, 0, checks.LAST_PORT),
+            fields.text("appProtocol"),
         )
         if (found.port, found.protocol) in numbers:
             port.refuse(f"the service has this port for {found.protocol} already")

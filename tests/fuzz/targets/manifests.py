@@ -67,6 +67,75 @@ _OWN: tuple[dict[str, Any], ...] = (
         },
     },
     {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": "a",
+            "annotations": {
+                "service.cilium.io/node-selector": "zone in (a, b),!spare",
+                "service.cilium.io/lb-algorithm": "maglev",
+                "service.cilium.io/src-ranges-policy": "deny",
+            },
+        },
+        "spec": {
+            "type": "LoadBalancer",
+            "clusterIPs": ["10.96.0.1", "fd00::1"],
+            "externalIPs": ["192.0.2.1"],
+            "ipFamilies": ["IPv4", "IPv6"],
+            "loadBalancerSourceRanges": ["192.0.2.0/24"],
+            "externalTrafficPolicy": "Local",
+            "healthCheckNodePort": 31000,
+            "ports": [{"port": 53, "protocol": "UDP", "appProtocol": "dns"}],
+        },
+        "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.2", "ipMode": "VIP"}, {"hostname": "a.b"}]}},
+    },
+    {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": "a-1",
+            "labels": {"kubernetes.io/service-name": "a"},
+            "annotations": {"service.cilium.io/weight": "5"},
+        },
+        "addressType": "IPv4",
+        "endpoints": [
+            {
+                "addresses": ["10.0.0.1"],
+                "conditions": {"ready": True, "serving": True, "terminating": False},
+                "nodeName": "n",
+                "zone": "z",
+                "hints": {"forZones": [{"name": "z"}], "forNodes": [{"name": "n"}]},
+                "targetRef": {"kind": "Pod", "name": "a-0", "namespace": "default"},
+                "hostname": "a-0",
+            }
+        ],
+        "ports": [{"name": "http", "port": 80, "protocol": "TCP", "appProtocol": "http"}],
+    },
+    {
+        "apiVersion": "cilium.io/v2",
+        "kind": "CiliumLocalRedirectPolicy",
+        "metadata": {"name": "a", "namespace": "b"},
+        "spec": {
+            "redirectFrontend": {
+                "addressMatcher": {
+                    "ip": "169.254.169.254",
+                    "toPorts": [
+                        {"port": "53", "protocol": "UDP", "name": "dns"},
+                        {"port": "53", "protocol": "TCP", "name": "dns-tcp"},
+                    ],
+                }
+            },
+            "redirectBackend": {
+                "localEndpointSelector": {"matchLabels": {"app": "dns"}},
+                "toPorts": [
+                    {"port": "53", "protocol": "UDP", "name": "dns"},
+                    {"port": "53", "protocol": "TCP", "name": "dns-tcp"},
+                ],
+            },
+            "skipRedirectFromBackend": False,
+        },
+    },
+    {
         "apiVersion": "apps/v1",
         "kind": "StatefulSet",
         "metadata": {"name": "a"},

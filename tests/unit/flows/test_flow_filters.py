@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from axoneme.flows.filters import Matcher
 from axoneme.flows.flowfilter import FilterError, FlowFilter
 from axoneme.flows.names import End, Names
-from axoneme.flows.selectors import parse_selector
 from axoneme.identity.prefixes import address_bytes, address_text
 from axoneme.model.labels import Labels
+from axoneme.model.selectortext import parse_selector
 
 from .records import DEFAULT_DENY, DENY, DROP, END, INGRESS, NEW, VOCABULARY, event, records, some_names
 
