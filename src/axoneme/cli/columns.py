@@ -211,6 +211,43 @@ def _cidr_group(it: _Group, now: datetime) -> Sequence[str]:
     return it.metadata.name, ",".join(ranges), since(it.metadata.creation_timestamp, now)
 
 
+class _PoolSpec(msgspec.Struct, frozen=True):
+    disabled: bool = False
+
+
+class _PoolStatus(msgspec.Struct, frozen=True):
+    conditions: tuple[Condition, ...] = ()
+
+
+class _Pool(views.Any, frozen=True):
+    spec: _PoolSpec = _PoolSpec()
+    status: _PoolStatus = _PoolStatus()
+
+
+def _pool(it: _Pool, now: datetime) -> Sequence[str]:
+    told = {each.type: each for each in it.status.conditions}
+    conflict, available = told.get("cilium.io/PoolConflict"), told.get("cilium.io/IPsAvailable")
+    return (
+        it.metadata.name,
+        str(it.spec.disabled).lower(),
+        conflict.status if conflict else "",
+        available.message if available else "",
+        since(it.metadata.creation_timestamp, now),
+    )
+
+
+class _LeaseSpec(msgspec.Struct, frozen=True, rename="camel"):
+    holder_identity: str = ""
+
+
+class _Lease(views.Any, frozen=True):
+    spec: _LeaseSpec = _LeaseSpec()
+
+
+def _lease(it: _Lease, now: datetime) -> Sequence[str]:
+    return it.metadata.name, it.spec.holder_identity, since(it.metadata.creation_timestamp, now)
+
+
 def selector(it: LabelSelector | None) -> str:
     """A selector in the words of ``-l``; ``*`` when it selects everything."""
     if it is None:
@@ -262,5 +299,7 @@ _TABLE: Mapping[str, Columns] = {
     ),
     kinds.JOB.name: _columns("NAME COMPLETIONS DURATION AGE", views.Workload, _job, _IMAGES),
     kinds.CIDR_GROUP.name: _columns("NAME CIDRS AGE", _Group, _cidr_group),
+    kinds.ADDRESS_POOL.name: _columns("NAME DISABLED CONFLICTING IPS-AVAILABLE AGE", _Pool, _pool),
+    kinds.LEASE.name: _columns("NAME HOLDER AGE", _Lease, _lease),
     **{kind.name: _POLICY for kind in kinds.POLICIES},
 }

@@ -56,6 +56,22 @@ CLUSTERWIDE_POLICY = Kind(
 CIDR_GROUP = Kind("CiliumCIDRGroup", "ciliumcidrgroups", "cilium.io", ("ccg",), namespaced=False)
 LOCAL_REDIRECT = Kind("CiliumLocalRedirectPolicy", "ciliumlocalredirectpolicies", "cilium.io", ("clrp",))
 
+ADDRESS_POOL = Kind(
+    "CiliumLoadBalancerIPPool",
+    "ciliumloadbalancerippools",
+    "cilium.io",
+    ("ippools", "ippool", "lbippool", "lbippools"),
+    namespaced=False,
+)
+ANNOUNCEMENT = Kind(
+    "CiliumL2AnnouncementPolicy",
+    "ciliuml2announcementpolicies",
+    "cilium.io",
+    ("l2announcement",),
+    namespaced=False,
+)
+LEASE = Kind("Lease", "leases", "coordination.k8s.io")
+
 #: Not objects of the store under ``objects/``, but listed as if they were.
 ENDPOINT = Kind("Endpoint", "endpoints", "", ("ep", "cep"))
 IDENTITY = Kind("Identity", "identities", "", ("id",), namespaced=False)
@@ -76,6 +92,9 @@ KINDS: tuple[Kind, ...] = (
     CLUSTERWIDE_POLICY,
     CIDR_GROUP,
     LOCAL_REDIRECT,
+    ADDRESS_POOL,
+    ANNOUNCEMENT,
+    LEASE,
     ENDPOINT,
     IDENTITY,
 )

@@ -150,6 +150,9 @@ class Selector:
         return ",".join(map(str, self.requirements)) or "*"
 
 
+EVERYTHING = Selector()
+
+
 def equals(source: str, key: str, value: str) -> Requirement:
     return Requirement(source, key, Operator.IN, (value,))
 

@@ -9,11 +9,13 @@ behind a wrong object calls the two. What is in an object of a kind is for that 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+from axoneme.model.announcementpolicy import KIND as ANNOUNCEMENT_POLICY
 from axoneme.model.ciliumpolicy import CLUSTERWIDE, NAMESPACED
 from axoneme.model.endpointslices import KIND as ENDPOINT_SLICE
+from axoneme.model.loadbalancerpool import KIND as ADDRESS_POOL
 from axoneme.model.localredirect import KIND as LOCAL_REDIRECT
 from axoneme.model.metadata import DEFAULT_NAMESPACE, title
 from axoneme.model.networkpolicy import KIND as NETWORK_POLICY
@@ -38,9 +40,11 @@ SUPPORTED_KINDS: Mapping[str, tuple[str, ...]] = {
     CLUSTERWIDE: ("cilium.io/v2",),
     CIDR_GROUP: ("cilium.io/v2", "cilium.io/v2alpha1"),
     LOCAL_REDIRECT: ("cilium.io/v2",),
+    ADDRESS_POOL: ("cilium.io/v2", "cilium.io/v2alpha1"),
+    ANNOUNCEMENT_POLICY: ("cilium.io/v2alpha1", "cilium.io/v2"),
 }
 #: Kinds that are in no namespace.
-CLUSTER_KINDS = frozenset({"Namespace", CLUSTERWIDE, CIDR_GROUP})
+CLUSTER_KINDS = frozenset({"Namespace", CLUSTERWIDE, CIDR_GROUP, ADDRESS_POOL, ANNOUNCEMENT_POLICY})
 
 #: The group from which workloads and policies moved to their own; its objects are meant as the new ones.
 _FORMER_GROUP = "extensions"
@@ -105,7 +109,14 @@ def load(text: str, origin: str, *, namespace: str = DEFAULT_NAMESPACE) -> list[
 
 def validate(manifest: Manifest) -> None:
     """Raises `ManifestError` if the object could not be taken whole; ignored kinds always can."""
-    from axoneme.model import cidrgroup, endpointslices, localredirect, workloads
+    from axoneme.model import (
+        announcementpolicy,
+        cidrgroup,
+        endpointslices,
+        loadbalancerpool,
+        localredirect,
+        workloads,
+    )
 
     if not manifest.supported:
         return
@@ -115,14 +126,16 @@ def validate(manifest: Manifest) -> None:
             Place(manifest.api_version, "apiVersion").refuse(f"{manifest.kind} is read as {versions[0]}")
         if manifest.kind in POLICY_KINDS:
             parse_policy(manifest.object)
-        elif manifest.kind == CIDR_GROUP:
-            cidrgroup.parse_cidr_group(manifest.object)
-        elif manifest.kind == ENDPOINT_SLICE:
-            endpointslices.parse_endpoint_slice(manifest.object)
-        elif manifest.kind == LOCAL_REDIRECT:
-            localredirect.parse_local_redirect(manifest.object)
         else:
-            workloads.PARSERS[manifest.kind](manifest.object)
+            parsers: dict[str, Callable[[Mapping[str, object]], object]] = {
+                **workloads.PARSERS,
+                CIDR_GROUP: cidrgroup.parse_cidr_group,
+                ENDPOINT_SLICE: endpointslices.parse_endpoint_slice,
+                LOCAL_REDIRECT: localredirect.parse_local_redirect,
+                ADDRESS_POOL: loadbalancerpool.parse_pool,
+                ANNOUNCEMENT_POLICY: announcementpolicy.parse_announcement_policy,
+            }
+            parsers[manifest.kind](manifest.object)
     except ManifestError as error:
         raise error.of(str(manifest), manifest.origin) from None
 

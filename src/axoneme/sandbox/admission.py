@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from axoneme.sandbox import documents
+from axoneme.model import documents
 from axoneme.sandbox.objects import Metadata, ObjectKey
 from axoneme.sandbox.statuses import NamespaceStatus, PodStatus
 from axoneme.sandbox.workloads.changes import NewObject, Surroundings

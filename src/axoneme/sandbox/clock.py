@@ -6,7 +6,7 @@ import random
 import uuid
 from datetime import UTC, datetime
 
-from axoneme.sandbox.documents import ALPHABET
+from axoneme.model.documents import ALPHABET
 from axoneme.sandbox.workloads.changes import Surroundings
 
 

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import msgspec
 
-from axoneme.sandbox import documents
+from axoneme.model import documents
 from axoneme.sandbox.objects import OBJECTS, AnyObject, Metadata, ObjectKey, read
 from axoneme.sandbox.workloads.changes import NewObject
 from axoneme.sources.follow import Sync, follow

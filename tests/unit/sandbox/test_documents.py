@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from axoneme.sandbox import admission, documents
+from axoneme.model import documents
+from axoneme.sandbox import admission
 from axoneme.sandbox.errors import SandboxError
 from axoneme.sandbox.layout import check_name
 from axoneme.sandbox.objects import LabelSelector, Metadata, ObjectKey, Pod, read

@@ -16,9 +16,10 @@ from typing import Final
 
 import msgspec
 
+from axoneme.model import documents
 from axoneme.net import netns
 from axoneme.rpc import NOT_FOUND, UNAVAILABLE, AsyncClient, RpcError
-from axoneme.sandbox import cgroups, clock, documents
+from axoneme.sandbox import cgroups, clock
 from axoneme.sandbox.cluster import Cluster
 from axoneme.sandbox.echo.answers import Identity
 from axoneme.sandbox.echoes import Echoes

@@ -13,7 +13,8 @@ from typing import TypeVar
 
 import msgspec
 
-from axoneme.sandbox import admission, documents, scheduler
+from axoneme.model import documents
+from axoneme.sandbox import admission, scheduler
 from axoneme.sandbox.cluster import Cluster, ObjectChange
 from axoneme.sandbox.objects import (
     DaemonSet,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from axoneme.sandbox import documents
+from axoneme.model import documents
 from axoneme.sandbox.objects import Metadata, ObjectKey, OwnerReference, PodTemplate
 from axoneme.sandbox.statuses import PodStatus
 from axoneme.sandbox.workloads.changes import NewObject, Surroundings
