@@ -87,3 +87,5 @@ class Balanced:
     algorithm: Algorithm = Algorithm.RANDOM
     #: Seconds for which a client keeps its backend; 0: each connection is balanced.
     affinity: int = 0
+    #: When it was made, as text that sorts (RFC 3339, UTC); of two that claim one frontend the older has it.
+    created: str = ""
