@@ -30,15 +30,18 @@ from axoneme.flows.flowfilter import FlowFilter
 from axoneme.flows.ingest import Ingest
 from axoneme.flows.names import End, Names
 from axoneme.flows.rules import RuleJournal
+from axoneme.flows.servicenames import ServicePort
 from axoneme.flows.store import FlowStore
 
 PODS = 200
+SERVICES = 1000
 BATCH = 16384
 ROUNDS = 60
 
 FILTERS = {
     "one pod, one port": FlowFilter(pod=("shop/web-7",), port=(8080,)),
     "dropped, to a namespace": FlowFilter(verdict=("dropped",), to_namespace=("shop",)),
+    "a service": FlowFilter(to_service=("shop/service-7",)),
     "labels and a prefix": FlowFilter(label=("app=web-3,tier!=db",), ip=("10.244.0.0/16",)),
     "reserved identity, tcp": FlowFilter(identity=("world",), protocol=("tcp",)),
 }
@@ -49,7 +52,7 @@ def pod(number: int) -> bytes:
 
 
 def events(vocabulary: Vocabulary, seed: int = 7) -> Records:
-    """Connections among pods, and every third to somewhere outside that is never the same."""
+    """Connections among pods, most of them by services, and every third to somewhere that is never the same."""
     rng = np.random.default_rng(seed)
     found = np.zeros(BATCH, vocabulary.event)
     pods = np.frombuffer(b"".join(map(pod, range(PODS))), np.uint8).reshape(-1, 16)
@@ -67,6 +70,11 @@ def events(vocabulary: Vocabulary, seed: int = 7) -> Records:
     found["time"] = np.cumsum(rng.integers(1, 1000, BATCH))
     found["started"] = found["time"] // 2
     found["tcp_flags"] = 2
+    called = ~outside & (rng.random(BATCH) < 3 / 4)
+    found["flags"][called] |= vocabulary.served
+    found["frontend"], found["frontend_port"] = pods[rng.integers(0, PODS, BATCH)], 80
+    found["service"] = np.where(called, rng.integers(1, SERVICES, BATCH), 0)
+    found["backend"] = np.where(called, 10 * found["service"] + rng.integers(0, 10, BATCH), 0)
     return found
 
 
@@ -112,7 +120,10 @@ def main() -> None:
             End(labels, "shop", f"web-{number}", "Deployment", f"web-{number % 20}", "node1"),
         )
     store = FlowStore(record_dtype(vocabulary.event), 65536, 16384)
-    ingest = Ingest(store, names, RuleJournal(Path("/nonexistent")), vocabulary)
+    journal = RuleJournal(Path("/nonexistent"))
+    for number in range(1, SERVICES):
+        journal.services.put(number, ServicePort(f"shop/service-{number}", "http"))
+    ingest = Ingest(store, names, journal, vocabulary)
     ring, refill = kernel_ring("flow_events", events(vocabulary))
 
     print(f"event {vocabulary.event.itemsize} bytes, record {store.dtype.itemsize}; batches of {BATCH}")
@@ -122,13 +133,15 @@ def main() -> None:
     print(f"decoded: copied, stamped, named, stored   {taken:7.2f} M/s")
     records = store.flows.read(store.flows.next - BATCH, store.flows.next)
     for title, wanted in FILTERS.items():
-        matcher = Matcher([wanted], [], names=names, node="node1", vocabulary=vocabulary)
+        matcher = Matcher(
+            [wanted], [], names=names, services=journal.services, node="node1", vocabulary=vocabulary
+        )
         filtered = rate(lambda matcher=matcher: matcher.mask(records))  # type: ignore[misc]
         both = 1 / (1 / taken + 1 / filtered)
         hits = int(matcher.mask(records).sum())
         print(f"filtered: {title:28} {filtered:9.2f} M/s, with decoding {both:6.2f} M/s ({hits} hits)")
 
-    encoder = Encoder(names, lambda _: (), "node1", vocabulary)
+    encoder = Encoder(names, lambda _: (), journal.services, "node1", vocabulary)
     encode = msgspec.json.Encoder().encode
     page = take(records, np.arange(1024))
     began = time.thread_time()

@@ -16,6 +16,7 @@ from axoneme.flows.events import Vocabulary
 from axoneme.flows.expiry import FlowTable
 from axoneme.flows.kernel import Kernel, lifetimes
 from axoneme.flows.sweep import Sweep
+from axoneme.flows.traffic import Tally
 from oracle.packets import ACK, ICMP, RST, SYN, TCP, UDP, Address, frame
 
 CLIENT, SERVER = 300, 301
@@ -66,7 +67,7 @@ def sweep(kernel: Node, root: Path, later: int = 0) -> int:
     with Kernel(root / "bpf/maps", schema) as maps:
         vocabulary = Vocabulary.read(schema.struct("event"), schema.enums)
         meaning = FlowTable.read(schema.enums, lifetimes())
-        work = Sweep(maps, meaning, vocabulary, lambda: time.monotonic_ns() + later, 60)
+        work = Sweep(maps, meaning, vocabulary, lambda: time.monotonic_ns() + later, Tally(), 60)
         work.step(budget=30)
         return work.removed
 

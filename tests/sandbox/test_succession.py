@@ -23,6 +23,7 @@ from axoneme.flows.events import Vocabulary
 from axoneme.flows.expiry import FlowTable
 from axoneme.flows.kernel import Kernel, OtherSchema, lifetimes
 from axoneme.flows.sweep import Sweep
+from axoneme.flows.traffic import Tally
 
 CLIENT, SERVER = 300, 301
 
@@ -60,7 +61,7 @@ class Sweeper(threading.Thread):
         with Kernel(self._node.folder / "bpf/maps", schema) as kernel:
             vocabulary = Vocabulary.read(schema.struct("event"), schema.enums)
             meaning = FlowTable.read(schema.enums, lifetimes().tolist())
-            sweep = Sweep(kernel, meaning, vocabulary, time.monotonic_ns, 0.2)
+            sweep = Sweep(kernel, meaning, vocabulary, time.monotonic_ns, Tally(), 0.2)
             while not (self._end.wait(0.02) or kernel.replaced()):
                 sweep.step()
                 for ring in (kernel.flow_events, kernel.drop_events):

@@ -37,6 +37,7 @@ FILTERS = (
     Filter("pod", "POD, NAMESPACE/POD (the start of the name is enough) or NAMESPACE/.", True),
     Filter("namespace", "The pod's namespace.", True, "-n"),
     Filter("workload", "The pod's workload: NAME or KIND/NAME.", True),
+    Filter("service", "A service that was called: NAME (its start), NAMESPACE/NAME or NAMESPACE/.", True),
     Filter("label", "A selector of labels: app=web,tier!=db.", True, "-l"),
     Filter("identity", "A number, or a reserved name as world or host.", True),
     Filter("ip", "An address or a range.", True),

@@ -24,10 +24,12 @@ from axoneme.flows.flow import (
     Layer4,
     PolicyName,
     Ports,
+    Service,
     TCPFlags,
     Workload,
 )
 from axoneme.flows.names import End, Names
+from axoneme.flows.servicenames import ServiceNames, ServicePort
 from axoneme.model.policy import PolicyRef
 
 #: From a rule's number to the places in policies that make it; None when nobody knows it (yet).
@@ -84,6 +86,9 @@ class _Row(NamedTuple):
     destination_endpoint: int
     nat_port: int
     nat_address: str
+    service: int
+    frontend: str
+    frontend_port: int
     packets: int
     reply_packets: int
     bytes: int
@@ -94,14 +99,18 @@ class _Row(NamedTuple):
 class Encoder:
     """Makes `Flow` values of one node's records; remembers what repeats, within bounds."""
 
-    def __init__(self, names: Names, rules: Rules, node: str, vocabulary: Vocabulary) -> None:
+    def __init__(
+        self, names: Names, rules: Rules, services: ServiceNames, node: str, vocabulary: Vocabulary
+    ) -> None:
         self._names = names
         self._rules = rules
+        self._service_names = services
         self._node = node
         self._vocabulary = vocabulary
         self._texts = AddressTexts()
         self._endpoints: dict[tuple[int, int, int], tuple[End, Endpoint]] = {}
         self._policies: dict[int, tuple[PolicyName, ...]] = {}
+        self._services: dict[int, tuple[ServicePort | None, Service]] = {}
 
     def flows(self, records: Records) -> list[Flow]:
         """One flow a record, in the same order."""
@@ -113,6 +122,7 @@ class Encoder:
             "source": self._texts.of(records, "source"),
             "destination": self._texts.of(records, "destination"),
             "nat_address": self._texts.of(records, "nat_address"),
+            "frontend": self._texts.of(records, "frontend"),
             "packets": packets[:, 0].tolist(),
             "reply_packets": packets[:, 1].tolist(),
             "bytes": octets[:, 0].tolist(),
@@ -129,6 +139,8 @@ class Encoder:
         denied = drop and row.reason in (vocabulary.policy_default, vocabulary.policy_deny)
         egress_by = self._policy(row.egress_rule)
         ingress_by = self._policy(row.ingress_rule)
+        service = self._service(row.service) if row.flags & vocabulary.served else None
+        reply = bool(row.flags & vocabulary.reply)
         layer4, summary = _layer4(row)
         if drop:
             event_type = EventType(_DROP, row.reason)
@@ -149,8 +161,10 @@ class Encoder:
             Type="L3_L4",
             node_name=self._node,
             event_type=event_type,
+            source_service=service if reply else None,
+            destination_service=None if reply else service,
             traffic_direction=_DIRECTIONS[row.direction],
-            is_reply=bool(row.flags & vocabulary.reply),
+            is_reply=reply,
             interface=Interface(row.hook & vocabulary.hook_interface) if row.hook else None,
             egress_allowed_by=() if denied and not ingress else egress_by,
             ingress_allowed_by=() if denied and ingress else ingress_by,
@@ -168,9 +182,35 @@ class Encoder:
     def _ip(self, row: _Row) -> IP:
         version = "IPv6" if ":" in row.source else "IPv4"
         protocol = 0 if row.protocol in (_ICMP, _TCP, _UDP, _ICMPV6, _SCTP) else row.protocol
-        if row.flags & self._vocabulary.masqueraded:
-            return IP(row.source, row.destination, version, row.nat_address, row.nat_port, protocol)
-        return IP(row.source, row.destination, version, protocol=protocol)
+        masqueraded = row.flags & self._vocabulary.masqueraded
+        # What was refused went to the service's own address.
+        elsewhere = row.flags & self._vocabulary.served and (
+            (row.frontend, row.frontend_port) != (row.destination, row.destination_port)
+        )
+        return IP(
+            row.source,
+            row.destination,
+            version,
+            source_xlated=row.nat_address if masqueraded else "",
+            source_port_xlated=row.nat_port if masqueraded else 0,
+            protocol=protocol,
+            frontend=row.frontend if elsewhere else "",
+            frontend_port=row.frontend_port if elsewhere else 0,
+        )
+
+    def _service(self, number: int) -> Service:
+        known, found = self._services.get(number), self._service_names.get(number)
+        if known is not None and known[0] is found:
+            return known[1]
+        if len(self._services) >= _REMEMBERED:
+            self._services.clear()
+        if found is None:
+            made = Service(f"service {number}")
+        else:
+            namespace, name = found.split
+            made = Service(name, namespace, found.port)
+        self._services[number] = found, made
+        return made
 
     def _endpoint(self, row: int, identity: int, endpoint: int) -> Endpoint:
         key, end = (row, identity, endpoint), self._names[row]

@@ -25,7 +25,7 @@ Events = npt.NDArray[np.void]
 Records = npt.NDArray[np.void]
 Mask = npt.NDArray[np.bool_]
 
-_NETWORK_ORDER = ("source_port", "destination_port", "nat_port")
+_NETWORK_ORDER = ("source_port", "destination_port", "nat_port", "frontend_port")
 
 
 class Verdict(enum.IntEnum):
@@ -56,10 +56,12 @@ _HUBBLE_REASONS = {
     134: "INVALID_PACKET_DROPPED",
     139: "UNSUPPORTED_L3_PROTOCOL",
     155: "CT_MAP_INSERTION_FAILED",
+    158: "SERVICE_BACKEND_NOT_FOUND",
     160: "NO_TUNNEL_OR_ENCAPSULATION_ENDPOINT",
     170: "ENCAPSULATION_TRAFFIC_IS_PROHIBITED",
     175: "FIRST_LOGICAL_DATAGRAM_FRAGMENT_NOT_FOUND",
     176: "FORBIDDEN_ICMPV6_MESSAGE",
+    177: "DENIED_BY_LB_SRC_RANGE_CHECK",
     191: "SNAT_NO_MAP_FOUND",
     203: "DROP_EP_NOT_READY",
 }
@@ -76,6 +78,7 @@ class Vocabulary:
     reply: int
     ingress: int
     masqueraded: int
+    served: int
     hook_interface: int  # mask of the interface index in ``hook``
     policy_default: int
     policy_deny: int
@@ -97,6 +100,7 @@ class Vocabulary:
             reply=flags["EVENT_REPLY"],
             ingress=flags["EVENT_INGRESS"],
             masqueraded=flags["EVENT_MASQUERADED"],
+            served=flags["EVENT_SERVED"],
             hook_interface=0xFFFFFFFF ^ enums["hook"]["HOOK_EGRESS"],
             policy_default=reasons["DROP_POLICY_DEFAULT"],
             policy_deny=reasons["DROP_POLICY_DENY"],

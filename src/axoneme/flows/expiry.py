@@ -23,6 +23,10 @@ _COPIED = (
     "ingress_rule",
     "source_endpoint",
     "destination_endpoint",
+    "frontend",
+    "frontend_port",
+    "service",
+    "backend",
 )
 
 
@@ -138,6 +142,7 @@ class FlowTable:
         events["flags"] |= np.where(masked, vocabulary.masqueraded, 0).astype(np.uint8)
         events["nat_port"] = np.where(masked, flows["nat_port"], 0)
         events["nat_address"] = np.where(masked[:, None], flows["nat_address"], 0)
+        events["flags"] |= np.where(flows["service"] != 0, vocabulary.served, 0).astype(np.uint8)
         events["time"] = now
         last = np.maximum(
             flows["seen"].astype(np.int64) << self.tick_shift, flows["created"].astype(np.int64)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from axoneme.flows.events import Mask, Records, TrafficDirection, Verdict, Vocabulary, words
 from axoneme.flows.flowfilter import FilterError, FlowFilter
 from axoneme.flows.names import End, Names
+from axoneme.flows.servicenames import ServiceNames, ServiceSet
 from axoneme.identity.prefixes import address_bytes
 from axoneme.model.labels import Labels
 from axoneme.model.selectortext import parse_selector
@@ -46,10 +47,11 @@ class Matcher:
         not_filters: Sequence[FlowFilter],
         *,
         names: Names,
+        services: ServiceNames,
         node: str,
         vocabulary: Vocabulary,
     ) -> None:
-        compiler = _Compiler(names, node, vocabulary)
+        compiler = _Compiler(names, services, node, vocabulary)
         self._wanted = [compiler.conditions(each) for each in filters]
         self._unwanted = [compiler.conditions(each) for each in not_filters]
 
@@ -95,8 +97,9 @@ class _RowSet:
 
 
 class _Compiler:
-    def __init__(self, names: Names, node: str, vocabulary: Vocabulary) -> None:
+    def __init__(self, names: Names, services: ServiceNames, node: str, vocabulary: Vocabulary) -> None:
         self._names = names
+        self._services = services
         self._node = node
         self._vocabulary = vocabulary
 
@@ -116,6 +119,7 @@ class _Compiler:
                 ("port", self._ports),
                 ("identity", self._identities),
                 ("ip", self._addresses),
+                ("service", self._called),
                 ("namespace", self._namespaces),
                 ("pod", self._pods),
                 ("workload", self._workloads),
@@ -217,15 +221,26 @@ class _Compiler:
         return self._ends(lambda end: end.namespace in values, sides)
 
     def _pods(self, field: str, values: Sequence[str], sides: Sequence[str]) -> Condition:
-        wanted = [_pod(field, value) for value in values]
+        wanted = [_named(field, value, "pod") for value in values]
 
         def accepts(end: End) -> bool:
-            return end.pod != "" and any(
-                namespace in (None, end.namespace) and end.pod.startswith(start)
-                for namespace, start in wanted
-            )
+            return end.pod != "" and _is_one_of(wanted, end.namespace, end.pod)
 
         return self._ends(accepts, sides)
+
+    def _called(self, field: str, values: Sequence[str], sides: Sequence[str]) -> Condition:
+        """The service is on the side that answers: the destination's, and of a reply the source's."""
+        wanted = [_named(field, value, "service") for value in values]
+        services = ServiceSet(self._services, lambda each: _is_one_of(wanted, *each.split))
+        flags = {"source": self._vocabulary.reply, "destination": 0}
+
+        def condition(records: Records) -> Mask:
+            found = services(records["service"])
+            if len(sides) == 1:
+                found &= (records["flags"] & self._vocabulary.reply) == flags[sides[0]]
+            return found
+
+        return condition
 
     def _workloads(self, field: str, values: Sequence[str], sides: Sequence[str]) -> Condition:
         wanted = [value.rpartition("/") for value in values]
@@ -304,12 +319,16 @@ def _range(field: str, value: str) -> tuple[Words, Words, Words | None]:
     return np.frombuffer(address, np.uint64), _words(mask), _words(_MAPPED) if wide else None
 
 
-def _pod(field: str, value: str) -> tuple[str | None, str]:
+def _named(field: str, value: str, what: str) -> tuple[str | None, str]:
     """(namespace or None for any, start of the name)."""
     namespace, slash, name = value.rpartition("/")
     if "/" in namespace or not value.strip("/"):
-        raise FilterError(field, value, "a pod: name, namespace/name, or namespace/")
+        raise FilterError(field, value, f"a {what}: name, namespace/name, or namespace/")
     return (namespace if slash and namespace else None), name
+
+
+def _is_one_of(wanted: Sequence[tuple[str | None, str]], namespace: str, name: str) -> bool:
+    return any(where in (None, namespace) and name.startswith(start) for where, start in wanted)
 
 
 def _plain(name: str) -> str:

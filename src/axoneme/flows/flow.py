@@ -67,6 +67,8 @@ class IP(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     source_xlated: str = ""  # what the outside sees of a masqueraded connection
     source_port_xlated: int = 0
     protocol: int = 0
+    frontend: str = ""  # of the service that was called, where that is not the destination itself
+    frontend_port: int = 0
 
 
 class Workload(msgspec.Struct, frozen=True, gc=False):
@@ -82,6 +84,17 @@ class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     pod_name: str = ""
     workloads: tuple[Workload, ...] = ()
     node_name: str = ""
+
+
+class Service(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """The service that a connection called; ``port`` is one of its ports: a name, or ``80/TCP``."""
+
+    name: str
+    namespace: str = ""
+    port: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}" if self.namespace else self.name
 
 
 class PolicyName(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -116,6 +129,8 @@ class Flow(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     Type: str = ""
     node_name: str = ""
     event_type: EventType | None = None
+    source_service: Service | None = None  # of a reply
+    destination_service: Service | None = None
     traffic_direction: str = ""
     is_reply: bool | None = None
     interface: Interface | None = None

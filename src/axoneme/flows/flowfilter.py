@@ -12,8 +12,8 @@ import msgspec
 
 class FlowFilter(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """Pods are ``name``, ``namespace/name`` (the start of a name is enough) or ``namespace/``;
-    workloads ``name`` or ``kind/name``; labels selectors as kubectl takes them; addresses one
-    address or a prefix; identities numbers or reserved names; times ns of the wall clock."""
+    services the same; workloads ``name`` or ``kind/name``; labels selectors as kubectl takes them; addresses
+    one address or a prefix; identities numbers or reserved names; times ns of the wall clock."""
 
     verdict: tuple[str, ...] = ()
     pod: tuple[str, ...] = ()
@@ -31,6 +31,9 @@ class FlowFilter(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
     identity: tuple[int | str, ...] = ()
     from_identity: tuple[int | str, ...] = ()
     to_identity: tuple[int | str, ...] = ()
+    service: tuple[str, ...] = ()
+    from_service: tuple[str, ...] = ()
+    to_service: tuple[str, ...] = ()
     ip: tuple[str, ...] = ()
     from_ip: tuple[str, ...] = ()
     to_ip: tuple[str, ...] = ()

@@ -9,6 +9,7 @@ from axoneme.flows.events import Events, Records, Vocabulary, stamp
 from axoneme.flows.names import Names
 from axoneme.flows.rules import RuleJournal
 from axoneme.flows.store import FlowStore
+from axoneme.flows.traffic import Tally
 from axoneme.model.policy import Direction
 
 
@@ -18,10 +19,13 @@ class Ingest:
         self._names = names
         self._rules = rules
         self._vocabulary = vocabulary
+        #: Of the connections to services that have ended.
+        self.ended = Tally()
 
     def flows(self, events: Events, offset: int) -> None:
         """New and ended connections; ``offset``: wall clock minus CLOCK_MONOTONIC, ns."""
         self._append(self._store.flows, events, offset)
+        self.ended.add(events, (events["kind"] == self._vocabulary.end) & (events["service"] != 0))
 
     def drops(self, events: Events, offset: int) -> None:
         self._append(self._store.drops, events, offset)
@@ -39,7 +43,7 @@ class Ingest:
         if not len(events):
             return
         records = stamp(events, self._store.dtype, offset, ring.newest)
-        if self._names.knows_not(records):
+        if self._names.knows_not(records) or self._rules.services.knows_not(records):
             self._read_journal()
         self._names.resolve(records)
         self._attribute(records)

@@ -11,6 +11,7 @@ from axoneme.flows.filters import Matcher
 from axoneme.flows.flow import Item, LostEvents, ObserveRequest
 from axoneme.flows.flowfilter import FilterError
 from axoneme.flows.names import Names
+from axoneme.flows.servicenames import ServiceNames
 from axoneme.flows.store import Batch, Cursor, FlowStore, KernelLosses
 from axoneme.rpc import INVALID, RpcError
 from axoneme.rpc import Batch as Items
@@ -45,6 +46,7 @@ class Observer:
         self,
         store: FlowStore,
         names: Names,
+        services: ServiceNames,
         encoder: Encoder,
         vocabulary: Vocabulary,
         node: str,
@@ -53,6 +55,7 @@ class Observer:
     ) -> None:
         self._store = store
         self._names = names
+        self._services = services
         self._encoder = encoder
         self._vocabulary = vocabulary
         self._node = node
@@ -92,6 +95,7 @@ class Observer:
                 request.filters,
                 request.not_filters,
                 names=self._names,
+                services=self._services,
                 node=self._node,
                 vocabulary=self._vocabulary,
             )

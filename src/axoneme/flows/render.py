@@ -11,7 +11,7 @@ from datetime import UTC, datetime, tzinfo
 
 import msgspec
 
-from axoneme.flows.flow import Endpoint, Flow, Item, LostEvents, PolicyName
+from axoneme.flows.flow import Endpoint, Flow, Item, LostEvents, PolicyName, Service
 
 _RESERVED = "reserved:"
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -27,7 +27,10 @@ def json(flow: Flow) -> str:
 
 
 def compact(flow: Flow, zone: tzinfo | None = None) -> str:
-    """``time node: source -> destination what VERDICT reason (by policy)``, at an end the counts."""
+    """``time node: source -> destination what VERDICT reason (by policy)``, at an end the counts.
+
+    A service that was called stands between the two, as the packets go: ``-> shop/web:80 (service) ->``.
+    """
     words = [
         f"{_time(flow.time, zone)} {flow.node_name}:",
         source(flow),
@@ -51,6 +54,7 @@ def block(flow: Flow) -> str:
         ("SOURCE LABELS", ", ".join(flow.source.labels)),
         ("DESTINATION", destination(flow)),
         ("DESTINATION LABELS", ", ".join(flow.destination.labels)),
+        ("SERVICE", _service(flow)),
         ("TYPE", " ".join(_what(flow))),
         ("DIRECTION", flow.traffic_direction.lower()),
         ("VERDICT", flow.verdict),
@@ -108,11 +112,20 @@ class Table:
 
 
 def source(flow: Flow) -> str:
-    return _end(flow.source, flow.IP.source, _ports(flow)[0])
+    end = _end(flow.source, flow.IP.source, _ports(flow)[0])
+    if flow.source_service is None:
+        return end
+    return f"{end} -> {_called(flow.source_service, flow.IP.frontend_port)}"
 
 
 def destination(flow: Flow) -> str:
-    return _end(flow.destination, flow.IP.destination, _ports(flow)[1])
+    port = _ports(flow)[1]
+    end = _end(flow.destination, flow.IP.destination, port)
+    if flow.destination_service is None:
+        return end
+    if not flow.IP.frontend:  # it has got no further than this
+        return _called(flow.destination_service, port)
+    return f"{_called(flow.destination_service, flow.IP.frontend_port)} -> {end}"
 
 
 def decisions(flow: Flow) -> list[str]:
@@ -157,6 +170,22 @@ def _end(end: Endpoint, address: str, port: int) -> str:
     reserved = [label.removeprefix(_RESERVED) for label in end.labels if label.startswith(_RESERVED)]
     identity = ",".join(reserved) if reserved and not end.pod_name else f"ID:{end.identity}"
     return f"{who}:{port} ({identity})" if port else f"{who} ({identity})"
+
+
+def _called(service: Service, port: int) -> str:
+    return f"{service}:{port} (service)" if port else f"{service} (service)"
+
+
+def _service(flow: Flow) -> str:
+    """``shop/web, port http, called as 10.96.0.7:80``."""
+    service = flow.destination_service or flow.source_service
+    if service is None:
+        return ""
+    address, port = flow.IP.frontend, flow.IP.frontend_port
+    if not address:
+        address, port = flow.IP.destination, _ports(flow)[1]
+    named = f"{service}, port {service.port}" if service.port else str(service)
+    return f"{named}, called as {f'[{address}]' if ':' in address else address}:{port}"
 
 
 def _ports(flow: Flow) -> tuple[int, int]:

@@ -19,10 +19,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
+from axoneme.flows.servicenames import ServiceNames, ServicePort
 from axoneme.model.policy import Direction, PolicyRef
 
 #: In the agent's state directory.
@@ -51,13 +51,6 @@ class ServiceLine(msgspec.Struct, frozen=True):
     port: str
 
 
-class ServicePort(NamedTuple):
-    """As `axoneme.services.balanced.Balanced` has them: ``shop/web``, and a port's name or ``80/TCP``."""
-
-    name: str
-    port: str
-
-
 class _AnyLine(msgspec.Struct, frozen=True):
     rule: int | None = None
     refs: tuple[PolicyRef, ...] | None = None
@@ -80,7 +73,8 @@ class RuleJournal:
         self._defaults: dict[tuple[int, Direction], int] = {}
         self._identities: dict[int, tuple[str, ...]] = {}
         self._fresh: dict[int, tuple[str, ...]] = {}
-        self._services: dict[int, ServicePort] = {}
+        #: Of the services, as of the last `catch_up`.
+        self.services = ServiceNames()
         self._inode = 0
         self._read = 0
         #: Lines that could not be understood.
@@ -102,11 +96,6 @@ class RuleJournal:
         """The labels of identities that have come or changed since the last call."""
         fresh, self._fresh = self._fresh, {}
         return fresh
-
-    @property
-    def services(self) -> Mapping[int, ServicePort]:
-        """What is known of services' numbers, as of the last `catch_up`."""
-        return self._services
 
     def catch_up(self) -> None:
         """Reads what has been added; a file in place of the former one is read from its start."""
@@ -138,7 +127,7 @@ class RuleJournal:
             if self._identities.get(line.identity) != line.labels:
                 self._identities[line.identity] = self._fresh[line.identity] = line.labels
         elif line.service is not None:
-            self._services[line.service] = ServicePort(line.name, line.port)
+            self.services.put(line.service, ServicePort(line.name, line.port))
         else:
             raise KeyError("neither a rule nor a subject nor an identity nor a service")
 
@@ -157,7 +146,7 @@ class RuleWriter:
         self._refs = dict(known._refs)
         self._defaults = dict(known._defaults)
         self._identities = dict(known._identities)
-        self._services = dict(known._services)
+        self._services = known.services
         self._path = path
         self._file = open(path, "ab", buffering=0)  # noqa: SIM115
         self._unwritten = b""
@@ -187,7 +176,8 @@ class RuleWriter:
     def services(self, services: Mapping[int, ServicePort]) -> None:
         """Which services numbers stand for."""
         new = {n: service for n, service in services.items() if self._services.get(n) != service}
-        self._services.update(new)
+        for number, service in new.items():
+            self._services.put(number, service)
         self._write(ServiceLine(number, *service) for number, service in new.items())
 
     def close(self) -> None:

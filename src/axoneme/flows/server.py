@@ -34,6 +34,7 @@ from axoneme.flows.observe import Bell, Observer
 from axoneme.flows.rules import FILE_NAME, RuleJournal
 from axoneme.flows.store import FlowStore
 from axoneme.flows.sweep import Sweep
+from axoneme.flows.traffic import BackendTraffic
 from axoneme.rpc import Batch, NoParams, Server
 from axoneme.sources.config import open_store
 from axoneme.sources.follow import Sync, follow
@@ -94,9 +95,9 @@ class FlowServer:
         rules = RuleJournal(config.state_path / FILE_NAME)
         self._ingest = Ingest(self._store, self._names, rules, vocabulary)
         self._bell = Bell()
-        encoder = Encoder(self._names, rules.refs, config.node, vocabulary)
+        encoder = Encoder(self._names, rules.refs, rules.services, config.node, vocabulary)
         self._observer = Observer(
-            self._store, self._names, encoder, vocabulary, config.node, self._bell, _clocks
+            self._store, self._names, rules.services, encoder, vocabulary, config.node, self._bell, _clocks
         )
         self._synced = {prefix: asyncio.Event() for prefix in feed.PREFIXES}
         self._started = time.monotonic_ns()
@@ -107,6 +108,7 @@ class FlowServer:
         """Until cancelled."""
         server = Server(self._config.socket)
         server.method("status", NoParams, self._status)
+        server.method("services.traffic", NoParams, self._traffic)
         server.stream("flows.observe", ObserveRequest, self._observe)
         async with asyncio.TaskGroup() as tasks:
             for prefix in feed.PREFIXES:
@@ -139,7 +141,9 @@ class FlowServer:
             log.warning("the shared state does not answer: flows go without names until it does")
         while True:
             with await self._kernel() as kernel:
-                self._sweep = Sweep(kernel, self._meaning, self._vocabulary, time.monotonic_ns)
+                self._sweep = Sweep(
+                    kernel, self._meaning, self._vocabulary, time.monotonic_ns, self._ingest.ended
+                )
                 with contextlib.suppress(OtherSchema):
                     await self._drain(kernel, self._sweep)
                 self._sweep = None
@@ -236,6 +240,9 @@ class FlowServer:
             expired=self._sweep.removed if self._sweep else 0,
             names=len(self._names),
         )
+
+    async def _traffic(self, _: NoParams) -> list[BackendTraffic]:
+        return self._sweep.traffic() if self._sweep else []
 
     def _seen(self) -> int:
         return self._store.flows.next + self._store.drops.next

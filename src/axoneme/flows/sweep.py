@@ -18,6 +18,7 @@ from axoneme.datapath.maps import Table
 from axoneme.flows.events import Events, Vocabulary
 from axoneme.flows.expiry import FlowTable
 from axoneme.flows.kernel import Kernel
+from axoneme.flows.traffic import BackendTraffic, Tally, traffic
 
 #: Entries that are looked at at once.
 _CHUNK = 512
@@ -32,13 +33,17 @@ class Sweep:
         meaning: FlowTable,
         vocabulary: Vocabulary,
         clock: Callable[[], int],
+        ended: Tally,
         rest: float = 2.0,
     ) -> None:
-        """``rest``: seconds from the beginning of one walk to that of the next, if it ends earlier."""
+        """``ended``: what connections to services have moved that are over. ``rest``: seconds from the
+        beginning of one walk to that of the next, if it ends earlier."""
         self._kernel = kernel
         self._meaning = meaning
         self._vocabulary = vocabulary
         self._clock = clock
+        self._ended = ended
+        self._open, self._over = Tally().sums(), Tally().sums()
         self._rest = round(rest * 1e9)
         self._next = clock()
         self._walk: Iterator[Events] | None = None
@@ -64,10 +69,15 @@ class Sweep:
             now = self._clock()
         return [each for each in ends if len(each)]
 
+    def traffic(self) -> list[BackendTraffic]:
+        """What flows to the backends of services, as of the last walk."""
+        return traffic(self._open, self._over)
+
     def _round(self) -> Iterator[Events]:
         """One walk over both tables; yields after each chunk."""
         kernel, usage = self._kernel, self._kernel.usage
         held, share = usage["held"].copy(), np.zeros(len(usage), np.uint32)
+        over, opened = self._ended.sums(), Tally()
         count = 0
         for keys, flows in kernel.flows.batches(_CHUNK):
             left, ends = self._look(kernel.flows, keys, flows)
@@ -76,8 +86,10 @@ class Sweep:
             )
             share += np.bincount(endpoint, minlength=len(usage)).astype(np.uint32)
             count += len(left)
+            opened.add(left, (left["service"] != 0) & (left["state"] != self._meaning.closed), "leg")
             yield ends
         usage["collected"] = held - share
+        self._open, self._over = opened.sums(), over
         self.entries, count = count, 0
         for keys, flows in kernel.half_open.batches(_CHUNK):
             left, ends = self._look(kernel.half_open, keys, flows)

@@ -66,6 +66,7 @@ def _journals() -> Iterable[bytes]:
     yield b"""{"rule": 77, "refs": [{"kind": "NetworkPolicy", "namespace": "a", "name": "b", "rule": "spec.ingress[0]"}]}
 {"subject": 300, "direction": "ingress", "rule": 78}
 {"identity": 16777216, "labels": ["cidr:192.0.2.0/24", "reserved:world"]}
+{"service": 12, "name": "shop/web", "port": "http"}
 """
 
 

@@ -19,6 +19,7 @@ from axoneme.flows.flowfilter import FilterError
 from axoneme.flows.ingest import Ingest
 from axoneme.flows.names import End, Names
 from axoneme.flows.rules import RuleJournal
+from axoneme.flows.servicenames import ServiceNames
 from axoneme.flows.store import FlowStore
 from axoneme.identity.prefixes import address_bytes
 from fuzz.target import Target, says_why
@@ -54,7 +55,7 @@ def check_events(data: bytes) -> None:
     ingest = Ingest(store, names, journal, _VOCABULARY)
     ingest.flows(events, 1_700_000_000_000_000_000)
     ingest.drops(events, 1_700_000_000_000_000_000)
-    encoder = Encoder(names, journal.refs, "n", _VOCABULARY)
+    encoder = Encoder(names, journal.refs, journal.services, "n", _VOCABULARY)
     batch = store.read(store.beginning(), 1024, None)
     flows = list(encoder.flows(batch.records))
     assert len(flows) == len(batch.records) == 2 * min(64, len(events))
@@ -66,7 +67,7 @@ def _filters() -> Iterable[bytes]:
     values = {
         "verdict": ["DROPPED"], "pod": ["shop/web"], "namespace": ["shop"], "workload": ["deployment/web"],
         "label": ["app=web,!build"], "identity": ["world", 300], "ip": ["10.0.0.0/8", "::1"], "port": [80],
-        "protocol": ["tcp", 17], "node": ["n"], "reason": ["policy_denied", 133], "direction": ["ingress"],
+        "service": ["shop/web"], "protocol": ["tcp", 17], "node": ["n"], "reason": ["policy_denied", 133], "direction": ["ingress"],
         "event": ["drop"], "since": 1, "until": 1 << 62,
     }  # fmt: skip
     yield msgspec.json.encode({"filters": [values], "last": 5})
@@ -87,7 +88,12 @@ def check_filters(data: bytes) -> None:
         return
     try:
         matcher = Matcher(
-            request.filters, request.not_filters, names=_NAMES, node="n", vocabulary=_VOCABULARY
+            request.filters,
+            request.not_filters,
+            names=_NAMES,
+            services=ServiceNames(),
+            node="n",
+            vocabulary=_VOCABULARY,
         )
     except FilterError as error:
         says_why(error)

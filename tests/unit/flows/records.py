@@ -11,7 +11,7 @@ from axoneme.flows.names import Names
 from axoneme.identity.prefixes import address_bytes
 
 NEW, END, DROP = 1, 2, 3
-REPLY, INGRESS, MASQUERADED = 1, 2, 4
+REPLY, INGRESS, MASQUERADED, SERVED = 1, 2, 4, 8
 DEFAULT_DENY, DENY, INVALID_SOURCE = 133, 181, 132
 FIRST_LOCAL = 1 << 24
 
@@ -40,15 +40,23 @@ EVENT = np.dtype(
         ("unused", "u1"),
         ("hook", "<u4"),
         ("nat_port", ">u2"),
-        ("unused2", "u1", (2,)),
+        ("frontend_port", ">u2"),
         ("nat_address", "u1", (16,)),
+        ("frontend", "u1", (16,)),
+        ("service", "<u4"),
+        ("backend", "<u4"),
         ("started", "<u8"),
     ]
 )
 
 ENUMS = {
     "event_kind": {"EVENT_NEW": NEW, "EVENT_END": END, "EVENT_DROP": DROP},
-    "event_flag": {"EVENT_REPLY": REPLY, "EVENT_INGRESS": INGRESS, "EVENT_MASQUERADED": MASQUERADED},
+    "event_flag": {
+        "EVENT_REPLY": REPLY,
+        "EVENT_INGRESS": INGRESS,
+        "EVENT_MASQUERADED": MASQUERADED,
+        "EVENT_SERVED": SERVED,
+    },
     "drop_reason": {
         "DROP_NONE": 0,
         "DROP_INVALID_SOURCE": INVALID_SOURCE,
@@ -98,7 +106,7 @@ def event(**fields: Any) -> Events:
 
 
 def events(*made: Events) -> Events:
-    return np.concatenate([each.view("V128") for each in made]).view(EVENT)
+    return np.concatenate([each.view(f"V{EVENT.itemsize}") for each in made]).view(EVENT)
 
 
 def records(*made: Events, offset: int = 0, names: Names | None = None) -> Records:

@@ -14,11 +14,24 @@ from hypothesis import strategies as st
 from axoneme.flows.filters import Matcher
 from axoneme.flows.flowfilter import FilterError, FlowFilter
 from axoneme.flows.names import End, Names
+from axoneme.flows.servicenames import ServiceNames, ServicePort
 from axoneme.identity.prefixes import address_bytes, address_text
 from axoneme.model.labels import Labels
 from axoneme.model.selectortext import parse_selector
 
-from .records import DEFAULT_DENY, DENY, DROP, END, INGRESS, NEW, VOCABULARY, event, records, some_names
+from .records import (
+    DEFAULT_DENY,
+    DENY,
+    DROP,
+    END,
+    INGRESS,
+    NEW,
+    REPLY,
+    VOCABULARY,
+    event,
+    records,
+    some_names,
+)
 
 PODS = {
     "10.0.0.1": End(("k8s:app=web", "k8s:tier=front"), "shop", "web-1", "Deployment", "web", "n1"),
@@ -26,6 +39,7 @@ PODS = {
     "10.0.1.3": End(("k8s:app=db",), "data", "db-0", "StatefulSet", "db", "n1"),
     "fd00::4": End(("k8s:app=web", "k8s:env=test"), "data", "web-1", "Job", "web", "n2"),
 }
+SERVICES = {5: "shop/web", 6: "shop/web", 7: "data/web-internal", 8: "edge"}
 ADDRESSES = [*PODS, "192.0.2.7", "2001:db8::9"]
 IDENTITIES = [0, 1, 2, 300, 301, 302]
 PROTOCOL_NUMBERS = {"tcp": {6}, "udp": {17}, "sctp": {132}, "icmp": {1, 58}, "icmpv4": {1}, "icmpv6": {58}}
@@ -50,7 +64,8 @@ FLOWS = st.builds(
     protocol=st.sampled_from([1, 6, 17, 58, 132, 47]),
     kind=st.sampled_from([NEW, END, DROP]),
     reason=st.sampled_from([DEFAULT_DENY, DENY]),
-    flags=st.sampled_from([0, INGRESS]),
+    flags=st.sampled_from([0, INGRESS, REPLY]),
+    service=st.sampled_from([0, 0, *SERVICES, 99]),
     time=st.integers(1, 20),
 )
 
@@ -73,6 +88,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
 }
 for side in ("", "from_", "to_"):
     FIELDS[side + "pod"] = some("web", "shop/web-1", "data/", "/db", "nobody")
+    FIELDS[side + "service"] = some("web", "shop/web", "data/", "edge", "shop/db")
     FIELDS[side + "namespace"] = some("shop", "data", "elsewhere")
     FIELDS[side + "workload"] = some("web", "job/web", "StatefulSet/db")
     FIELDS[side + "label"] = some(
@@ -116,7 +132,7 @@ def naive(flow: dict[str, Any], wanted: FlowFilter, known: Names) -> bool:
         wanted.until is None or flow["time"] <= wanted.until,
     ]
     for prefix, which in (("", ("source", "destination")), ("from_", ("source",)), ("to_", ("destination",))):
-        for field in ("pod", "namespace", "workload", "label", "identity", "ip", "port"):
+        for field in ("pod", "service", "namespace", "workload", "label", "identity", "ip", "port"):
             values = getattr(wanted, prefix + field)
             if values:
                 checks.append(
@@ -132,6 +148,12 @@ def one_side(field: str, value: Any, end: End, address: str, flow: dict[str, Any
         case "pod":
             namespace, _, name = value.rpartition("/")
             return end.pod != "" and namespace in ("", end.namespace) and end.pod.startswith(name)
+        case "service":
+            answers = "source" if flow["flags"] & REPLY else "destination"
+            namespace, _, name = value.rpartition("/")
+            found = SERVICES.get(flow["service"], "")
+            where, _, called = found.rpartition("/")
+            return side == answers and found != "" and namespace in ("", where) and called.startswith(name)
         case "namespace":
             return bool(end.namespace == value)
         case "workload":
@@ -148,7 +170,10 @@ def one_side(field: str, value: Any, end: End, address: str, flow: dict[str, Any
 
 
 def matcher(filters: list[FlowFilter], not_filters: list[FlowFilter], known: Names) -> Matcher:
-    return Matcher(filters, not_filters, names=known, node="n1", vocabulary=VOCABULARY)
+    services = ServiceNames()
+    for number, name in SERVICES.items():
+        services.put(number, ServicePort(name, "http"))
+    return Matcher(filters, not_filters, names=known, services=services, node="n1", vocabulary=VOCABULARY)
 
 
 @settings(max_examples=400, deadline=None)
