@@ -50,7 +50,9 @@ def measure(kernel: str) -> Iterator[tuple[Row, Sequence[FunctionRow]]]:
     from axoneme.datapath.programs import PROGRAMS, Constants
     from axoneme.datapath.schema import OBJECTS
 
-    everything = asdict(Constants(overlay_ifindex=1, masquerade=1, answer_denied=1))
+    everything = asdict(Constants(overlay_ifindex=1, masquerade=1, answer_denied=1)) | {
+        "refusals_have_reasons": 1
+    }
 
     @contextmanager
     def loaded(name: str, program: str, *, statistics: bool = False, successor: int = 0) -> Iterator[Object]:

@@ -31,6 +31,10 @@ const volatile __u16 nat_port_last = 32767;
 const volatile __u8 answer_denied = 0;
 /* The most entries of `flows` that one endpoint has. */
 const volatile __u32 flow_quota = 32768;
+/* The cookie of the node's own network namespace: only there loopback is an address of the node. */
+const volatile __u64 node_namespace = 0;
+/* 1: the kernel lets programs at sockets say why they refuse (bpf_set_retval, Linux 5.18). */
+const volatile __u8 refusals_have_reasons = 0;
 /* 1: takes over from programs with other tables (succession.h). */
 const volatile __u8 successor = 0;
 /* How long a flow lives without packets, in ticks, by enum flow_state. */

@@ -91,7 +91,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 16384);
 	__type(key, struct datagram_key);
-	__type(value, struct datagram);
+	__type(value, struct call);
 } datagrams SEC(".maps");
 
 /* Connections whose two ends have both been heard. Nothing displaces them. */

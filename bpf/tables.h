@@ -195,7 +195,8 @@ struct served {
 	__u64 connections;
 };
 
-/* calls: what the connected socket of a program has called, and what it got. Lives with the socket. */
+/* calls: what the socket of a program has called, and what it got: by connect(), or, where it is not connected, by
+ * the last datagram for a service. Lives with the socket. Written by the datapath. */
 struct call {
 	__u8 frontend[16];
 	__u8 backend_address[16];
@@ -205,20 +206,19 @@ struct call {
 	__u32 backend;
 };
 
-/* datagrams: a socket that is not connected has sent to this address, which stood for a service's.
- * Written by the datapath. */
+/* datagrams: of sockets that send datagrams to several services, what does not stand in `calls` any more: which backend
+ * stands for a service, and which service a backend. Written by the datapath. */
+enum datagram_way {
+	DATAGRAM_TO = 0,   /* key: the frontend */
+	DATAGRAM_FROM = 1, /* key: the backend */
+};
+
 struct datagram_key {
 	__u64 socket; /* cookie */
 	__u8 address[16];
 	__be16 port;
-	__u8 unused[6];
-};
-
-struct datagram {
-	__u8 frontend[16];
-	__be16 frontend_port;
-	__u8 unused[2];
-	__u32 service;
+	__u8 way; /* enum datagram_way */
+	__u8 unused[5];
 };
 
 /* announced: addresses that this node answers ARP and neighbour discovery for, by the device on which it does.
@@ -466,6 +466,7 @@ union shared_types {
 	enum frontend_flag frontend_flag;
 	enum algorithm algorithm;
 	enum backend_flag backend_flag;
+	enum datagram_way datagram_way;
 	enum maglev_range maglev_range;
 	enum flow_state flow_state;
 	enum flow_flag flow_flag;

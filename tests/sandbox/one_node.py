@@ -22,6 +22,7 @@ from axoneme.datapath import bpffs
 from axoneme.net import netns
 from axoneme.net.commands import ip
 from axoneme.rpc import Client, RpcError
+from axoneme.sandbox import cgroups
 from axoneme.sources.sqlite import SqliteStore
 from axoneme.sources.store import Put, Store
 
@@ -46,6 +47,7 @@ class Node:
             "node": "node1",
             "directory": str(folder),
             "store": {"path": str(folder / "store.db")},
+            "cgroup": str(group(folder)),
             "cluster_pool": [
                 {"cidr": "10.244.0.0/16", "node_prefix_length": 24},
                 {"cidr": "fd00:10:244::/56", "node_prefix_length": 64},
@@ -133,6 +135,11 @@ class Node:
         return (time.monotonic() - since) * 1000
 
 
+def group(folder: Path) -> Path:
+    """The control group that stands for the machine's."""
+    return cgroups.hierarchy() / "axoneme" / folder.name
+
+
 @contextlib.contextmanager
 def node(**more: Any) -> Iterator[Node]:
     """``more`` are fields of its configuration; FOLDER in them is its folder."""
@@ -144,6 +151,7 @@ def node(**more: Any) -> Iterator[Node]:
                 key: value.replace("FOLDER", name) if isinstance(value, str) else value
                 for key, value in more.items()
             }
+            cgroups.make(group(Path(name)))
             made = Node(Path(name), namespaces, fields)
             yield made
         finally:
@@ -152,3 +160,4 @@ def node(**more: Any) -> Iterator[Node]:
             namespaces.close()
             bpffs.unmount(Path(name) / "bpf")
             netns.release(Path(name) / "health")
+            cgroups.remove(group(Path(name)))

@@ -14,7 +14,7 @@ import pytest
 from one_node import Node, node
 from two_nodes import inside
 
-from axoneme.datapath import attach, bpf, clsact, tcx
+from axoneme.datapath import attach, bpf, clsact, links, tcx
 from axoneme.datapath.maps import Table
 from axoneme.datapath.schema import Schema
 from axoneme.datapath.uapi import Command, MapType
@@ -133,7 +133,7 @@ def test_programs_are_put_back(agent: Node) -> None:
         other = bpf.by_id(Command.PROG_GET_FD_BY_ID, wanted[pod, int(attach.INGRESS)])
         clsact.attach(other, pod, attach.EGRESS)  # the program of the other direction
         os.close(other)
-        tcx.detach(agent.folder / "bpf/links/eth0-ingress")
+        links.detach(agent.folder / "bpf/links/eth0-ingress")
         (agent.folder / "bpf/links/axo_overlay-egress").unlink()
     wait(lambda: programs(agent) == wanted, "programs")
     wait(lambda: repairs(agent, "programs") >= 4, "they are counted")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from machine import NETWORKS, SERVE, Machine, machine, missing
-from one_node import node
+from one_node import group, node
 from podman import Podman
 from two_nodes import inside
 
@@ -45,10 +45,11 @@ def directive(unit: str, name: str) -> str:
 class Plain:
     """The machine, and its services as systemd would run them."""
 
-    def __init__(self, place: Machine) -> None:
+    def __init__(self, place: Machine, group: Path) -> None:
+        """`group` stands for the machine's control group."""
         self.place = place
         self.config = place.folder / "agent.yaml"
-        self.config.write_text(block("yaml", "cni_config"))
+        self.config.write_text(f"{block('yaml', 'cni_config')}\ncgroup: {group}\n")
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         place.run("mkdir", "-p", f"/var/lib/{directive('axoneme-agent.service', 'StateDirectory')}")
 
@@ -96,8 +97,8 @@ class Plain:
 @pytest.fixture
 def plain() -> Iterator[Plain]:
     with ExitStack() as stack:
-        network = stack.enter_context(node()).namespace  # its agent is never started
-        made = Plain(stack.enter_context(machine(network, "plain", {})))
+        network = stack.enter_context(node())  # its agent is never started
+        made = Plain(stack.enter_context(machine(network.namespace, "plain", {})), group(network.folder))
         stack.callback(made.close)
         yield made
 

@@ -79,6 +79,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tables: TableConfig = TableConfig()
     health: HealthConfig = HealthConfig()
     denied: Literal["drop", "answer"] = "drop"  # answer: by TCP reset or ICMP "administratively prohibited"
+    cgroup: str = ""  # whose processes call services at their sockets; empty: of the whole machine
     flow_quota: int = 32768  # entries of the flow table that one pod may have
 
     @property

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Iterable, Mapping
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 
 import numpy as np
 
@@ -13,7 +15,9 @@ from axoneme.datapath.plane import Constants, Datapath, Sizes, packed
 from axoneme.identity.addressbook import Address, Network
 from axoneme.identity.numbers import Reserved
 from axoneme.model.state import NodeState
-from axoneme.net import node, pods
+from axoneme.net import cgroup2, netns, node, pods
+
+log = logging.getLogger(__name__)
 
 #: The key of ``uplinks`` under which stands as whom the node answers.
 _NODE_ITSELF = 0
@@ -33,6 +37,14 @@ class Machine:
                 raise ConfigError(
                     f"uplinks: there is no interface {name}; there are: {', '.join(self._found)}"
                 )
+        self._group = Path(config.cgroup) if config.cgroup else cgroup2.hierarchy()
+        if self._group is None:
+            log.warning("no cgroup v2 hierarchy is mounted: only pods can call services, packet by packet")
+        elif not (self._group / "cgroup.procs").exists():
+            raise ConfigError(
+                f"cgroup: {self._group} is no control group (cgroup v2); name one, or leave it out for all "
+                "processes of the machine"
+            )
         self.underlay = [ip_address(text) for text in config.underlay_addresses] or self._first_of_uplinks()
         if not self.underlay:
             raise ConfigError(
@@ -67,18 +79,21 @@ class Machine:
             masquerade=int(self._config.masquerade),
             answer_denied=int(self._config.denied == "answer"),
             flow_quota=self._config.flow_quota,
+            node_namespace=netns.cookie(),
         )
 
     def sizes(self) -> Sizes:
         return Sizes(self._config.tables.sizes())
 
     def attach(self, plane: Datapath) -> None:
-        """Programs onto the uplinks and the overlay device, and what each uplink masquerades as."""
+        """Programs onto the uplinks, the overlay device and sockets, and what each uplink masquerades as."""
         self._name_uplinks(plane)
         for name in self._config.uplinks:
             plane.attach_uplink(name, socket.if_nametoindex(name))
         if self.overlay_ifindex:
             plane.attach_overlay(node.OVERLAY, self.overlay_ifindex)
+        if self._group is not None:
+            plane.attach_sockets(self._group)
 
     def look_again(self, plane: Datapath) -> bool:
         """Whether the node has other addresses than when it was last looked at; what it masquerades as

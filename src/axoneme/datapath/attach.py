@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from axoneme.datapath import bpf, clsact, tcx
+from axoneme.datapath import bpf, clsact, links, tcx
 from axoneme.datapath.features import Feature, has
 from axoneme.datapath.uapi import AttachType
 
@@ -45,7 +45,7 @@ def detach_ahead(ifindex: int, point: AttachType, pin: Path | None) -> None:
     if pin is None or not has(Feature.TCX):
         clsact.detach(ifindex, point, clsact.AHEAD)
     else:
-        tcx.detach(ahead_of(pin))
+        links.detach(ahead_of(pin))
 
 
 def ahead_of(pin: Path) -> Path:
@@ -62,7 +62,7 @@ def holder(ifindex: int, point: AttachType, pin: Path | None) -> int:
 
 def detach(ifindex: int, point: AttachType, pin: Path) -> bool:
     """Takes our program off; False when there was none. Good also for an interface that is gone."""
-    return tcx.detach(pin) or (not has(Feature.TCX) and clsact.detach(ifindex, point))
+    return links.detach(pin) or (not has(Feature.TCX) and clsact.detach(ifindex, point))
 
 
 def attached(ifindex: int, point: AttachType) -> list[int]:

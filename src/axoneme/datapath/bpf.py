@@ -122,7 +122,12 @@ def map_create(
 
 
 def program_load(
-    kind: ProgramType, instructions: bytes, name: str = "", license_: str = "GPL", log_size: int = 0
+    kind: ProgramType,
+    instructions: bytes,
+    name: str = "",
+    license_: str = "GPL",
+    log_size: int = 0,
+    attach_type: int = 0,
 ) -> int:
     """Loads bare instructions. With `log_size` the error carries the verifier's words in ``log``."""
     code = ctypes.create_string_buffer(instructions, len(instructions))
@@ -141,7 +146,7 @@ def program_load(
         0,
         name.encode()[:15],
         0,
-        0,
+        attach_type,
     )
     fd = attributes.call(Command.PROG_LOAD)
     if fd < 0:
@@ -224,7 +229,11 @@ class LinkInfo:
     program_id: int
     ifindex: int  # tcx, xdp, netkit; 0 when the interface is gone
     attach_type: int  # tcx, netkit, cgroup
-    cgroup_id: int
+    cgroup_id: int  # 0 when the group is gone
+
+    @property
+    def is_attached(self) -> bool:
+        return bool(self.ifindex or self.cgroup_id)
 
 
 def _info(fd: int, size: int, given: bytes = b"") -> bytes:

@@ -36,6 +36,11 @@ class Feature(enum.Enum):
     CHECK_MTU = ("helper bpf_check_mtu", "5.12", "the programs do not load")
     TUNNEL_KEY = ("helper bpf_skb_set_tunnel_key", "4.3", "the programs do not load")
     LPM_BATCH = ("batches on prefix tries", "5.13", "large policies are written entry by entry")
+    SET_RETVAL = (
+        "helper bpf_set_retval",
+        "5.18",
+        "a call of a service without backends fails with EPERM, not with ECONNREFUSED",
+    )
     TCX = (
         "tcx links",
         "6.6",
@@ -94,13 +99,15 @@ def _prefix_batch() -> bool:
         os.close(fd)
 
 
-def _helper(number: int) -> Callable[[], bool]:
+def _helper(
+    number: int, kind: ProgramType = ProgramType.SCHED_CLS, attach_type: int = 0
+) -> Callable[[], bool]:
     """A program that only calls the helper is refused for its arguments, or because there is none."""
     code = _INSTRUCTION.pack(_CALL, 0, 0, number) + _INSTRUCTION.pack(_EXIT, 0, 0, 0)
 
     def probe() -> bool:
         try:
-            os.close(bpf.program_load(ProgramType.SCHED_CLS, code, "probe", log_size=4096))
+            os.close(bpf.program_load(kind, code, "probe", log_size=4096, attach_type=attach_type))
         except bpf.Forbidden as error:
             if error.errno == errno.EPERM:
                 raise
@@ -127,4 +134,5 @@ _PROBES: Final[dict[Feature, Callable[[], bool]]] = {
     Feature.COARSE_CLOCK: _helper(160),
     Feature.CHECK_MTU: _helper(163),
     Feature.TUNNEL_KEY: _helper(21),
+    Feature.SET_RETVAL: _helper(187, ProgramType.CGROUP_SOCK_ADDR, AttachType.CGROUP_INET4_CONNECT),
 }

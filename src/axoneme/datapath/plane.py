@@ -8,6 +8,7 @@ of another layout or too small, are succeeded by new ones (`axoneme.datapath.suc
 
     <bpffs>/maps/<name>                 tables
     <bpffs>/links/<interface>-<point>   attachments to uplinks and the overlay (pods: filters on their link)
+    <bpffs>/links/socket-<program>      attachments to a control group
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any, Final, Self
 import numpy as np
 import numpy.typing as npt
 
-from axoneme.datapath import attach, bpffs, clsact
+from axoneme.datapath import attach, bpffs, clsact, links, sockets
 from axoneme.datapath.audit import WatchedTable
 from axoneme.datapath.bpf import BpfError
 from axoneme.datapath.image import Image
@@ -111,6 +112,7 @@ class Datapath:
         epochs = schema.enum("epoch_range")
         self._subjects, self._address_slots = epochs["EPOCH_SUBJECTS"], epochs["EPOCH_ADDRESSES"]
         self._places: dict[tuple[int, AttachType], Place] = {}
+        self._group: Path | None = None
         self._programs: Programs | None = None
         self._set = TableSet()
         self._images: dict[str, Image] = {}
@@ -162,6 +164,7 @@ class Datapath:
                     succession.relieve(place)
                 except BpfError as error:
                     log.error("%s; there, the successor goes on", error)
+            self._put_at_sockets()
             succession.commit()
         if self._found not in (0, self._version):
             log.info("tables were of schema version %d, are of %d", self._found, self._version)
@@ -247,6 +250,30 @@ class Datapath:
             if pin.exists():
                 attach.detach(0, point, pin)
 
+    def attach_sockets(self, group: Path) -> None:
+        """To all sockets of the processes in a control group (cgroup v2) and below it.
+
+        While tables are succeeded, the predecessors' programs stay: a call is translated at one moment, by
+        either, from tables that say the same; it needs no turn. What they write meanwhile and the new tables
+        lack is an affinity, or the way back of a datagram's answer, of these two seconds.
+        """
+        self._group = group
+        if self._succession is None:
+            self._put_at_sockets()
+
+    def detach_sockets(self) -> None:
+        self._group = None
+        for name in sockets.POINTS:
+            links.detach(self._socket_pin(name))
+
+    def _put_at_sockets(self) -> None:
+        if self._group is not None:
+            for name, point in sockets.POINTS.items():
+                sockets.attach(self.program(name), self._group, point, self._socket_pin(name))
+
+    def _socket_pin(self, program: str) -> Path:
+        return self._root / "links" / f"socket-{program}"
+
     def _attach_link(self, program: str, interface: str, ifindex: int, point: AttachType) -> None:
         self._attach(Place(program, ifindex, point, self._pin(interface, point)))
 
@@ -288,6 +315,9 @@ class Datapath:
         for place in list(self._places.values()):
             self._note("programs", self._mend_place(place))
             yield
+        for name in sockets.POINTS:
+            self._note("programs", self._mend_at_sockets(name))
+            yield
         self._note("pins", self._mend_pins())
 
     def _note(self, what: str, mended: int) -> None:
@@ -307,6 +337,17 @@ class Datapath:
         except BpfError as error:
             if error.errno != errno.ENODEV:  # the interface is going
                 log.error("%s", error)
+            return 0
+        return 1
+
+    def _mend_at_sockets(self, program: str) -> int:
+        group, point, pin = self._group, sockets.POINTS[program], self._socket_pin(program)
+        if group is None or sockets.attached(group, point, pin) == self._id(program):
+            return 0
+        try:
+            sockets.attach(self.program(program), group, point, pin)
+        except OSError as error:  # perhaps the group is gone
+            log.error("%s", error)
             return 0
         return 1
 

@@ -1,4 +1,4 @@
-"""The three objects of the datapath, loaded over one set of tables."""
+"""The objects of the datapath, loaded over one set of tables."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from axoneme.datapath import bpf
+from axoneme.datapath import bpf, sockets
+from axoneme.datapath.features import Feature, has
 from axoneme.datapath.libbpf import Object
 from axoneme.datapath.maps import Table
 from axoneme.datapath.tableset import TableSet
@@ -16,6 +17,7 @@ PROGRAMS: Final = {
     "endpoint": ("from_pod", "to_pod"),
     "uplink": ("from_uplink",),
     "overlay": ("from_overlay", "to_overlay"),
+    "socket": tuple(sockets.POINTS),
 }
 #: Which object says what a table is: all have all of them.
 FIRST: Final = next(iter(PROGRAMS))
@@ -45,6 +47,7 @@ class Constants:
     nat_port_last: int = 32767
     flow_quota: int = 32768
     answer_denied: int = 0
+    node_namespace: int = 0
 
 
 class Programs:
@@ -73,7 +76,11 @@ class Programs:
                         _look_back(item, table, tables)
                     elif table in tables.sizes:
                         item.set_max_entries(table, tables.sizes[table])
-                item.set_constants(**asdict(constants), successor=int(successor))
+                item.set_constants(
+                    **asdict(constants),
+                    successor=int(successor),
+                    refusals_have_reasons=int(has(Feature.SET_RETVAL)),
+                )
                 item.load()
                 for table in item.map_names:
                     if successor or table not in TRANSIENT:

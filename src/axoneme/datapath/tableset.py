@@ -64,6 +64,8 @@ class Predecessor:
         """None where there is nothing to carry over."""
         if self.key is None or self.value is None or self.name.endswith(_NOT_CARRIED):
             return None
+        if bpf.map_info(self.fd).kind == MapType.SK_STORAGE:  # lives with the sockets, cannot be listed
+            return None
         try:
             return Table(self.fd, self.key, self.value)
         except ValueError as error:

@@ -11,6 +11,7 @@ import fcntl
 import os
 import socket
 import struct
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from axoneme.net import kernel
 _SIOCGIFFLAGS: Final = 0x8913
 _SIOCSIFFLAGS: Final = 0x8914
 _IFF_UP: Final = 1
+_SO_NETNS_COOKIE: Final = 71
 
 #: Sysctls (below /proc/sys/net) of an ordinary endpoint: addresses are usable at once, since nobody else
 #: on these links could have them.
@@ -102,6 +104,13 @@ def open_socket(path: Path, family: int, kind: int, protocol: int = 0) -> socket
     with opened(path) as descriptor, kernel.inside(descriptor):
         made = socket.socket(family, kind | socket.SOCK_NONBLOCK, protocol)
     return made
+
+
+def cookie() -> int:
+    """The kernel's number for the namespace that this thread is in, which no other ever has (Linux 5.14)."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        raw = any_socket.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8)
+    return int.from_bytes(raw, sys.byteorder)
 
 
 def _in_thread(work: Callable[[], None]) -> None:

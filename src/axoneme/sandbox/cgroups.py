@@ -14,23 +14,20 @@ import errno
 import os
 import time
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
+from axoneme.net import cgroup2
 from axoneme.sandbox.errors import SandboxError
 
 
-@cache
 def hierarchy() -> Path:
-    """Where the cgroup v2 hierarchy is mounted: alone, or beside the v1 controllers."""
-    with Path("/proc/self/mounts").open() as mounts:
-        for line in mounts:
-            _, target, kind, *_ = line.split()
-            if kind == "cgroup2":
-                return Path(target)
-    raise SandboxError(
-        "no cgroup v2 hierarchy is mounted; mount one: mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified"
-    )
+    """Where the cgroup v2 hierarchy is mounted."""
+    found = cgroup2.hierarchy()
+    if found is None:
+        raise SandboxError(
+            "no cgroup v2 hierarchy is mounted; mount one: mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified"
+        )
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +44,14 @@ class Groups:
     def supervisor(self) -> Path:
         return self.root / "supervisor"
 
+    def node(self, node: str) -> Path:
+        return self.root / "nodes" / node
+
     def agent(self, node: str) -> Path:
-        return self.root / "nodes" / node / "agent"
+        return self.node(node) / "agent"
 
     def pods(self, node: str) -> Path:
-        return self.root / "nodes" / node / "pods"
+        return self.node(node) / "pods"
 
     def pod(self, node: str, uid: str) -> Path:
         return self.pods(node) / uid

@@ -35,6 +35,7 @@ class VirtualNode:
         self.agent = AsyncClient(self._files.agent_socket)
         self._flows = AsyncClient(self._files.flows_socket)
         group = groups.agent(node.name)
+        self._group = groups.node(node.name)
         namespace = layout.namespace(node.name)
 
         def daemon(name: str, command: tuple[str, ...], started: Callable[[], None] | None) -> Daemon:
@@ -59,6 +60,7 @@ class VirtualNode:
         """Makes the directory, the bpffs and the configuration; what is there already stays."""
         self._files.state.mkdir(mode=0o700, parents=True, exist_ok=True)
         bpffs.mount(self._files.bpffs)
+        cgroups.make(self._group)
         self._files.config.write_text(self._configuration())
 
     async def run(self) -> None:
@@ -144,6 +146,7 @@ class VirtualNode:
                 "enforcement": "default",
                 "masquerade": True,
                 "cni_socket": str(self._files.cni_socket),
+                "cgroup": str(self._group),
             },
             sort_keys=False,
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from axoneme.datapath import attach, bpf, clsact, features, tcx
+from axoneme.datapath import attach, bpf, clsact, features, links, tcx
 from axoneme.datapath.attach import EGRESS, INGRESS
 from axoneme.datapath.features import Feature
 from axoneme.datapath.libbpf import Object
@@ -140,7 +140,7 @@ def test_links_have_an_order(source: Object, interface: int, pins: Path) -> None
     tcx.attach(source.program_fd("first"), interface, INGRESS, pins / "a")
     tcx.attach(source.program_fd("second"), interface, INGRESS, pins / "b", before=first)
     assert attach.attached(interface, INGRESS) == [second, first]
-    tcx.detach(pins / "a")
+    links.detach(pins / "a")
     tcx.attach(source.program_fd("first"), interface, INGRESS, pins / "c", after=second)
     assert attach.attached(interface, INGRESS) == [second, first]
     with pytest.raises(bpf.BpfError, match="the same program is there already"):
