@@ -29,7 +29,9 @@ def apply(place: Place, files: Sequence[str], recursive: bool, dry_run: bool) ->
 
     found = manifests.read(place, files, recursive)
     fits = partial(check, place)
-    written = work(place, lambda store: write(store, found.objects, check=fits, dry=dry_run))
+    written = work(
+        place, lambda store: write(store, found.objects, place.service_ranges, check=fits, dry=dry_run)
+    )
     for outcome in written.outcomes:
         click.echo(f"{outcome}{' (dry run)' if dry_run else ''}")
     found.mention_ignored()

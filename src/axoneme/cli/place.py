@@ -15,6 +15,7 @@ from axoneme.cli.failures import Failure
 if TYPE_CHECKING:
     from axoneme.agent.config import AgentConfig
     from axoneme.sandbox.layout import Layout
+    from axoneme.sandbox.services.allocation import Ranges
     from axoneme.sources.store import Store
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -93,6 +94,15 @@ class Place:
         if not path.exists():
             raise Failure(f"{self} has no objects yet: it is still being made")
         return SqliteStore(path)
+
+    @property
+    def service_ranges(self) -> Ranges | None:
+        """From where services get their addresses; None on a machine, whose services somebody else keeps."""
+        from axoneme.sandbox import planfile
+
+        if self.machine is not None or not self.existing.plan.exists():
+            return None
+        return planfile.load(self.existing).service_ranges()
 
     def sockets(self, node: str) -> Sockets:
         """Of one of the `nodes`; `Failure` for one that is another machine."""

@@ -179,7 +179,7 @@ def set_up(sandbox: str, file: TestFile, timeout: float = 60.0) -> None:
     plan = Plan(name=sandbox, nodes=test.nodes, routing=Routing(test.routing), family=Family(test.family))
     lifecycle.up(
         plan,
-        populate(file.objects.objects),
+        populate(file.objects.objects, plan.service_ranges()),
         progress=lambda step: click.echo(f"  {step}", err=True),
         deadline=timeout,
     )

@@ -66,9 +66,10 @@ def up(
     place.sandbox = name or place.sandbox
     found = manifests.read(place, files, recursive)  # before anything is made
 
+    plan = _plan(place, nodes, routing, family)
     report = lifecycle.up(
-        _plan(place, nodes, routing, family),
-        populate(found.objects) if found.objects else None,
+        plan,
+        populate(found.objects, plan.service_ranges()) if found.objects else None,
         progress=lambda step: click.echo(f"  {step}", err=True),
         deadline=timeout,
     )

@@ -7,13 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from axoneme.cli.failures import Failure
-from axoneme.cli.kinds import Kind, of_object
+from axoneme.cli.kinds import SERVICE, Kind, of_object
 from axoneme.cli.merging import Document, Immutable, merge, wanted
 from axoneme.cli.objects import encode
 from axoneme.model.manifests import Manifest
+from axoneme.model.paths import ManifestError
 from axoneme.sandbox import admission
 from axoneme.sandbox.clock import surroundings
 from axoneme.sandbox.objects import ObjectKey
+from axoneme.sandbox.services.allocation import Ranges
+from axoneme.sandbox.services.registry import SERVICES, Registry, guarding
 from axoneme.sources.store import Conflict, Put, Store
 
 if TYPE_CHECKING:
@@ -40,11 +43,11 @@ class Written(NamedTuple):
     outcomes: list[Outcome]
 
 
-def populate(manifests: Sequence[Manifest]) -> Populate:
+def populate(manifests: Sequence[Manifest], ranges: Ranges) -> Populate:
     """`write` as `lifecycle.up` takes it."""
 
     async def fill(store: Store) -> int:
-        return (await write(store, manifests)).revision
+        return (await write(store, manifests, ranges)).revision
 
     return fill
 
@@ -52,17 +55,21 @@ def populate(manifests: Sequence[Manifest]) -> Populate:
 async def write(
     store: Store,
     manifests: Sequence[Manifest],
+    ranges: Ranges | None = None,
     *,
     check: Callable[[Mapping[str, bytes]], None] = lambda _: None,
     dry: bool = False,
 ) -> Written:
     """Creates and changes the objects in one transaction; ``dry`` only says what would be done.
 
+    Services get what they need from ``ranges``; without these they stay as they are written.
     ``check`` sees what is about to be written, by key, and may raise. `Failure` when one of them changes what
     cannot be changed. Nothing is written then.
     """
+    giving = ranges is not None and any(each.kind == SERVICE.name for each in manifests)
     for _ in range(_ATTEMPTS):
-        expect: dict[str, int] = {}
+        registry = await Registry.look(store) if giving else None
+        expect: dict[str, int] = registry.expected() if registry else {}
         before: dict[str, bytes] = {}
         after: dict[str, bytes] = {}
         outcomes: list[Outcome] = []
@@ -76,6 +83,8 @@ async def write(
                     before[path] = after[path] = entry.value
             known = path in after
             document = _change(manifest, key, after.get(path))
+            if registry and ranges and manifest.kind == SERVICE.name and document != after.get(path):
+                document = _admitted(manifest, registry, path, document, ranges)
             verb = "created" if not known else "unchanged" if document == after[path] else "configured"
             after[path] = document
             outcomes.append(Outcome(of_object(manifest.kind), manifest.name, verb))
@@ -85,6 +94,8 @@ async def write(
             return Written(0, outcomes)
         try:
             puts = [Put(path, value) for path, value in changed.items()]
+            if any(path.startswith(SERVICES) for path in changed):
+                puts.append(guarding())
             return Written(await store.transact(expect if changed else {}, puts), outcomes)
         except Conflict:
             continue  # a controller has just written to one of them: look again
@@ -106,6 +117,13 @@ def _change(manifest: Manifest, key: ObjectKey, live: bytes | None) -> bytes:
             f"{f' -n {manifest.namespace}' if manifest.namespace else ''}), then apply again"
         ) from None
     return live if merged == old else encode(merged)
+
+
+def _admitted(manifest: Manifest, registry: Registry, path: str, document: bytes, ranges: Ranges) -> bytes:
+    try:
+        return encode(registry.admit(path, json.loads(document), ranges))
+    except ManifestError as error:
+        raise Failure(str(error.of(origin=manifest.origin))) from None
 
 
 def _first(new: Document) -> Document:

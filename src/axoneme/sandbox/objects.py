@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple, TypeVar
 import msgspec
 
 from axoneme.model.labels import K8S, Label, Labels, Operator, Requirement, Selector
-from axoneme.sandbox.statuses import Condition
+from axoneme.sandbox.statuses import Condition, PodIP
 
 T = TypeVar("T")
 
@@ -209,6 +209,7 @@ class PodStatusRead(_Part, frozen=True):
 
     phase: str = "Pending"
     pod_ip: str = msgspec.field(default="", name="podIP")
+    pod_ips: tuple[PodIP, ...] = msgspec.field(default=(), name="podIPs")
     start_time: str = ""
     message: str = ""
     conditions: tuple[Condition, ...] = ()
@@ -344,11 +345,24 @@ class ServicePort(_Part, frozen=True):
     name: str = ""
     protocol: str = "TCP"
     target_port: int | str | None = None
+    node_port: int = 0
+    app_protocol: str = ""
 
 
 class ServiceSpec(_Part, frozen=True):
+    type: str = "ClusterIP"
     selector: dict[str, str] = {}
     ports: tuple[ServicePort, ...] = ()
+    cluster_ip: str = msgspec.field(default="", name="clusterIP")
+    cluster_ips: tuple[str, ...] = msgspec.field(default=(), name="clusterIPs")
+    ip_families: tuple[str, ...] = ()
+    external_name: str = ""
+    publish_not_ready_addresses: bool = False
+    traffic_distribution: str = ""
+
+    @property
+    def headless(self) -> bool:
+        return self.cluster_ip == "None"
 
     def selects(self, labels: dict[str, str]) -> bool:
         """A service without selector selects no pod."""

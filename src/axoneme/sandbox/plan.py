@@ -17,6 +17,7 @@ import msgspec
 
 from axoneme.sandbox.errors import SandboxError
 from axoneme.sandbox.layout import check_name
+from axoneme.sandbox.services.allocation import Ranges
 
 MAX_NODES: Final = 64
 
@@ -33,6 +34,11 @@ WORLD_PORTS: Final = (53, 80, 443, 8080)
 #: Where the nodes take their pod ranges from, and how long a node's prefix is.
 IPV4_PODS: Final = ("10.244.0.0/16", 24)
 IPV6_PODS: Final = ("fd00:10:244::/56", 64)
+
+#: Where services take their addresses from, and the place in these ranges where the cluster's DNS is.
+IPV4_SERVICES: Final = ipaddress.IPv4Network("10.96.0.0/16")
+IPV6_SERVICES: Final = ipaddress.IPv6Network("fd00:10:96::/112")
+DNS_PLACE: Final = 10
 
 CLUSTER_NAME: Final = "default"
 
@@ -111,6 +117,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     def all_nodes(self) -> Iterator[NodePlan]:
         return map(self.node, range(1, self.nodes + 1))
+
+    def service_ranges(self) -> Ranges:
+        networks = ((IPV4_SERVICES, self.family.ipv4), (IPV6_SERVICES, self.family.ipv6))
+        return Ranges(tuple(network for network, wanted in networks if wanted))
 
     def world_addresses(self) -> tuple[str, ...]:
         return (IPV4_WORLD if self.family.ipv4 else ()) + (IPV6_WORLD if self.family.ipv6 else ())

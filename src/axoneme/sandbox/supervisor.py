@@ -30,6 +30,7 @@ from axoneme.sandbox.layout import OUTSIDE, Layout
 from axoneme.sandbox.nodes import VirtualNode
 from axoneme.sandbox.plan import WORLD_PORTS, Plan
 from axoneme.sandbox.reaper import bury_orphans
+from axoneme.sandbox.services.controller import ServiceController
 from axoneme.sandbox.workloads.controller import WorkloadController
 from axoneme.sources.follow import Sync, follow
 from axoneme.sources.sqlite import SqliteStore
@@ -64,6 +65,7 @@ async def supervise(plan: Plan, layout: Layout) -> None:
     try:
         cluster = Cluster(store)
         controller = WorkloadController(cluster, clock.surroundings)
+        services = ServiceController(store, cluster, plan.service_ranges(), clock.surroundings)
         kubelets = [
             Kubelet(
                 NodeContext(
@@ -88,6 +90,7 @@ async def supervise(plan: Plan, layout: Layout) -> None:
             group.create_task(echoes.run())
             await _make_standing_objects(cluster, nodes)
             group.create_task(controller.run())
+            group.create_task(services.run())
             for kubelet in kubelets:
                 group.create_task(kubelet.run())
             group.create_task(cluster.run())

@@ -36,7 +36,7 @@ K = TypeVar("K")
 
 WORKLOADS = ("Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "Job")
 #: Kinds whose objects another object may control.
-_DEPENDENTS = ("Pod", "ReplicaSet")
+_DEPENDENTS = ("Pod", "ReplicaSet", "EndpointSlice")
 
 
 class WorkloadController:
