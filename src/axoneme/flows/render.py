@@ -135,10 +135,10 @@ def decisions(flow: Flow) -> list[str]:
 
 def counts(flow: Flow) -> str:
     if flow.event != "end":
-        return f"{_size(flow.bytes)}" if flow.bytes else ""
+        return f"{size(flow.bytes)}" if flow.bytes else ""
     return (
-        f"sent {flow.packets} packets {_size(flow.bytes)},"
-        f" received {flow.reply_packets} packets {_size(flow.reply_bytes)}"
+        f"sent {flow.packets} packets {size(flow.bytes)},"
+        f" received {flow.reply_packets} packets {size(flow.reply_bytes)}"
         f" in {flow.duration_ns / 1e9:.3f} s"
     )
 
@@ -215,7 +215,8 @@ def _time(text: str, zone: tzinfo | None) -> str:
     return f"{_MONTHS[at.month - 1]} {at:%d %H:%M:%S}.{at.microsecond // 1000:03}"
 
 
-def _size(count: int) -> str:
+def size(count: int) -> str:
+    """Of bytes: ``1.5 kB``."""
     size = float(count)
     for unit in ("B", "kB", "MB", "GB"):
         if size < 1000:

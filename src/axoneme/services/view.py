@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 
 
-class FrontendView(msgspec.Struct, frozen=True, omit_defaults=True):
+class FrontendView(msgspec.Struct, frozen=True):
     """What clients call. ``address`` is 0.0.0.0 or :: for every address of the node."""
 
     address: str
