@@ -468,6 +468,7 @@ union shared_types {
 	enum backend_flag backend_flag;
 	enum datagram_way datagram_way;
 	enum maglev_range maglev_range;
+	struct maglev_places maglev_places;
 	enum flow_state flow_state;
 	enum flow_flag flow_flag;
 	enum flow_action flow_action;

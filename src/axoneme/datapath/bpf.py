@@ -121,6 +121,13 @@ def map_create(
     return fd
 
 
+def map_freeze(fd: int) -> None:
+    """From now on only programs can write to the map."""
+    result = Attributes(_ONE, fd).call(Command.MAP_FREEZE)
+    if result < 0:
+        raise failure(-result, f"freezing {describe(fd)}")
+
+
 def program_load(
     kind: ProgramType,
     instructions: bytes,

@@ -30,6 +30,7 @@ from axoneme.datapath.audit import WatchedTable
 from axoneme.datapath.bpf import BpfError
 from axoneme.datapath.image import Image
 from axoneme.datapath.libbpf import Object
+from axoneme.datapath.maglevs import MaglevTables
 from axoneme.datapath.maps import MappedArray, Table
 from axoneme.datapath.programs import FIRST, PROGRAMS, TRANSIENT, Constants, Programs
 from axoneme.datapath.schema import OBJECTS, Schema
@@ -45,9 +46,23 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _NOTHING_TOLD: Final = Constants()
 #: Those that the control plane writes.
-_WATCHED: Final = ("endpoints", "uplinks", "policies", "addresses", "announced")
+_WATCHED: Final = (
+    "endpoints",
+    "uplinks",
+    "policies",
+    "addresses",
+    "announced",
+    "frontends",
+    "services",
+    "slots",
+    "backends",
+    "source_ranges",
+)
 _TABLES: Final = (
     *_WATCHED,
+    "served",
+    "affinities",
+    "datagrams",
     "flows",
     "half_open",
     "translations",
@@ -92,6 +107,15 @@ class Datapath:
     policies: WatchedTable
     uplinks: WatchedTable
     announced: WatchedTable
+    frontends: WatchedTable
+    services: WatchedTable
+    slots: WatchedTable
+    backends: WatchedTable
+    source_ranges: WatchedTable
+    maglev: MaglevTables
+    served: Table
+    affinities: Table
+    datagrams: Table
     flows: Table
     half_open: Table
     translations: Table
@@ -200,6 +224,8 @@ class Datapath:
             setattr(self, name, self._watched(programs, name) if name in _WATCHED else programs.table(name))
             if former is not None:
                 former.close()
+        former_maglev = getattr(self, "maglev", None)
+        self.maglev = MaglevTables(programs.fds["maglev"], self.schema.struct("maglev_places"), former_maglev)
         self._epochs = MappedArray.of(programs.objects[FIRST], "epochs").array[0]["slot"]
         former_programs, self._programs = self._programs, programs
         if former_programs is not None:
@@ -312,6 +338,9 @@ class Datapath:
             for mended in getattr(self, name).audit():
                 self._note(name, mended)
                 yield
+        for mended in self.maglev.audit():
+            self._note("maglev", mended)
+            yield
         for place in list(self._places.values()):
             self._note("programs", self._mend_place(place))
             yield
@@ -399,7 +428,7 @@ class Datapath:
 
     def close(self) -> None:
         """Lets go; what is pinned stays at work."""
-        for name in _TABLES:
+        for name in (*_TABLES, "maglev"):
             getattr(self, name).close()
         if self._succession is not None:
             self._succession.close()

@@ -27,8 +27,11 @@ log = logging.getLogger(__name__)
 _GROWN: Final = (MapType.HASH, MapType.LRU_HASH, MapType.LPM_TRIE)
 #: What is no table: the programs' scratch memory. (Nor are rings, which their readers empty.)
 _NOT_CARRIED: Final = "workspaces"
-#: What is in rings.
-_RECORD: Final = "event"
+#: Types whose elements nobody can list, or give to another map. Maps of maps are filled anew by the control
+#: plane; sockets that have called a service go on without a memory of it.
+_NOT_LISTED: Final = (MapType.HASH_OF_MAPS, MapType.SK_STORAGE)
+#: What is in maps that have no types of their own.
+_UNTYPED: Final[Mapping[int, str]] = {MapType.RINGBUF: "event", MapType.HASH_OF_MAPS: "maglev_places"}
 
 
 class Types:
@@ -64,7 +67,7 @@ class Predecessor:
         """None where there is nothing to carry over."""
         if self.key is None or self.value is None or self.name.endswith(_NOT_CARRIED):
             return None
-        if bpf.map_info(self.fd).kind == MapType.SK_STORAGE:  # lives with the sockets, cannot be listed
+        if bpf.map_info(self.fd).kind in _NOT_LISTED:
             return None
         try:
             return Table(self.fd, self.key, self.value)
@@ -129,16 +132,18 @@ class TableSet:
                 found.replaced[name] = predecessor(name, fd, types)
             else:
                 found.standing[name] = fd
-        found._replace_rings(source, types)
+        found._replace_untyped(source, types)
         return found
 
-    def _replace_rings(self, source: Object, types: Types) -> None:
-        """Rings have no types of their own: what is in them, the maps tell that were made with them."""
-        rings = [name for name, fd in self.standing.items() if bpf.map_info(fd).kind == MapType.RINGBUF]
-        theirs = [btf.struct(_RECORD) for btf in types.known.values() if _RECORD in btf.struct_names]
-        if rings and any(record != source.btf.struct(_RECORD) for record in theirs):
-            log.info("%s are made anew: their records have changed", ", ".join(rings))
-            for name in rings:
+    def _replace_untyped(self, source: Object, types: Types) -> None:
+        """What is in maps without types of their own, those tell that were made with them."""
+        for name, fd in list(self.standing.items()):
+            record = _UNTYPED.get(bpf.map_info(fd).kind)
+            if record is None:
+                continue
+            theirs = [btf.struct(record) for btf in types.known.values() if record in btf.struct_names]
+            if any(each != source.btf.struct(record) for each in theirs):
+                log.info("table %s is made anew: its records (%s) have changed", name, record)
                 self.replaced[name] = predecessor(name, self.standing.pop(name), types)
 
     def enlarged(self, sizes: Mapping[str, int]) -> TableSet:
