@@ -6,6 +6,7 @@
  * at hand goes: so a reply can never be judged as if it were a request. */
 #pragma once
 #include <linux/pkt_cls.h>
+#include "call.h"
 #include "config.h"
 #include "flow.h"
 #include "nat.h"
@@ -373,6 +374,8 @@ __noinline int judge(struct __sk_buff *skb, struct packet *p, __u32 hook)
 	prepare(flow, old, p);
 	w->reply = reply;
 	w->known = old != NULL;
+	if (!old)
+		name_call(skb, p, flow);
 	if (old && a->flags & ADDRESS_RANGE)
 		a->identity = old->source_identity;
 	if (old && b->flags & ADDRESS_RANGE)

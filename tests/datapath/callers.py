@@ -45,14 +45,12 @@ def place(text: str, port: int) -> Place:
     return ip_address(text), port
 
 
-class Callers:
-    """Services are table entries; who calls them are this process's own sockets."""
+class Services:
+    """The tables of services of a datapath, and of its node's addresses."""
 
-    def __init__(self, root: Path, group: Path, constants: Constants) -> None:
-        self.root, self.group = root, group
-        self.plane = Datapath.load(root, constants)
-        self.plane.attach_sockets(group)
-        schema = self.plane.schema
+    def __init__(self, root: Path, plane: Datapath) -> None:
+        self.root, self.plane = root, plane
+        schema = plane.schema
         self._tables = {
             name: Table.pinned(
                 root / "maps" / name, *(np.dtype(t) if t == "u4" else schema.struct(t) for t in types)
@@ -112,7 +110,6 @@ class Callers:
     def reset(self) -> None:
         for table in self._tables.values():
             table.clear()
-        self.plane.addresses.clear()
 
     def _record(self, table: str, address: Address, port: int) -> Any:
         record = np.zeros((), self[table].value)
@@ -122,6 +119,22 @@ class Callers:
     def close(self) -> None:
         for table in self._tables.values():
             table.close()
+
+
+class Callers(Services):
+    """Who calls are this process's own sockets."""
+
+    def __init__(self, root: Path, group: Path, constants: Constants) -> None:
+        super().__init__(root, Datapath.load(root, constants))
+        self.group = group
+        self.plane.attach_sockets(group)
+
+    def reset(self) -> None:
+        super().reset()
+        self.plane.addresses.clear()
+
+    def close(self) -> None:
+        super().close()
         self.plane.close()
 
 
