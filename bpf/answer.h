@@ -15,6 +15,8 @@
 #define TOO_BIG_6 ICMP_KIND(ICMP6_PACKET_TOO_BIG, 0)
 #define TIME_EXCEEDED_6 ICMP_KIND(3, 0)
 #define PROHIBITED_6 ICMP_KIND(1, 1)
+#define NOBODY_THERE ICMP_KIND(ICMP_UNREACHABLE, 3)
+#define NOBODY_THERE_6 ICMP_KIND(1, 4)
 #define HEADERS_AT_MOST 256 /* `struct packet` has offsets in 8 bits */
 #define QUOTED 128 /* bytes of the packet that an ICMP error carries at most: a multiple of 4 */
 /* On packets that the node itself puts into its stack as if from a pod. A pod cannot set marks: they do
@@ -266,6 +268,44 @@ static __noinline int answer_reset(struct __sk_buff *skb, const struct packet *p
 	return send_back(skb, p, destination_of(p));
 }
 
+/* An echo of the packet, as from the address that it is for. */
+static __noinline int answer_echo(struct __sk_buff *skb, const struct packet *p)
+{
+	__u8 ttl[2] = { ANSWER_TTL }, was[2];
+	__u64 from[2], to[2];
+	__be16 kind, echo;
+	int ipv6 = p->flags & PACKET_IPV6;
+	__u32 at = ETH_HLEN + (ipv6 ? offsetof(struct ipv6hdr, hop_limit) : offsetof(struct iphdr, ttl));
+
+	/* Whoever wants it in fragments would have to be known as long as they come. */
+	if (p->flags & (PACKET_FIRST_FRAGMENT | PACKET_LATER_FRAGMENT))
+		return TC_ACT_SHOT;
+	copy_address(from, destination_of(p));
+	copy_address(to, source_of(p));
+	kind = bpf_htons(p->icmp_type << 8 | p->icmp_code);
+	echo = bpf_htons((ipv6 ? ICMP6_ECHO_REPLY : ICMP_ECHO_REPLY) << 8 | p->icmp_code);
+	if (bpf_l4_csum_replace(skb, p->l4 + 2, kind, echo, sizeof(echo)) ||
+	    bpf_skb_store_bytes(skb, p->l4, &echo, sizeof(echo), 0))
+		return TC_ACT_SHOT;
+	/* That source and destination change places makes no difference to any sum. */
+	if (ipv6) {
+		if (bpf_skb_store_bytes(skb, IPV6_SOURCE, from, 16, 0) ||
+		    bpf_skb_store_bytes(skb, IPV6_DESTINATION, to, 16, 0) ||
+		    bpf_skb_store_bytes(skb, at, ttl, 1, BPF_F_RECOMPUTE_CSUM))
+			return TC_ACT_SHOT;
+	} else {
+		if (bpf_skb_load_bytes(skb, at, was, 2))
+			return TC_ACT_SHOT;
+		ttl[1] = was[1]; /* the protocol */
+		if (bpf_skb_store_bytes(skb, IPV4_SOURCE, (__u8 *)from + 12, 4, 0) ||
+		    bpf_skb_store_bytes(skb, IPV4_DESTINATION, (__u8 *)to + 12, 4, 0) ||
+		    bpf_l3_csum_replace(skb, IPV4_CHECK, *(__be16 *)was, *(__be16 *)ttl, 2) ||
+		    bpf_skb_store_bytes(skb, at, ttl, 2, 0))
+			return TC_ACT_SHOT;
+	}
+	return send_back(skb, p, (__u8 *)from);
+}
+
 /* What becomes of a packet that was dropped for `reason`, and reported: nothing, or the answer to it.
  * Verified on its own. */
 __noinline int answer(struct __sk_buff *skb, struct packet *p, __u32 reason, __u32 mtu)
@@ -284,6 +324,10 @@ __noinline int answer(struct __sk_buff *skb, struct packet *p, __u32 reason, __u
 	case DROP_TTL_EXCEEDED:
 		kind = ipv6 ? TIME_EXCEEDED_6 : TIME_EXCEEDED;
 		break;
+	case DROP_NO_BACKEND:
+		reset = p->key.protocol == IPPROTO_TCP && !(p->flags & PACKET_LATER_FRAGMENT);
+		kind = ipv6 ? NOBODY_THERE_6 : NOBODY_THERE;
+		break;
 	case DROP_POLICY_DEFAULT:
 	case DROP_POLICY_DENY:
 		if (!answer_denied)
@@ -296,5 +340,9 @@ __noinline int answer(struct __sk_buff *skb, struct packet *p, __u32 reason, __u
 	}
 	if (!has_one_sender(p) || !may_answer(a))
 		return TC_ACT_SHOT;
+	if (p->flags & (PACKET_SERVED | PACKET_TRANSLATED) && read_again(skb, p))
+		return TC_ACT_SHOT;
+	if (reason == DROP_NO_BACKEND && is_echo_request(p))
+		return answer_echo(skb, p);
 	return reset ? answer_reset(skb, p, a) : answer_icmp(skb, p, a, kind, mtu);
 }

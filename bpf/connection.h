@@ -12,6 +12,9 @@ static __always_inline int holds(const struct flow *flow, const struct packet *p
 
 	if (flow->leg[leg].hook != hook || flow->epoch != epoch_of(flow->epoch_slots))
 		return 0;
+	/* One that has not been translated is of another connection, and so is one that should not have been. */
+	if (!is_called_otherwise(flow, leg) != !(p->flags & (leg ? PACKET_TRANSLATED : PACKET_SERVED)))
+		return 0;
 	if (expired(flow, now) || begins_anew(flow, p))
 		return 0;
 	if (p->seen == FROM_OVERLAY &&
@@ -32,17 +35,18 @@ static __noinline int drop(struct __sk_buff *skb, struct packet *p, __u32 hook, 
 /* So that the later fragments of what passes are known when they come. */
 static __noinline int remember_fragment(struct __sk_buff *skb, const struct packet *p, const struct flow *flow)
 {
-	int translated = p->flags & PACKET_TRANSLATED, icmp = is_icmp(p->key.protocol);
+	__u32 leg = leg_of(flow, p);
+	__be16 port = called_port(flow, p, leg);
 	struct fragment value = {
-		.source_port = icmp && translated ? flow->nat_port : source_port_of(p),
-		.destination_port = translated ? flow->nat_port : destination_port_of(p),
+		.source_port = is_icmp(p->key.protocol) ? port : source_port_of(p),
+		.destination_port = port,
 		.seen = ticks(),
 		.protocol = p->key.protocol,
 		.icmp_type = p->icmp_type,
 	};
 	struct fragment_key key;
 
-	fragment_key(skb, &key, source_of(p), translated ? flow->nat_address : destination_of(p), p->fragment_id);
+	fragment_key(skb, &key, source_of(p), called_address(flow, p, leg), p->fragment_id);
 	bpf_map_update_elem(&fragments, &key, &value, BPF_ANY);
 	return 0;
 }
@@ -59,13 +63,22 @@ static __always_inline int handle(struct __sk_buff *skb, struct packet *p, __u32
 			return result;
 	}
 	flow = find_flow(&p->key);
+	if (!flow && p->seen != TO_POD && !(p->flags & (PACKET_TRANSLATED | PACKET_SERVED))) {
+		if (look_behind(p))
+			flow = find_flow(&p->key);
+		else if (predecessors_translate(&p->key))
+			return TC_ACT_UNSPEC;
+	}
 	if (!flow && predecessors_have(&p->key))
 		return TC_ACT_UNSPEC;
 	if (!flow || !holds(flow, p, hook, now)) {
 		/* Nothing begins at a translated port. What is over there, the node itself says so. */
 		if (p->flags & PACKET_TRANSLATED && (!flow || expired(flow, now) || begins_anew(flow, p) ||
-						     !(flow->flags & FLOW_MASQUERADED)))
-			return TC_ACT_OK;
+						     !(flow->flags & FLOW_MASQUERADED))) {
+			if (p->seen == FROM_UPLINK)
+				return TC_ACT_OK;
+			read_again(skb, p);
+		}
 		result = decide(skb, p, hook);
 		if (result == NOT_OURS)
 			return TC_ACT_OK;

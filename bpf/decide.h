@@ -10,27 +10,9 @@
 #include "config.h"
 #include "flow.h"
 #include "nat.h"
+#include "party.h"
 #include "policy.h"
-
-enum place {
-	PLACE_OUTSIDE = 0, /* not of this cluster */
-	PLACE_POD = 1,	   /* here */
-	PLACE_HOST = 2,	   /* this node itself */
-	PLACE_NODE = 3,	   /* another node itself */
-	PLACE_REMOTE = 4,  /* a pod of another node */
-};
-
-/* One end of a connection. */
-struct party {
-	__u32 identity;
-	__u32 ifindex;
-	__u16 endpoint;
-	__u8 place; /* enum place */
-	__u8 flags; /* enum address_flag */
-	__u8 mac[6];
-	__u8 unused[2];
-	__u8 node[16];
-};
+#include "service.h"
 
 /* What the slow path works on: too large for the stack. Programs on one CPU do not nest. */
 struct workspace {
@@ -50,98 +32,6 @@ struct {
 	__type(key, __u32);
 	__type(value, struct workspace);
 } workspaces SEC(".maps");
-
-static __noinline int resolve(const __u8 *address, struct party *who)
-{
-	struct prefix_key key = { .prefix_length = 128 };
-	const struct endpoint *pod;
-	const struct address *known;
-
-	copy_address(key.address, address);
-	pod = bpf_map_lookup_elem(&endpoints, key.address);
-	if (pod) {
-		who->place = PLACE_POD;
-		who->identity = pod->identity;
-		who->ifindex = pod->ifindex;
-		who->endpoint = pod->id;
-		__builtin_memcpy(who->mac, pod->mac, sizeof(who->mac));
-		return 0;
-	}
-	known = bpf_map_lookup_elem(&addresses, &key);
-	if (!known) {
-		__u32 *w = (__u32 *)key.address;
-
-		who->identity = !w[0] && !w[1] && w[2] == bpf_htonl(0xffff) ? world_ipv4 : world_ipv6;
-		return 0;
-	}
-	who->identity = known->identity;
-	who->flags = known->flags;
-	copy_address(who->node, known->node);
-	if (known->flags & ADDRESS_NODE)
-		who->place = known->identity == IDENTITY_HOST ? PLACE_HOST : PLACE_NODE;
-	else if (who->node[0] | who->node[10] | who->node[15])
-		who->place = PLACE_REMOTE;
-	return 0;
-}
-
-/* Whether what the node's stack sends to a pod has come to the node by a way on which senders are looked at:
- * from the node itself, or by a device that has a program of ours. */
-static __always_inline int came_by_a_guarded_way(struct __sk_buff *skb, const struct party *sender,
-						 const struct party *receiver)
-{
-	__u32 ifindex = skb->ingress_ifindex;
-
-	if (sender->place == PLACE_POD)
-		return ifindex == sender->ifindex;
-	if (overlay_ifindex && sender->place == PLACE_REMOTE)
-		return ifindex == overlay_ifindex;
-	return ifindex <= LOOPBACK || ifindex == receiver->ifindex || ifindex == overlay_ifindex ||
-	       bpf_map_lookup_elem(&uplinks, &ifindex);
-}
-
-/* Whether the sender may send this from where the packet was seen. 0 or a drop reason. */
-static __always_inline int validate(struct __sk_buff *skb, const struct packet *p, __u32 hook, struct party *sender,
-				    const struct party *receiver)
-{
-	switch (p->seen) {
-	case FROM_POD:
-		if (sender->place != PLACE_POD || sender->ifindex != hook)
-			return DROP_INVALID_SOURCE;
-		/* Else a pod could send a frame to another node that says it is from anybody. */
-		if (overlay_ifindex && p->key.protocol == IPPROTO_UDP &&
-		    destination_port_of(p) == overlay_port &&
-		    (receiver->place == PLACE_HOST || receiver->place == PLACE_NODE))
-			return DROP_ENCAPSULATION_PROHIBITED;
-		return 0;
-	case TO_POD:
-		if (receiver->place != PLACE_POD || receiver->ifindex != (hook & ~HOOK_EGRESS))
-			return DROP_UNKNOWN_ENDPOINT;
-		if (sender->place != PLACE_OUTSIDE && !came_by_a_guarded_way(skb, sender, receiver))
-			return DROP_INVALID_SOURCE;
-		return 0;
-	case FROM_UPLINK:
-		if (sender->place == PLACE_POD || sender->place == PLACE_HOST)
-			return DROP_INVALID_SOURCE;
-		/* Pods of other nodes come through the overlay, or not at all. */
-		if (overlay_ifindex && sender->place == PLACE_REMOTE)
-			return DROP_INVALID_SOURCE;
-		return 0;
-	default: /* FROM_OVERLAY: a node vouches for its own pods and for itself, and for nobody else */
-		if ((sender->place != PLACE_REMOTE && sender->place != PLACE_NODE) ||
-		    !same_address(sender->node, p->tunnel_source))
-			return DROP_INVALID_SOURCE;
-		if (sender->place == PLACE_NODE) {
-			if (p->tunnel_identity != sender->identity)
-				return DROP_INVALID_IDENTITY;
-			return 0;
-		}
-		if (p->tunnel_identity < IDENTITY_FIRST_CLUSTER && p->tunnel_identity != IDENTITY_INIT &&
-		    p->tunnel_identity != IDENTITY_HEALTH)
-			return DROP_INVALID_IDENTITY;
-		sender->identity = p->tunnel_identity;
-		return 0;
-	}
-}
 
 /* What a policy calls the port of the connection that `p` belongs to. */
 static __always_inline __be16 policy_port(const struct packet *p, int reply)
@@ -249,7 +139,7 @@ static __always_inline void lead(struct flow *flow, __u32 direction, const struc
 		leg->ifindex = receiver->ifindex;
 		leg->mtu = 0;
 		__builtin_memcpy(leg->mac, receiver->mac, sizeof(leg->mac));
-	} else if (receiver->place == PLACE_HOST || back->hook & HOOK_EGRESS) {
+	} else if (receiver->place == PLACE_HOST || (back->hook | leg->hook) & HOOK_EGRESS) {
 		leg->action = ACTION_PASS;
 	} else if (overlay_ifindex &&
 		   (receiver->place == PLACE_REMOTE || back->hook == overlay_ifindex)) {
@@ -260,32 +150,50 @@ static __always_inline void lead(struct flow *flow, __u32 direction, const struc
 	}
 }
 
-/* Gives an outgoing connection the node's address, if it needs one. 0 or a drop reason. */
-static __noinline int masquerade_flow(struct __sk_buff *skb, struct packet *p, struct flow *flow,
-				      const struct party *to, __u32 now)
+/* As whom a connection leaves that may not leave as its initiator, if he is to be answered by us. NULL: as itself. */
+static __always_inline const __u8 *other_source(const struct packet *p, const struct workspace *w)
 {
+	const struct flow *flow = &w->flow;
 	__u32 ifindex = flow->leg[0].ifindex;
 	const struct uplink *link;
-	const __u8 *address;
+	int served = flow->flags & FLOW_SERVED;
 
-	if (to->flags & ADDRESS_ROUTED)
-		return 0;
-	if (to->place != PLACE_OUTSIDE && !(to->place == PLACE_NODE && overlay_ifindex))
-		return 0;
+	/* Of a pod that calls itself: else it would answer itself, past us. */
+	if (served && w->a.place == PLACE_POD && w->a.ifindex == w->b.ifindex)
+		return flow->frontend;
+	if (flow->leg[0].action == ACTION_TUNNEL)
+		ifindex = 0; /* as whom other nodes know this one */
+	else if (flow->leg[0].action != ACTION_ROUTE)
+		return NULL;
+	if (w->a.place == PLACE_POD) {
+		if (!masquerade || !ifindex || w->b.flags & ADDRESS_ROUTED)
+			return NULL;
+		if (w->b.place != PLACE_OUTSIDE && !(w->b.place == PLACE_NODE && overlay_ifindex))
+			return NULL;
+	} else if (!served) {
+		return NULL;
+	}
 	link = bpf_map_lookup_elem(&uplinks, &ifindex);
-	if (!link)
-		return 0;
-	address = p->flags & PACKET_IPV6 ? link->ipv6 : link->ipv4;
-	if (!(address[0] | address[10] | address[15]))
-		return 0;
-	copy_address(flow->nat_address, address);
-	flow->flags |= FLOW_MASQUERADED;
-	return take_port(skb, p, flow, now);
+	return !link ? NULL : p->flags & PACKET_IPV6 ? link->ipv6 : link->ipv4;
 }
 
-enum decision { DECIDED = 0, NOT_OURS = 1 }; /* else a negative drop reason, reported already */
+/* Gives a connection that begins the node's address, if it needs one. 0 or a drop reason. */
+static __noinline int masquerade_flow(struct __sk_buff *skb, struct workspace *w, __u32 now)
+{
+	struct flow *flow = &w->flow;
+	const __u8 *address = other_source(&w->packet, w);
 
-static __always_inline void prepare(struct flow *flow, const struct flow *old, const struct packet *p)
+	if (!address || !(address[0] | address[10] | address[15]))
+		/* A client's connection would not come back through us. */
+		return flow->flags & FLOW_SERVED && w->a.place != PLACE_POD && flow->leg[0].action >= ACTION_TUNNEL ?
+			       DROP_UNROUTABLE : 0;
+	copy_address(flow->nat_address, address);
+	flow->flags |= FLOW_MASQUERADED;
+	return take_port(skb, &w->packet, flow, now);
+}
+
+static __always_inline void prepare(struct flow *flow, const struct flow *old, const struct packet *p,
+				    const struct service_workspace *s)
 {
 	if (old) {
 		*flow = *old;
@@ -295,6 +203,13 @@ static __always_inline void prepare(struct flow *flow, const struct flow *old, c
 	flow->flags = p->from_low ? FLOW_FROM_LOW : 0;
 	flow->state = first_state(p);
 	flow->created = bpf_ktime_get_ns();
+	if (s && s->served) {
+		flow->flags |= FLOW_SERVED;
+		flow->service = s->called.service;
+		flow->backend = s->called.backend;
+		flow->frontend_port = s->called.frontend_port;
+		copy_address(flow->frontend, s->called.frontend);
+	}
 }
 
 /* Whether an entry is of a pod that had one's address before: it says nothing of this one. */
@@ -331,8 +246,9 @@ __noinline int judge(struct __sk_buff *skb, struct packet *p, __u32 hook)
 {
 	__u32 zero = 0, epoch, addresses_only;
 	struct workspace *w = bpf_map_lookup_elem(&workspaces, &zero);
+	const struct service_workspace *s = bpf_map_lookup_elem(&service_workspaces, &zero);
 	struct flow *flow, *old, *over = NULL;
-	int reply = 0, reason, own_address = 0;
+	int reply = 0, reason, own_address = 0, served;
 	struct party *a, *b;
 
 	if (!p || !w)
@@ -371,10 +287,13 @@ __noinline int judge(struct __sk_buff *skb, struct packet *p, __u32 hook)
 		}
 		reply = 0;
 	}
-	prepare(flow, old, p);
+	prepare(flow, old, p, s);
+	served = flow->flags & FLOW_SERVED;
+	if (served)
+		remember_call(&w->c.called, flow);
 	w->reply = reply;
 	w->known = old != NULL;
-	if (!old)
+	if (!old && !served)
 		name_call(skb, p, flow);
 	if (old && a->flags & ADDRESS_RANGE)
 		a->identity = old->source_identity;
@@ -382,17 +301,17 @@ __noinline int judge(struct __sk_buff *skb, struct packet *p, __u32 hook)
 		b->identity = old->destination_identity;
 
 	reason = reply ? validate(skb, p, hook, b, a) : validate(skb, p, hook, a, b);
-	if (!reason && a->place != PLACE_POD && b->place != PLACE_POD) {
+	if (!reason && !served && a->place != PLACE_POD && b->place != PLACE_POD) {
 		/* A node is no way from the overlay to anywhere. */
 		if (p->seen != FROM_OVERLAY || (reply ? a->place : b->place) == PLACE_HOST)
 			return NOT_OURS;
 		reason = DROP_UNROUTABLE;
 	}
 	/* From outside to what is no pod: for the node's own stack to judge. */
-	if (p->seen == FROM_UPLINK && (reply ? a->place : b->place) != PLACE_POD)
+	if (p->seen == FROM_UPLINK && !served && (reply ? a->place : b->place) != PLACE_POD)
 		return NOT_OURS;
 	/* Where no route leads out, it may be an address of the node that nobody has told us of. */
-	if (!reason && !old && p->seen == FROM_POD && b->place == PLACE_OUTSIDE) {
+	if (!reason && !old && (p->seen == FROM_POD || served) && b->place == PLACE_OUTSIDE) {
 		w->routed = route(skb, p, &flow->leg[0]);
 		if (!w->routed) {
 			own_address = 1;
@@ -416,7 +335,7 @@ __noinline int judge(struct __sk_buff *skb, struct packet *p, __u32 hook)
 	if (reason)
 		return refuse(skb, p, hook, w, reason);
 	/* Nothing to remember: there may be a way for the next packet. Until then the stack answers. */
-	if (own_address)
+	if (own_address && !served)
 		return NOT_OURS;
 	if (over)
 		forget(p, over);
@@ -456,7 +375,7 @@ __noinline int direct(struct __sk_buff *skb, struct packet *p, __u32 hook)
 	if (receiver->place == PLACE_POD)
 		back->hook = receiver->ifindex;
 	else if (receiver->place == PLACE_HOST)
-		back->hook = sender->ifindex | HOOK_EGRESS;
+		back->hook = (sender->ifindex ? sender->ifindex : hook) | HOOK_EGRESS;
 	else if (overlay_ifindex && receiver->place == PLACE_REMOTE)
 		back->hook = overlay_ifindex;
 	/* Who sends a reply does not choose the way back to it, where there is one already. */
@@ -476,11 +395,15 @@ __noinline int direct(struct __sk_buff *skb, struct packet *p, __u32 hook)
 		back->ifindex = kept ? kept : hook;
 	if (back->action == ACTION_ROUTE || back->action == ACTION_TUNNEL)
 		back->mtu = mtu_of(skb, back->ifindex);
-	if (masquerade && !w->known && onward->action == ACTION_ROUTE && sender->place == PLACE_POD) {
-		reason = masquerade_flow(skb, p, flow, receiver, now);
+	if (!w->known) {
+		reason = masquerade_flow(skb, w, now);
 		if (reason)
 			return refuse(skb, p, hook, w, reason);
 	}
+	if (flow->flags & FLOW_MASQUERADED) /* the node speaks for itself */
+		flow->leg[0].tunnel_identity = IDENTITY_REMOTE_NODE;
+	if (receiver->place == PLACE_HOST && p->seen == FROM_UPLINK)
+		expect_answers();
 	if (flow->flags & FLOW_SETTLED ? bpf_map_update_elem(&flows, &p->key, flow, BPF_ANY) :
 					 bpf_map_update_elem(&half_open, &p->key, flow, BPF_ANY))
 		return refuse(skb, p, hook, w, DROP_FLOW_TABLE_FULL);
@@ -492,7 +415,11 @@ __noinline int direct(struct __sk_buff *skb, struct packet *p, __u32 hook)
 /* Decides the connection that `p` belongs to and writes it into the flow table. */
 static __noinline int decide(struct __sk_buff *skb, struct packet *p, __u32 hook)
 {
-	int result = judge(skb, p, hook);
+	int result = serve(skb, p, hook);
+
+	if (result)
+		return result;
+	result = judge(skb, p, hook);
 
 	return result == DECIDED ? direct(skb, p, hook) : result;
 }

@@ -50,11 +50,16 @@ static __always_inline __u32 epoch_of(const __u16 slots[4])
 	       e->slot[slots[3] & mask];
 }
 
+static __always_inline int is_syn(const struct packet *p)
+{
+	return (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+}
+
 /* A SYN after the end of a connection begins another one with the same ports, and so does one that comes
  * from its other end (unless both call at once): it must not pass for an answer. */
 static __always_inline int begins_anew(const struct flow *flow, const struct packet *p)
 {
-	return (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN &&
+	return is_syn(p) &&
 	       (flow->state == FLOW_CLOSING || flow->state == FLOW_CLOSED ||
 		(leg_of(flow, p) && flow->state != FLOW_SYN_SENT));
 }

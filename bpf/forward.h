@@ -29,7 +29,7 @@ static __always_inline int too_big(struct __sk_buff *skb, const struct packet *p
 /* Whether somebody behind us makes fragments of it: the node's stack, or the tunnel of its own frame. */
 static __always_inline int may_be_cut(const struct packet *p, const struct flow *flow)
 {
-	return p->flags & PACKET_MAY_FRAGMENT && !(flow->flags & FLOW_MASQUERADED);
+	return p->flags & PACKET_MAY_FRAGMENT && !(flow->flags & FLOW_TRANSLATED);
 }
 
 /* Why the packet cannot go this way as it is, before anything in it is changed: a drop reason, or 0. */
@@ -130,7 +130,7 @@ static __always_inline int send(struct __sk_buff *skb, const struct packet *p, c
 static __always_inline int forward(struct __sk_buff *skb, const struct packet *p, const struct flow *flow,
 				   __u32 direction)
 {
-	if (flow->flags & FLOW_MASQUERADED && translate(skb, p, flow, direction))
+	if (flow->flags & FLOW_TRANSLATED && translate(skb, p, flow, direction))
 		return -DROP_INVALID_PACKET;
 	return send(skb, p, &flow->leg[direction]);
 }

@@ -64,67 +64,76 @@ static __noinline int parse_inner(struct __sk_buff *skb, const struct packet *p,
 	return 0;
 }
 
-struct replacement {
-	__u32 outer; /* offsets of the addresses in the two headers, and of the port in the inner one */
-	__u32 inner;
-	__u32 port;
-	__be16 from_port;
-	__be16 to_port;
-	__be32 from[4];
-	__be32 to[4];
-};
-
-/* Checksums: in IPv4 the inner header's own makes up for its address, and ICMP's covers the rest. */
-static __noinline int replace(struct __sk_buff *skb, const struct packet *p, const struct replacement *r)
+/* Writes an address of the error itself anew. */
+static __noinline int replace_outer(struct __sk_buff *skb, const struct packet *p, const struct change *c, enum end end)
 {
-	__u32 check = p->l4 + 2;
-
 	if (p->flags & PACKET_IPV6) {
-		__s64 difference = bpf_csum_diff((__be32 *)r->from, 16, (__be32 *)r->to, 16, 0);
+		__s64 difference = bpf_csum_diff((__be32 *)c->from, 16, (__be32 *)c->to, 16, 0);
 
-		if (bpf_l4_csum_replace(skb, check, 0, difference, BPF_F_PSEUDO_HDR) ||
-		    bpf_l4_csum_replace(skb, check, 0, difference, 0) ||
-		    bpf_skb_store_bytes(skb, r->outer, r->to, 16, 0) ||
-		    bpf_skb_store_bytes(skb, r->inner, r->to, 16, 0))
+		if (bpf_l4_csum_replace(skb, p->l4 + 2, 0, difference, BPF_F_PSEUDO_HDR))
 			return -1;
-	} else {
-		if (bpf_l3_csum_replace(skb, IPV4_CHECK, r->from[3], r->to[3], 4) ||
-		    bpf_skb_store_bytes(skb, r->outer, &r->to[3], 4, 0) ||
-		    bpf_l3_csum_replace(skb, p->l4 + 8 + offsetof(struct iphdr, check), r->from[3], r->to[3],
-					4) ||
-		    bpf_skb_store_bytes(skb, r->inner, &r->to[3], 4, 0))
-			return -1;
+		return bpf_skb_store_bytes(skb, end ? IPV6_DESTINATION : IPV6_SOURCE, c->to, 16, 0);
 	}
-	if (r->from_port == r->to_port)
-		return 0;
-	if (bpf_l4_csum_replace(skb, check, r->from_port, r->to_port, sizeof(__be16)))
+	if (bpf_l3_csum_replace(skb, IPV4_CHECK, ipv4_of(c->from), ipv4_of(c->to), 4))
 		return -1;
-	return bpf_skb_store_bytes(skb, r->port, &r->to_port, sizeof(__be16), 0);
+	return bpf_skb_store_bytes(skb, end ? IPV4_DESTINATION : IPV4_SOURCE, c->to + 12, 4, 0);
 }
 
-/* Translates an error about a masqueraded connection; `leg` is the way the error goes. */
-static __noinline int translate_error(struct __sk_buff *skb, const struct packet *p, const struct flow *flow,
-				      __u32 leg, const struct packet *inner)
+/* Writes an end of the packet inside anew. Checksums: in IPv4 the inner header's own makes up for its address, and
+ * ICMP's covers the rest. */
+static __noinline int replace_inner(struct __sk_buff *skb, const struct packet *p, const struct packet *inner,
+				    const struct change *c, enum end end)
 {
-	struct replacement r = {};
-	int icmp = is_icmp(inner->key.protocol);
-	const __u8 *pod = leg ? source_of(inner) : destination_of(inner);
-	__be16 pod_port = leg ? source_port_of(inner) : destination_port_of(inner);
+	__u32 check = p->l4 + 2, ip = p->l4 + 8 - ETH_HLEN; /* added to an offset in a frame */
 
-	/* Towards the pod: the outer destination, and the inner source; away from it the other two. */
 	if (p->flags & PACKET_IPV6) {
-		r.outer = leg ? IPV6_DESTINATION : IPV6_SOURCE;
-		r.inner = p->l4 + 8 + (leg ? offsetof(struct ipv6hdr, saddr) : offsetof(struct ipv6hdr, daddr));
+		__s64 difference = bpf_csum_diff((__be32 *)c->from, 16, (__be32 *)c->to, 16, 0);
+
+		if (bpf_l4_csum_replace(skb, check, 0, difference, 0) ||
+		    bpf_skb_store_bytes(skb, ip + (end ? IPV6_DESTINATION : IPV6_SOURCE), c->to, 16, 0))
+			return -1;
 	} else {
-		r.outer = leg ? IPV4_DESTINATION : IPV4_SOURCE;
-		r.inner = p->l4 + 8 + (leg ? offsetof(struct iphdr, saddr) : offsetof(struct iphdr, daddr));
+		if (bpf_l3_csum_replace(skb, ip + IPV4_CHECK, ipv4_of(c->from), ipv4_of(c->to), 4) ||
+		    bpf_skb_store_bytes(skb, ip + (end ? IPV4_DESTINATION : IPV4_SOURCE), c->to + 12, 4, 0))
+			return -1;
 	}
-	r.port = inner->l4 + (icmp ? 4 : leg ? 0 : 2);
-	copy_address(r.from, leg ? flow->nat_address : pod);
-	copy_address(r.to, leg ? pod : flow->nat_address);
-	r.from_port = leg ? flow->nat_port : pod_port;
-	r.to_port = leg ? pod_port : flow->nat_port;
-	return replace(skb, p, &r);
+	if (c->from_port == c->to_port)
+		return 0;
+	if (bpf_l4_csum_replace(skb, check, c->from_port, c->to_port, sizeof(__be16)))
+		return -1;
+	return bpf_skb_store_bytes(skb, inner->l4 + (is_icmp(inner->key.protocol) ? 4 : end ? 2 : 0), &c->to_port,
+				   sizeof(__be16), 0);
+}
+
+/* Translates an error about a translated connection. It goes against the packet inside, and must speak of that as
+ * its sender knows it. */
+static __noinline int translate_error(struct __sk_buff *skb, const struct packet *p, const struct flow *flow,
+				      const struct packet *inner)
+{
+	__u32 leg = leg_of(flow, inner);
+	struct change c;
+
+	if (is_shown_otherwise(flow, leg)) {
+		copy_address(c.from, shown_address(flow, inner, leg));
+		copy_address(c.to, source_of(inner));
+		c.from_port = shown_port(flow, inner, leg);
+		c.to_port = source_port_of(inner);
+		if (replace_inner(skb, p, inner, &c, SOURCE) || replace_outer(skb, p, &c, DESTINATION))
+			return -1;
+	}
+	if (!is_called_otherwise(flow, leg))
+		return 0;
+	copy_address(c.from, destination_of(inner));
+	copy_address(c.to, called_address(flow, inner, leg));
+	c.from_port = destination_port_of(inner);
+	c.to_port = called_port(flow, inner, leg);
+	if (replace_inner(skb, p, inner, &c, DESTINATION))
+		return -1;
+	/* A router on the way to a service speaks for itself. On the way to a masqueraded client, the node does. */
+	if (!leg && !same_address(source_of(p), c.from))
+		return 0;
+	copy_address(c.from, source_of(p));
+	return replace_outer(skb, p, &c, SOURCE);
 }
 
 /* Whether an error about this connection can have come from where it was seen: from one of its ends, or from
@@ -140,6 +149,7 @@ static __noinline int on_the_way(struct __sk_buff *skb, const struct packet *p, 
 	case FROM_POD:
 		return flow->leg[leg].hook == hook;
 	case TO_POD:
+	case TO_UPLINK:
 		return skb->ingress_ifindex <= LOOPBACK;
 	case FROM_OVERLAY:
 		return flow->leg[leg].hook == hook && same_address(p->tunnel_source, flow->leg[!leg].tunnel);
@@ -157,7 +167,7 @@ __noinline int related(struct __sk_buff *skb, struct packet *p, __u32 hook)
 {
 	__u32 zero = 0, leg;
 	struct error_workspace *w = bpf_map_lookup_elem(&error_workspaces, &zero);
-	struct translation *t = NULL;
+	const struct translation *t;
 	struct packet *inner;
 	struct flow *flow;
 	int result;
@@ -168,19 +178,18 @@ __noinline int related(struct __sk_buff *skb, struct packet *p, __u32 hook)
 	__builtin_memset(w, 0, sizeof(*w));
 	if (parse_inner(skb, p, inner, &w->ends))
 		return UNRELATED;
-	if (p->seen == FROM_UPLINK) {
-		t = find_translation(&inner->key);
-		if (t) {
-			__u64 outside[2], inside[2];
-			__be16 port = destination_port_of(inner);
+	/* Whoever stands behind its source, as it left us. */
+	t = find_translation(&inner->key);
+	if (t && t->stands_for_low != inner->from_low)
+		t = NULL;
+	if (t) {
+		__u64 called[2];
+		__be16 port = is_icmp(inner->key.protocol) ? t->port : destination_port_of(inner);
 
-			copy_address(outside, destination_of(inner));
-			copy_address(inside, t->address);
-			inner->from_low = order(&inner->key, inside, t->port, outside,
-					       is_icmp(inner->key.protocol) ? t->port : port);
-			if (is_icmp(inner->key.protocol))
-				inner->key.asked_by_low = inner->from_low;
-		}
+		copy_address(called, destination_of(inner));
+		inner->from_low = order(&inner->key, t->address, t->port, called, port);
+		if (is_icmp(inner->key.protocol))
+			inner->key.asked_by_low = inner->from_low;
 	}
 	flow = find_flow(&inner->key);
 	if (!flow && (predecessors_have(&inner->key) || predecessors_translate(&inner->key)))
@@ -191,8 +200,8 @@ __noinline int related(struct __sk_buff *skb, struct packet *p, __u32 hook)
 	if (!on_the_way(skb, p, flow, leg, hook))
 		return UNRELATED;
 	/* It must be for the sender of the packet that it is about. */
-	if (t ? !same_address(destination_of(p), flow->nat_address) :
-		!same_address(destination_of(p), source_of(inner)))
+	if (!t != !is_shown_otherwise(flow, !leg) ||
+	    !same_address(destination_of(p), shown_address(flow, inner, !leg)))
 		return UNRELATED;
 	if (p->seen == FROM_POD) {
 		__u64 sender[2]; /* on our own stack: see `judge` */
@@ -205,11 +214,11 @@ __noinline int related(struct __sk_buff *skb, struct packet *p, __u32 hook)
 			return TC_ACT_SHOT;
 		}
 	}
-	if (flow->flags & FLOW_MASQUERADED && translate_error(skb, p, flow, leg, inner)) {
+	if (flow->flags & FLOW_TRANSLATED && translate_error(skb, p, flow, inner)) {
 		report_drop(skb, p, hook, DROP_INVALID_PACKET, &w->c);
 		return TC_ACT_SHOT;
 	}
-	if (p->seen == TO_POD) /* from the node's own stack: it is on its way */
+	if (p->seen == TO_POD || p->seen == TO_UPLINK) /* from the node's own stack: it is on its way */
 		return TC_ACT_OK;
 	result = send(skb, p, &flow->leg[leg]);
 	if (result < 0) {

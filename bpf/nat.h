@@ -1,116 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* Masquerading: a pod's connection to the outside leaves with its node's address and a port of the
- * node's, from a range in which the node's own sockets never get theirs by chance.
+/* What stands behind an end of a tuple: `translations` has the tuple as one side of us sees it, ordered as in the
+ * flow table, and who is meant by one of its ends: the initiator of a masqueraded connection, or a service's backend.
  *
- * `translations` has the tuple as the outside sees it, ordered as in the flow table, and the pod's
- * address and port behind it. A port is taken by inserting that entry; another connection to the same
- * destination that would get the same tuple fails to insert, and tries the next port. */
+ * Masquerading: a pod's connection to the outside, or a client's to a backend elsewhere, leaves with its node's
+ * address and a port of the node's, from a range in which the node's own sockets never get theirs by chance. A port
+ * is taken by inserting that entry; another connection to the same destination that would get the same tuple fails
+ * to insert, and tries the next port. */
 #pragma once
 #include "config.h"
 #include "flow.h"
 #include "packet.h"
-#include "sctp.h"
 #include "succession.h"
+#include "translate.h"
 
 #define EEXIST 17
 #define NAT_ATTEMPTS 32
 #define TIME_WAIT 56 /* ticks: how long the other end may remember a connection that is over */
-#define IPV4_SOURCE (ETH_HLEN + offsetof(struct iphdr, saddr))
-#define IPV4_DESTINATION (ETH_HLEN + offsetof(struct iphdr, daddr))
-#define IPV4_CHECK (ETH_HLEN + offsetof(struct iphdr, check))
-#define IPV6_SOURCE (ETH_HLEN + offsetof(struct ipv6hdr, saddr))
-#define IPV6_DESTINATION (ETH_HLEN + offsetof(struct ipv6hdr, daddr))
-
-static __always_inline __u32 checksum_offset(__u8 protocol)
-{
-	switch (protocol) {
-	case IPPROTO_TCP:
-		return offsetof(struct tcphdr, check);
-	case IPPROTO_UDP:
-		return 6;
-	case IPPROTO_ICMPV6:
-	case IPPROTO_ICMP:
-		return 2;
-	default:
-		return 0; /* SCTP's CRC covers no addresses; others have none that we know */
-	}
-}
 
 static __always_inline int has_ports(__u8 protocol)
 {
 	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_SCTP ||
 	       is_icmp(protocol);
-}
-
-/* Changes one port of an SCTP packet: the first (leg 0) or the second. 0, or a negative number when it cannot
- * be done: the checksum of what comes in fragments covers bytes that are not here. */
-static __always_inline int translate_sctp(struct __sk_buff *skb, const struct packet *p, __u32 leg, __be16 from,
-					  __be16 to)
-{
-	__u32 check;
-
-	if (p->flags & PACKET_FIRST_FRAGMENT || bpf_skb_load_bytes(skb, p->l4 + 8, &check, sizeof(check)))
-		return -1;
-	/* Ports in the order of memory: the second one is the upper half of a little-endian word. */
-	check ^= crc32c_change((__u32)(from ^ to) << (leg ? 16 : 0), (p->end - p->l4) & 0xffff);
-	if (bpf_skb_store_bytes(skb, p->l4 + 8, &check, sizeof(check), BPF_F_RECOMPUTE_CSUM))
-		return -1;
-	return bpf_skb_store_bytes(skb, p->l4 + (leg ? 2 : 0), &to, sizeof(to), BPF_F_RECOMPUTE_CSUM);
-}
-
-/* Writes the outside's view over the packet's source (leg 0), or the pod's over its destination (leg 1).
- * 0, or a negative number when the packet is too short for what it says it is. Verified on its own. */
-__noinline int translate(struct __sk_buff *skb, const struct packet *p, const struct flow *flow, __u32 leg)
-{
-	const __u8 *pod, *from, *to;
-	__be16 pod_port, from_port, to_port;
-	__u32 check, flags;
-	int has_check, icmp;
-	__u8 protocol;
-
-	if (!p || !flow)
-		return -1;
-	pod = leg ? destination_of(p) : source_of(p);
-	pod_port = leg ? destination_port_of(p) : source_port_of(p);
-	from = leg ? flow->nat_address : pod;
-	to = leg ? pod : flow->nat_address;
-	from_port = leg ? flow->nat_port : pod_port;
-	to_port = leg ? pod_port : flow->nat_port;
-	protocol = p->key.protocol;
-	check = p->l4 + checksum_offset(protocol);
-	flags = protocol == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0;
-	has_check = checksum_offset(protocol) && !(p->flags & PACKET_LATER_FRAGMENT);
-	icmp = is_icmp(protocol);
-
-	if (p->flags & PACKET_IPV6) {
-		__be32 f[4], t[4];
-		__s64 difference;
-
-		copy_address(f, from);
-		copy_address(t, to);
-		difference = bpf_csum_diff(f, 16, t, 16, 0);
-		if (has_check && bpf_l4_csum_replace(skb, check, 0, difference, flags | BPF_F_PSEUDO_HDR))
-			return -1;
-		if (bpf_skb_store_bytes(skb, leg ? IPV6_DESTINATION : IPV6_SOURCE, t, 16, 0))
-			return -1;
-	} else {
-		__be32 f = ipv4_of(from), t = ipv4_of(to);
-
-		if (has_check && !icmp &&
-		    bpf_l4_csum_replace(skb, check, f, t, flags | BPF_F_PSEUDO_HDR | sizeof(t)))
-			return -1;
-		if (bpf_l3_csum_replace(skb, IPV4_CHECK, f, t, sizeof(t)))
-			return -1;
-		if (bpf_skb_store_bytes(skb, leg ? IPV4_DESTINATION : IPV4_SOURCE, &t, sizeof(t), 0))
-			return -1;
-	}
-	if (from_port == to_port || p->flags & PACKET_LATER_FRAGMENT)
-		return 0;
-	if (protocol == IPPROTO_SCTP)
-		return translate_sctp(skb, p, leg, from_port, to_port);
-	if (bpf_l4_csum_replace(skb, check, from_port, to_port, flags | sizeof(to_port)))
-		return -1;
-	return bpf_skb_store_bytes(skb, p->l4 + (icmp ? 4 : leg ? 2 : 0), &to_port, sizeof(to_port), 0);
 }
 
 static __always_inline struct translation *find_translation(const struct flow_key *key)
@@ -120,26 +30,71 @@ static __always_inline struct translation *find_translation(const struct flow_ke
 	return t ? t : bpf_map_lookup_elem(&half_open_translations, key);
 }
 
-/* The key of a packet between `outside` and the node, or the pod behind it. An ICMP query has one
- * identifier, which stands for the port on both sides. */
-static __always_inline void outside_key(struct flow_key *key, const struct packet *p, const __u8 *node,
-					__be16 node_port, const __u8 *outside, __be16 outside_port)
+/* The key of what passes between `outside` and an end that another stands behind. An ICMP query has one identifier,
+ * which stands for the port on both sides; it is the end with another behind it that asks. Whether that is the lower
+ * one. */
+static __always_inline int outside_key(struct flow_key *key, const struct packet *p, const __u8 *end,
+				       __be16 end_port, const __u8 *outside, __be16 outside_port)
 {
+	int icmp = is_icmp(p->key.protocol), low;
+
 	__builtin_memset(key, 0, sizeof(*key));
 	key->protocol = p->key.protocol;
 	key->icmp_type = p->key.icmp_type;
-	if (is_icmp(p->key.protocol)) /* the node asks */
-		key->asked_by_low = order(key, node, node_port, outside, node_port);
-	else
-		order(key, node, node_port, outside, outside_port);
+	low = order(key, end, end_port, outside, icmp ? end_port : outside_port);
+	if (icmp)
+		key->asked_by_low = low;
+	return low;
 }
 
-static __always_inline void translation_key(struct flow_key *key, const struct packet *p, const struct flow *flow)
+/* As the backend, or the outside, knows a masqueraded connection. */
+static __always_inline int masqueraded_key(struct flow_key *key, const struct packet *p, const struct flow *flow)
 {
 	__u32 leg = leg_of(flow, p);
 
-	outside_key(key, p, flow->nat_address, flow->nat_port, leg ? source_of(p) : destination_of(p),
-		    leg ? source_port_of(p) : destination_port_of(p));
+	return outside_key(key, p, flow->nat_address, flow->nat_port, leg ? source_of(p) : destination_of(p),
+			   leg ? source_port_of(p) : destination_port_of(p));
+}
+
+/* As its client knows a connection to a service, and who stands behind that. */
+static __always_inline void served_entry(struct flow_key *key, struct translation *t, const struct packet *p,
+					 const struct flow *flow, __u32 now)
+{
+	__u32 leg = leg_of(flow, p);
+
+	__builtin_memset(t, 0, sizeof(*t));
+	copy_address(t->address, leg ? source_of(p) : destination_of(p));
+	t->port = leg ? source_port_of(p) : destination_port_of(p);
+	t->backend = flow->backend;
+	t->seen = now;
+	t->stands_for_low = outside_key(key, p, flow->frontend, flow->frontend_port,
+					leg ? destination_of(p) : source_of(p),
+					leg ? destination_port_of(p) : source_port_of(p));
+}
+
+static __always_inline int is_same_party(const struct translation *t, const struct translation *other)
+{
+	return t->port == other->port && same_address(t->address, other->address);
+}
+
+/* Where another stands behind the packet's destination: makes `p` what the connection's own ends know it as. The
+ * bytes stay as they are until the packet is let through. Whether it is so. */
+static __noinline int look_behind(struct packet *p)
+{
+	const struct translation *t = find_translation(&p->key);
+	__be16 port = source_port_of(p);
+	__u64 source[2];
+
+	if (!t || t->stands_for_low == p->from_low)
+		return 0;
+	if (is_icmp(p->key.protocol))
+		port = t->port;
+	copy_address(source, source_of(p));
+	p->from_low = order(&p->key, source, port, t->address, t->port);
+	if (is_icmp(p->key.protocol))
+		p->key.asked_by_low = !p->from_low;
+	p->flags |= t->backend ? PACKET_SERVED : PACKET_TRANSLATED;
+	return 1;
 }
 
 /* What giving a port, or a place, works on: too large for the stack. Programs on one CPU do not nest. */
@@ -160,6 +115,8 @@ struct {
 /* Takes the connection of `p` out of all tables, and says that it has ended. Verified on its own. */
 __noinline int forget(const struct packet *p, const struct flow *flow)
 {
+	const struct translation *known;
+	struct translation own;
 	struct flow_key key;
 
 	if (!p || !flow)
@@ -167,13 +124,44 @@ __noinline int forget(const struct packet *p, const struct flow *flow)
 	if (flow->state != FLOW_CLOSED)
 		report_flow(&p->key, flow, EVENT_END);
 	if ((flow->flags & (FLOW_MASQUERADED | FLOW_RELEASED)) == FLOW_MASQUERADED) {
-		translation_key(&key, p, flow);
+		masqueraded_key(&key, p, flow);
 		bpf_map_delete_elem(&half_open_translations, &key);
 		bpf_map_delete_elem(&translations, &key);
+	}
+	if (flow->flags & FLOW_SERVED) {
+		served_entry(&key, &own, p, flow, 0);
+		known = find_translation(&key);
+		/* Its client may have been given another backend meanwhile. */
+		if (known && is_same_party(known, &own)) {
+			bpf_map_delete_elem(&half_open_translations, &key);
+			bpf_map_delete_elem(&translations, &key);
+		}
 	}
 	key = p->key; /* on our own stack: see `judge` */
 	bpf_map_delete_elem(&half_open, &key);
 	bpf_map_delete_elem(&flows, &key);
+	return 0;
+}
+
+/* Gives the translations of an answered connection their places. 0, or a negative number where there is none. */
+static __noinline int settle_translations(const struct packet *p, const struct flow *flow, struct nat_workspace *w)
+{
+	const struct translation *known;
+
+	if (flow->flags & FLOW_MASQUERADED) {
+		masqueraded_key(&w->key, p, flow);
+		known = bpf_map_lookup_elem(&half_open_translations, &w->key);
+		if (!known || bpf_map_update_elem(&translations, &w->key, known, BPF_ANY))
+			return -1;
+	}
+	if (flow->flags & FLOW_SERVED) {
+		served_entry(&w->other, &w->own, p, flow, ticks());
+		if (!bpf_map_update_elem(&translations, &w->other, &w->own, BPF_NOEXIST))
+			return 0;
+		known = bpf_map_lookup_elem(&translations, &w->other);
+		if (!known || !is_same_party(known, &w->own))
+			return -1;
+	}
 	return 0;
 }
 
@@ -182,7 +170,7 @@ __noinline int forget(const struct packet *p, const struct flow *flow)
  * Whether it has been given one: `flow` is gone then, and the other entry counts. Verified on its own. */
 __noinline int settle(const struct packet *p, struct flow *flow)
 {
-	struct flow_key outside, own;
+	struct flow_key own;
 	struct usage *share;
 	__u32 endpoint, zero = 0;
 	struct nat_workspace *w = bpf_map_lookup_elem(&nat_workspaces, &zero);
@@ -194,14 +182,8 @@ __noinline int settle(const struct packet *p, struct flow *flow)
 	share = bpf_map_lookup_elem(&usage, &endpoint);
 	if (!share || share->held - share->collected >= flow_quota || sharing())
 		return 0;
-	if (flow->flags & FLOW_MASQUERADED) {
-		struct translation *t;
-
-		translation_key(&outside, p, flow);
-		t = bpf_map_lookup_elem(&half_open_translations, &outside);
-		if (!t || bpf_map_update_elem(&translations, &outside, t, BPF_ANY))
-			return 0;
-	}
+	if (settle_translations(p, flow, w))
+		return 0;
 	flow->flags |= FLOW_SETTLED;
 	own = p->key; /* on our own stack: see `judge` */
 	w->flow = *flow;
@@ -211,12 +193,16 @@ __noinline int settle(const struct packet *p, struct flow *flow)
 	if (result) {
 		flow->flags &= ~FLOW_SETTLED;
 		if (flow->flags & FLOW_MASQUERADED)
-			bpf_map_delete_elem(&translations, &outside);
+			bpf_map_delete_elem(&translations, &w->key);
+		if (flow->flags & FLOW_SERVED)
+			bpf_map_delete_elem(&translations, &w->other);
 		return 0;
 	}
 	__sync_fetch_and_add(&share->held, 1);
 	if (flow->flags & FLOW_MASQUERADED)
-		bpf_map_delete_elem(&half_open_translations, &outside);
+		bpf_map_delete_elem(&half_open_translations, &w->key);
+	if (flow->flags & FLOW_SERVED)
+		bpf_map_delete_elem(&half_open_translations, &w->other);
 	bpf_map_delete_elem(&half_open, &own);
 	return 1;
 }
@@ -274,11 +260,11 @@ __noinline int keeps_port(const struct packet *p, const struct flow *flow, __u32
 		return 0;
 	copy_address(t.address, source_of(p));
 	t.port = source_port_of(p);
-	outside_key(&key, p, flow->nat_address, flow->nat_port, destination_of(p), destination_port_of(p));
+	t.stands_for_low = masqueraded_key(&key, p, flow);
 	known = find_translation(&key);
 	if (!known)
 		return !bpf_map_update_elem(&half_open_translations, &key, &t, BPF_NOEXIST);
-	return known->port == t.port && same_address(known->address, t.address);
+	return is_same_party(known, &t);
 }
 
 /* Whether the node itself has a socket that the answers to this connection would be for. The overlay's are
@@ -327,7 +313,9 @@ __noinline int try_port(struct __sk_buff *skb, struct packet *p, struct flow *fl
 	copy_address(w->own.address, source_of(p));
 	w->own.port = source_port_of(p);
 	w->own.seen = now;
-	outside_key(&w->key, p, flow->nat_address, flow->nat_port, destination_of(p), destination_port_of(p));
+	w->own.backend = 0;
+	w->own.stands_for_low = outside_key(&w->key, p, flow->nat_address, flow->nat_port, destination_of(p),
+					    destination_port_of(p));
 	if (predecessors_translate(&w->key))
 		return 0;
 	/* In this order: what moves from one table to the other is in either at every moment. */
@@ -341,8 +329,7 @@ __noinline int try_port(struct __sk_buff *skb, struct packet *p, struct flow *fl
 	}
 	if (!other)
 		return 0;
-	if ((other->port != w->own.port || !same_address(other->address, w->own.address)) &&
-	    !may_take(p, other, now, need, &w->other))
+	if (!is_same_party(other, &w->own) && !may_take(p, other, now, need, &w->other))
 		return 0;
 	bpf_map_update_elem(&half_open_translations, &w->key, &w->own, BPF_ANY);
 	bpf_map_delete_elem(&translations, &w->key);

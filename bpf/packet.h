@@ -42,10 +42,11 @@ enum packet_flag {
 	PACKET_TRANSLATED = 1 << 3,	/* came for the node; the key has the pod that it is meant for */
 	PACKET_MAY_FRAGMENT = 1 << 4,	/* IPv4 without "don't fragment" */
 	PACKET_FIRST_FRAGMENT = 1 << 5, /* the rest of it follows in others */
+	PACKET_SERVED = 1 << 6,		/* came for a service; the key has the backend that it got */
 };
 
 /* Where a program sees a packet. The policy that governs it depends on this, and who may be its sender. */
-enum hook_kind { FROM_POD, TO_POD, FROM_UPLINK, FROM_OVERLAY };
+enum hook_kind { FROM_POD, TO_POD, FROM_UPLINK, FROM_OVERLAY, TO_UPLINK };
 
 struct packet {
 	struct flow_key key;
@@ -185,6 +186,12 @@ static __always_inline int icmp_is_answer(__u8 protocol, __u8 type)
 	if (protocol == IPPROTO_ICMP)
 		return type == ICMP_ECHO_REPLY || (type >= 14 && type <= 18 && !(type & 1));
 	return type == ICMP6_ECHO_REPLY;
+}
+
+static __always_inline int is_echo_request(const struct packet *p)
+{
+	return (p->key.protocol == IPPROTO_ICMP && p->icmp_type == ICMP_ECHO_REQUEST) ||
+	       (p->key.protocol == IPPROTO_ICMPV6 && p->icmp_type == ICMP6_ECHO_REQUEST);
 }
 
 /* The type of the question that a message asks or answers; its own where it is no query. */
@@ -401,4 +408,11 @@ __noinline int parse(struct __sk_buff *skb, struct packet *p)
 	p->fragment_id = e.fragment_id;
 	name_connection(p, &e);
 	return result;
+}
+
+/* Makes `p` again what its sender knows it as, whoever was found to stand behind its destination. */
+static __always_inline int read_again(struct __sk_buff *skb, struct packet *p)
+{
+	p->flags = 0;
+	return parse(skb, p);
 }

@@ -76,6 +76,23 @@ __noinline int report_flow(const struct flow_key *key, const struct flow *flow, 
 	return 0;
 }
 
+/* Which service was called, and the backend that it stood for; all zero: none was. */
+struct called {
+	__u8 frontend[16];
+	__be16 frontend_port;
+	__u8 unused[2];
+	__u32 service;
+	__u32 backend;
+};
+
+static __always_inline void remember_call(struct called *called, const struct flow *flow)
+{
+	copy_address(called->frontend, flow->frontend);
+	called->frontend_port = flow->frontend_port;
+	called->service = flow->service;
+	called->backend = flow->backend;
+}
+
 /* What the slow path knew of a packet when it dropped it; zero where it had not got so far. */
 struct circumstances {
 	__u32 source_identity;
@@ -85,6 +102,8 @@ struct circumstances {
 	__u16 source_endpoint;
 	__u16 destination_endpoint;
 	__u8 flags; /* enum event_flag */
+	__u8 unused[3];
+	struct called called;
 };
 
 /* Verified on its own, as is `report_flow`: they are called from many places. */
@@ -118,6 +137,13 @@ __noinline int report_drop(struct __sk_buff *skb, const struct packet *p, __u32 
 	e->destination_endpoint = c->destination_endpoint;
 	e->packets[0] = 1;
 	e->bytes[0] = skb->len - ETH_HLEN;
+	if (c->called.service) {
+		e->flags |= EVENT_SERVED;
+		e->service = c->called.service;
+		e->backend = c->called.backend;
+		e->frontend_port = c->called.frontend_port;
+		copy_address(e->frontend, c->called.frontend);
+	}
 	e->tcp_flags = p->tcp_flags;
 	e->icmp_type = p->icmp_type;
 	e->icmp_code = p->icmp_code;

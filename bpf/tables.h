@@ -344,8 +344,10 @@ struct epochs {
 struct translation {
 	__u8 address[16];
 	__be16 port;
-	__u8 unused[2];
-	__u32 seen; /* ticks */
+	__u8 stands_for_low; /* which end of the tuple is meant */
+	__u8 unused;
+	__u32 backend; /* its number; 0: it is a masqueraded connection's initiator that stands behind */
+	__u32 seen;    /* ticks */
 };
 
 /* exhausted: where a destination cannot be reached for want of ports -> how many connections were refused. */

@@ -13,27 +13,7 @@ static __always_inline int maybe_masqueraded(const struct packet *p)
 {
 	__u16 port = bpf_ntohs(destination_port_of(p));
 
-	return masquerade && port >= nat_port_first && port <= nat_port_last;
-}
-
-/* A packet that comes in for a masqueraded connection: makes `p` what the pod's side knows it as.
- * 1 when it is one. The bytes stay as they are until the packet is let through. */
-static __noinline int look_behind(struct packet *p)
-{
-	struct translation *t = find_translation(&p->key);
-	__be16 outside_port = source_port_of(p);
-	struct flow_key key;
-	__u64 outside[2];
-
-	if (!t)
-		return 0;
-	copy_address(outside, source_of(p));
-	outside_key(&key, p, t->address, t->port, (__u8 *)outside, outside_port);
-	p->key = key;
-	p->from_low = same_address(key.low, outside) &&
-		      (!same_address(key.high, outside) || key.low_port == outside_port);
-	p->flags |= PACKET_TRANSLATED;
-	return 1;
+	return port >= nat_port_first && port <= nat_port_last;
 }
 
 SEC("tc")
@@ -55,10 +35,49 @@ int from_uplink(struct __sk_buff *skb)
 			return answer_announced_solicitation(skb);
 		if (overlay_ifindex && p.key.protocol == IPPROTO_UDP && destination_port_of(&p) == overlay_port)
 			return TC_ACT_OK;
-		if (!(p.flags & PACKET_ICMP_ERROR) && !(maybe_masqueraded(&p) && look_behind(&p)))
+		if (!(p.flags & PACKET_ICMP_ERROR) && !(maybe_masqueraded(&p) && look_behind(&p)) &&
+		    !is_for_a_service(&p))
 			return predecessors_translate(&p.key) ? TC_ACT_UNSPEC : TC_ACT_OK;
 	}
 	return handle(skb, &p, skb->ifindex);
+}
+
+/* What the node's own stack sends out. Where the node itself is a service's backend, its answers are made the
+ * service's. All else passes untouched, and what has come in by some device unseen: the program that saw it there has
+ * done what there is to do. */
+SEC("tc")
+int to_uplink(struct __sk_buff *skb)
+{
+	struct packet p = { .seen = TO_UPLINK };
+	__u32 hook = skb->ifindex | HOOK_EGRESS;
+	struct flow *flow;
+	int result;
+
+	if (must_wait())
+		return TC_ACT_UNSPEC;
+	if (skb->ingress_ifindex > LOOPBACK || !expects_answers())
+		return TC_ACT_OK;
+	linearise(skb);
+	if (parse(skb, &p))
+		return TC_ACT_OK;
+	if (p.flags & PACKET_ICMP_ERROR) {
+		result = related(skb, &p, hook);
+		return result == UNRELATED ? TC_ACT_OK : result;
+	}
+	flow = find_flow(&p.key);
+	if (!flow)
+		return predecessors_have(&p.key) ? TC_ACT_UNSPEC : TC_ACT_OK;
+	if (!leg_of(flow, &p) || !(flow->flags & FLOW_SERVED) || begins_anew(flow, &p))
+		return TC_ACT_OK;
+	if (unsettled(flow, &p, 1) && settle(&p, flow)) {
+		flow = bpf_map_lookup_elem(&flows, &p.key);
+		if (!flow)
+			return drop(skb, &p, hook, DROP_FLOW_TABLE_FULL);
+	}
+	account(skb, &p, flow, 1, ticks());
+	if (p.flags & PACKET_FIRST_FRAGMENT)
+		remember_fragment(skb, &p, flow);
+	return translate(skb, &p, flow, 1) ? drop(skb, &p, hook, DROP_INVALID_PACKET) : TC_ACT_OK;
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -49,6 +49,7 @@ class Node:
 
     def __init__(self, root: Path, constants: Constants, **sizes: int) -> None:
         default = {"flows": 65536, "policies": 65536, "addresses": 65536}
+        self.root = root
         self.plane = Datapath.load(root, constants, Sizes(default | sizes))
         event = self.plane.schema.struct("event")
         self._rings = [

@@ -31,10 +31,9 @@ ALLOWED = {
     "agent": EDGE | {"cni", "health"},
     "balancer": EDGE | {"agent"},
     "cni": MODEL,
-    "operator": EDGE,
-    "sandbox": EDGE | {"operator"},
+    "sandbox": EDGE,
     "doctor": EDGE | {"agent", "health"},
-    "cli": EDGE | {"agent", "balancer", "doctor", "health", "lint", "operator", "sandbox"},
+    "cli": EDGE | {"agent", "balancer", "doctor", "health", "lint", "sandbox"},
 }
 NETWORK = {"socket", "select", "selectors", "ssl", "http", "urllib", "aiohttp", "pyroute2"}
 FILES = {"os", "io", "pathlib", "shutil", "tempfile", "glob", "fcntl", "mmap", "sqlite3"}

@@ -1,5 +1,4 @@
-"""Starting the processes of a node, ``axo agent`` and ``axo flows serve``, or that of a cluster, ``axo
-operator``, and nothing besides them."""
+"""Starting the two processes of a node, ``axo agent`` and ``axo flows serve``, and nothing besides them."""
 
 from __future__ import annotations
 
@@ -14,7 +13,6 @@ from typing import NamedTuple
 class Role(Enum):
     AGENT = "agent"
     FLOWS = "flows serve"
-    OPERATOR = "operator"
 
 
 class Daemon(NamedTuple):
@@ -59,13 +57,9 @@ def run(daemon: Daemon) -> int:
 
 def _main(role: Role) -> Callable[[Path], None]:
     if role is Role.AGENT:
-        from axoneme.agent import main as agent
+        from axoneme.agent import main
 
-        return agent.run
-    if role is Role.OPERATOR:
-        from axoneme.operator import main as operator
-
-        return operator.run
+        return main.run
     from axoneme.flows import server
 
     return server.run

@@ -263,6 +263,7 @@ class Datapath:
 
     def attach_uplink(self, interface: str, ifindex: int) -> None:
         self._attach_link("from_uplink", interface, ifindex, attach.INGRESS)
+        self._attach_link("to_uplink", interface, ifindex, attach.EGRESS)
 
     def attach_overlay(self, interface: str, ifindex: int) -> None:
         self._attach_link("from_overlay", interface, ifindex, attach.INGRESS)
@@ -298,7 +299,7 @@ class Datapath:
                 sockets.attach(self.program(name), self._group, point, self._socket_pin(name))
 
     def _socket_pin(self, program: str) -> Path:
-        return sockets.pin_of(self._root / "links", program)
+        return self._root / "links" / f"socket-{program}"
 
     def _attach_link(self, program: str, interface: str, ifindex: int, point: AttachType) -> None:
         self._attach(Place(program, ifindex, point, self._pin(interface, point)))

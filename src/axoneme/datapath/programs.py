@@ -15,7 +15,7 @@ from axoneme.datapath.tableset import TableSet
 
 PROGRAMS: Final = {
     "endpoint": ("from_pod", "to_pod"),
-    "uplink": ("from_uplink",),
+    "uplink": ("from_uplink", "to_uplink"),
     "overlay": ("from_overlay", "to_overlay"),
     "socket": tuple(sockets.POINTS),
 }

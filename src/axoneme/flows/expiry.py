@@ -33,11 +33,18 @@ _COPIED = (
 _TCP, _RST = 6, 0x04  # RFC 9293, section 3.1
 
 
+class _End(NamedTuple):
+    """One end of each of many connections."""
+
+    address: npt.NDArray[np.uint8]
+    port: npt.NDArray[np.uint16]
+
+
 class Translations(NamedTuple):
     """What connections that are over leave behind in the tables of translations, entry by entry."""
 
-    outside: npt.NDArray[np.void]  # keys: the tuple as seen outside
-    behind: npt.NDArray[np.void]  # values: the pod
+    outside: npt.NDArray[np.void]  # keys: the tuple as one side of the node sees it
+    behind: npt.NDArray[np.void]  # values: who stands behind its end, the initiator or a backend
     #: Which ones the other end may still remember (TIME_WAIT, RFC 9293, section 3.6.1).
     remembered: Mask
 
@@ -52,6 +59,7 @@ class FlowTable:
     from_low: int
     masqueraded: int
     released: int
+    served: int
     icmp: tuple[int, int] = (1, 58)
 
     @classmethod
@@ -64,6 +72,7 @@ class FlowTable:
             from_low=enums["flow_flag"]["FLOW_FROM_LOW"],
             masqueraded=enums["flow_flag"]["FLOW_MASQUERADED"],
             released=enums["flow_flag"]["FLOW_RELEASED"],
+            served=enums["flow_flag"]["FLOW_SERVED"],
         )
 
     def due(self, flows: npt.NDArray[np.void], now: int) -> Mask:
@@ -77,38 +86,74 @@ class FlowTable:
         over: Mask = age > self.lifetimes[state].astype(np.int64) + 1
         return over
 
-    def translations(
+    def masquerades(
         self, keys: npt.NDArray[np.void], flows: npt.NDArray[np.void], value: np.dtype[np.void]
     ) -> Translations:
-        """The translations of those among these connections that still have one. ``value``: ``struct
-        translation``. The ends of a key are in the order of their bytes, as ``order`` of packet.h puts them.
+        """The entries for the node's ends of those among these connections that still have a port there.
+        ``value``: ``struct translation``.
         """
         masked = (flows["flags"] & (self.masqueraded | self.released)) == self.masqueraded
         keys, flows = keys[masked], flows[masked]
-        low = (flows["flags"] & self.from_low) != 0
-        node, node_port = flows["nat_address"], flows["nat_port"]
-        other = np.where(low[:, None], keys["high"], keys["low"])
-        other_port = np.where(low, keys["high_port"], keys["low_port"])
-        # An ICMP query has one identifier, which stands for the port on both sides.
-        icmp = np.isin(keys["protocol"], self.icmp)
-        other_port = np.where(icmp, node_port, other_port)
-        first = _before(node, node_port, other, other_port)
-        outside = np.zeros(len(keys), keys.dtype)
-        outside["low"] = np.where(first[:, None], node, other)
-        outside["high"] = np.where(first[:, None], other, node)
-        outside["low_port"] = np.where(first, node_port, other_port)
-        outside["high_port"] = np.where(first, other_port, node_port)
-        outside["protocol"] = keys["protocol"]
-        outside["icmp_type"] = keys["icmp_type"]
-        outside["asked_by_low"] = icmp & first
-        behind = np.zeros(len(keys), value)
-        behind["address"] = np.where(low[:, None], keys["low"], keys["high"])
-        behind["port"] = np.where(low, keys["low_port"], keys["high_port"])
+        initiator, called = self._ends(keys, flows)
+        outside, behind = self._entries(
+            keys, value, _End(flows["nat_address"], flows["nat_port"]), called, initiator
+        )
         behind["seen"] = flows["seen"]
         reset = ((flows["leg"]["tcp_flags"] & _RST) != 0).any(axis=1)
         return Translations(
             outside, behind, (keys["protocol"] == _TCP) & (flows["state"] == self.closed) & ~reset
         )
+
+    def calls(
+        self, keys: npt.NDArray[np.void], flows: npt.NDArray[np.void], value: np.dtype[np.void]
+    ) -> Translations:
+        """The same for what clients of services have called. The client may have another backend by now."""
+        served = (flows["flags"] & self.served) != 0
+        keys, flows = keys[served], flows[served]
+        initiator, called = self._ends(keys, flows)
+        outside, behind = self._entries(
+            keys, value, _End(flows["frontend"], flows["frontend_port"]), initiator, called
+        )
+        behind["backend"], behind["seen"] = flows["backend"], flows["seen"]
+        return Translations(outside, behind, np.zeros(len(keys), np.bool_))
+
+    def _ends(self, keys: npt.NDArray[np.void], flows: npt.NDArray[np.void]) -> tuple[_End, _End]:
+        """The initiators, and whom they called."""
+        low = (flows["flags"] & self.from_low) != 0
+        return (
+            _End(
+                np.where(low[:, None], keys["low"], keys["high"]),
+                np.where(low, keys["low_port"], keys["high_port"]),
+            ),
+            _End(
+                np.where(low[:, None], keys["high"], keys["low"]),
+                np.where(low, keys["high_port"], keys["low_port"]),
+            ),
+        )
+
+    def _entries(
+        self, keys: npt.NDArray[np.void], value: np.dtype[np.void], end: _End, other: _End, who: _End
+    ) -> tuple[npt.NDArray[np.void], npt.NDArray[np.void]]:
+        """Keys and values that say who stands behind ``end`` in what passes between it and ``other``.
+
+        The ends of a key are in the order of their bytes, as ``order`` of packet.h puts them.
+        """
+        # An ICMP query has one identifier, which stands for the port on both sides.
+        icmp = np.isin(keys["protocol"], self.icmp)
+        other = _End(other.address, np.where(icmp, end.port, other.port))
+        first = _before(end, other)
+        outside = np.zeros(len(keys), keys.dtype)
+        outside["low"] = np.where(first[:, None], end.address, other.address)
+        outside["high"] = np.where(first[:, None], other.address, end.address)
+        outside["low_port"] = np.where(first, end.port, other.port)
+        outside["high_port"] = np.where(first, other.port, end.port)
+        outside["protocol"] = keys["protocol"]
+        outside["icmp_type"] = keys["icmp_type"]
+        outside["asked_by_low"] = icmp & first
+        behind = np.zeros(len(keys), value)
+        behind["address"], behind["port"] = who.address, who.port
+        behind["stands_for_low"] = first
+        return outside, behind
 
     def ends(
         self, keys: npt.NDArray[np.void], flows: npt.NDArray[np.void], now: int, vocabulary: Vocabulary
@@ -152,15 +197,10 @@ class FlowTable:
         return events
 
 
-def _before(
-    address: npt.NDArray[np.uint8],
-    port: npt.NDArray[np.uint16],
-    other: npt.NDArray[np.uint8],
-    other_port: npt.NDArray[np.uint16],
-) -> Mask:
+def _before(one: _End, other: _End) -> Mask:
     """Where the first end is the lower one, compared as the datapath does: words in the machine's order."""
-    a, b = (np.ascontiguousarray(each).view("=u8").reshape(-1, 2) for each in (address, other))
-    p, q = (np.ascontiguousarray(each).view("=u2") for each in (port, other_port))
+    a, b = (np.ascontiguousarray(end.address).view("=u8").reshape(-1, 2) for end in (one, other))
+    p, q = (end.port.astype(">u2").view("=u2") for end in (one, other))
     lower: Mask = np.where(
         a[:, 0] != b[:, 0], a[:, 0] < b[:, 0], np.where(a[:, 1] != b[:, 1], a[:, 1] < b[:, 1], p < q)
     )

@@ -107,13 +107,14 @@ class Sweep:
         if len(keys):
             # First: a packet that comes in between takes its port again, and keeps it.
             self._free_ports(keys, flows)
+            self._forget_calls(keys, flows)
             self.removed += table.delete(keys)
         return left, self._meaning.ends(keys, flows, now, self._vocabulary)
 
     def _free_ports(self, keys: npt.NDArray[np.void], flows: npt.NDArray[np.void]) -> None:
         """Ports that the other end may remember are kept among those that may be displaced, with the time."""
         settled, half_open = self._kernel.translations, self._kernel.half_open_translations
-        left = self._meaning.translations(keys, flows, settled.value)
+        left = self._meaning.masquerades(keys, flows, settled.value)
         kept, values = left.outside[left.remembered], left.behind[left.remembered]
         while len(kept):
             try:
@@ -123,3 +124,14 @@ class Sweep:
                 kept, values = kept[error.done + 1 :], values[error.done + 1 :]
         settled.delete(left.outside)
         half_open.delete(left.outside[~left.remembered])
+
+    def _forget_calls(self, keys: npt.NDArray[np.void], flows: npt.NDArray[np.void]) -> None:
+        """Which backend a client has got, where it still has that one."""
+        kernel = self._kernel
+        left = self._meaning.calls(keys, flows, kernel.translations.value)
+        if not len(left.outside):
+            return
+        for table in (kernel.translations, kernel.half_open_translations):
+            there, found = table.read(left.outside)
+            same = there & (found["address"] == left.behind["address"]).all(axis=1)
+            table.delete(left.outside[same & (found["port"] == left.behind["port"])])

@@ -1,1 +1,0 @@
-"""What is done once in a cluster, and not on every node."""
