@@ -47,7 +47,7 @@ def measure(kernel: str) -> Iterator[tuple[Row, Sequence[FunctionRow]]]:
     """Every program of the package on the running kernel; needs root."""
     from axoneme.datapath.footprint import footprint
     from axoneme.datapath.libbpf import LoadError, Object
-    from axoneme.datapath.programs import PROGRAMS, Constants
+    from axoneme.datapath.programs import ON_DEMAND, PROGRAMS, Constants
     from axoneme.datapath.schema import OBJECTS
 
     everything = asdict(Constants(overlay_ifindex=1, masquerade=1, answer_denied=1)) | {
@@ -57,14 +57,15 @@ def measure(kernel: str) -> Iterator[tuple[Row, Sequence[FunctionRow]]]:
     @contextmanager
     def loaded(name: str, program: str, *, statistics: bool = False, successor: int = 0) -> Iterator[Object]:
         with Object.open(OBJECTS / f"{name}.o") as item:
-            item.set_constants(**everything, successor=successor)
+            given = everything | {"successor": successor}
+            item.set_constants(**{key: value for key, value in given.items() if key in item.btf.variables})
             item.select([program])
             if statistics:
                 item.keep_statistics()
             item.load()
             yield item
 
-    for name, programs in PROGRAMS.items():
+    for name, programs in (PROGRAMS | ON_DEMAND).items():
         for program in programs:
             try:
                 for successor in (0, 1):  # also as it is while it takes over from another

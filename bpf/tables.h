@@ -206,6 +206,13 @@ struct call {
 	__u32 backend;
 };
 
+/* What is told of an entry of `calls`. */
+struct caller {
+	__u64 socket; /* cookie */
+	__u32 network; /* the number of its namespace's file */
+	__u32 backend;
+};
+
 /* datagrams: of sockets that send datagrams to several services, what does not stand in `calls` any more: which backend
  * stands for a service, and which service a backend. Written by the datapath. */
 enum datagram_way {
@@ -459,6 +466,7 @@ struct counter {
 /* What no map has as its key or value would be missing from the objects' BTF. */
 union shared_types {
 	struct event event;
+	struct caller caller;
 	enum schema schema;
 	enum identity identity;
 	enum address_flag address_flag;

@@ -18,11 +18,11 @@ import pytest
 from bench import programs
 
 from axoneme.datapath.footprint import STACK_LIMIT, STEPS_LIMIT
-from axoneme.datapath.programs import PROGRAMS
+from axoneme.datapath.programs import ON_DEMAND, PROGRAMS
 from kernels.debian import PACKAGES, Unavailable, kernel
 from kernels.guest import Outcome, run
 
-ALL = [program for each in PROGRAMS.values() for program in each]
+ALL = [program for each in (PROGRAMS | ON_DEMAND).values() for program in each]
 #: Seconds for a boot and all loads under emulation, on a machine that does other things too.
 PATIENCE = 900
 

@@ -103,6 +103,9 @@ _PIN = struct.Struct("=QII")
 _INFO = struct.Struct("=IIQ")
 _BY_ID = struct.Struct("=III")
 _CREATE_LINK = struct.Struct("=IIIIIIQ")
+_CREATE_ITERATOR = struct.Struct("=IIIIQI")
+_ITERATED_MAP = struct.Struct("=I")
+_OPEN_ITERATOR = struct.Struct("=II")
 _UPDATE_LINK = struct.Struct("=IIII")
 _QUERY = struct.Struct("=IIIIQI4xQQQQ")
 _ONE = struct.Struct("=I")
@@ -392,6 +395,25 @@ def link_create(
             hints.get(-fd, ""),
         )
     return fd
+
+
+def iterate(program: int, table: int) -> bytes:
+    """Runs a program for each element of a map; all that it has written."""
+    over = ctypes.create_string_buffer(_ITERATED_MAP.pack(table))
+    doing = f"going through {describe(table)} with {describe(program)}"
+    link = Attributes(
+        _CREATE_ITERATOR, program, 0, AttachType.TRACE_ITER, 0, ctypes.addressof(over), _ITERATED_MAP.size
+    ).call(Command.LINK_CREATE)
+    if link < 0:
+        raise failure(-link, doing)
+    try:
+        reader = Attributes(_OPEN_ITERATOR, link, 0).call(Command.ITER_CREATE)
+    finally:
+        os.close(link)
+    if reader < 0:
+        raise failure(-reader, doing)
+    with open(reader, "rb", buffering=0) as file:
+        return file.readall()
 
 
 def link_update(link: int, program: int) -> None:

@@ -63,6 +63,7 @@ _TABLES: Final = (
     "served",
     "affinities",
     "datagrams",
+    "calls",
     "flows",
     "half_open",
     "translations",
@@ -116,6 +117,7 @@ class Datapath:
     served: Table
     affinities: Table
     datagrams: Table
+    calls: Table
     flows: Table
     half_open: Table
     translations: Table

@@ -19,6 +19,8 @@ PROGRAMS: Final = {
     "overlay": ("from_overlay", "to_overlay"),
     "socket": tuple(sockets.POINTS),
 }
+#: What is loaded when it is needed (`axoneme.datapath.callers`).
+ON_DEMAND: Final = {"callers": ("list_callers",)}
 #: Which object says what a table is: all have all of them.
 FIRST: Final = next(iter(PROGRAMS))
 #: Under which names successors look at their predecessors' tables (`bpf/succession.h`).

@@ -31,6 +31,7 @@ class Command(enum.IntEnum):
     LINK_UPDATE = 29
     LINK_GET_FD_BY_ID = 30
     ENABLE_STATS = 32
+    ITER_CREATE = 33
     LINK_DETACH = 34
 
 
@@ -91,6 +92,7 @@ class AttachType(enum.IntEnum):
     CGROUP_UDP6_SENDMSG = 15
     CGROUP_UDP4_RECVMSG = 19
     CGROUP_UDP6_RECVMSG = 20
+    TRACE_ITER = 28
     CGROUP_INET4_GETPEERNAME = 29
     CGROUP_INET6_GETPEERNAME = 30
     XDP = 37
