@@ -182,7 +182,9 @@ def test_vxlan_that_a_firewall_drops(ward: Ward) -> None:
     assert (code, diagnosis["healthy"]) == (1, False)
     (finding,) = diagnosis["findings"]
     assert (finding["node"], finding["check"], finding["severity"]) == ("node2", "firewall", "error")
-    assert "--dport 8472 -j DROP" in finding["evidence"][0]
+    assert (
+        "dport 8472" in finding["evidence"][0]
+    )  # in the words of iptables-save, or of nft where that is there
     assert any("VXLAN between node1 and node2" in each for each in finding["consequences"])
 
 
@@ -224,4 +226,19 @@ def test_a_link_a_stopped_agent_a_store_and_a_forwarding_that_are_gone(ward: War
     assert code == 1
     assert text.count("\nerror") + text.startswith("error  node1: agent: it does not answer") == 1
     assert f"process {pid} is there, state T (stopped by a signal)" in text
+    ward.recovered()
+
+
+@pytest.mark.skipif(shutil.which("nft") is None, reason="needs nft")
+def test_kube_proxy_beside_us_and_calls_that_nobody_translates(ward: Ward) -> None:
+    ward.run("node1", "nft", "add", "table", "ip", "kube-proxy")
+    (ward.bpffs("node2") / "links" / "socket-connect6").unlink()
+    found = ward.findings()
+    ward.run("node1", "nft", "delete", "table", "ip", "kube-proxy")
+    group = load(ward.cluster.layout.node("node2").config).cgroup
+    assert found == {
+        ("node1", "kube-proxy"): (Severity.WARNING, "kube-proxy"),
+        ("node2", "sockets"): (Severity.ERROR, f"control group {group}"),
+    }
+    ward.restart_agents()
     ward.recovered()

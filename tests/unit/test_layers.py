@@ -31,9 +31,10 @@ ALLOWED = {
     "agent": EDGE | {"cni", "health"},
     "balancer": EDGE | {"agent"},
     "cni": MODEL,
-    "sandbox": EDGE,
+    "operator": EDGE,
+    "sandbox": EDGE | {"operator"},
     "doctor": EDGE | {"agent", "health"},
-    "cli": EDGE | {"agent", "balancer", "doctor", "health", "lint", "sandbox"},
+    "cli": EDGE | {"agent", "balancer", "doctor", "health", "lint", "operator", "sandbox"},
 }
 NETWORK = {"socket", "select", "selectors", "ssl", "http", "urllib", "aiohttp", "pyroute2"}
 FILES = {"os", "io", "pathlib", "shutil", "tempfile", "glob", "fcntl", "mmap", "sqlite3"}

@@ -22,6 +22,7 @@ from axoneme.datapath.plane import Datapath
 from axoneme.health.ways import HealthSummary
 from axoneme.model.state import EndpointState
 from axoneme.rpc import INVALID, UNAVAILABLE, NoParams, RpcError, Server
+from axoneme.services.view import BalancingSummary
 
 #: Seconds for which an attach waits for an agent that is starting: less than runtimes wait themselves.
 PATIENCE = 20.0
@@ -75,6 +76,7 @@ class Status(msgspec.Struct, frozen=True):
     kernel_lacks: list[str] = []  # sentences: what it has not, and what goes without
     health: HealthSummary | None = None  # None: nothing is probed here
     repairs: dict[str, int] = {}  # what others had changed in the kernel, put right since the start
+    balancing: BalancingSummary | None = None  # None: nothing is balanced here
     out_of_ports: dict[str, int] = {}  # connections that could not be masqueraded, by destination
 
 

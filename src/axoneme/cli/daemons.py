@@ -1,4 +1,5 @@
-"""Starting the two processes of a node, ``axo agent`` and ``axo flows serve``, and nothing besides them."""
+"""Starting the processes of a node, ``axo agent`` and ``axo flows serve``, or that of a cluster, ``axo
+operator``, and nothing besides them."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from typing import NamedTuple
 class Role(Enum):
     AGENT = "agent"
     FLOWS = "flows serve"
+    OPERATOR = "operator"
 
 
 class Daemon(NamedTuple):
@@ -57,9 +59,13 @@ def run(daemon: Daemon) -> int:
 
 def _main(role: Role) -> Callable[[Path], None]:
     if role is Role.AGENT:
-        from axoneme.agent import main
+        from axoneme.agent import main as agent
 
-        return main.run
+        return agent.run
+    if role is Role.OPERATOR:
+        from axoneme.operator import main as operator
+
+        return operator.run
     from axoneme.flows import server
 
     return server.run

@@ -1,5 +1,5 @@
-"""`axo agent` and `axo flows serve` with options beyond the plain ``--config`` that `daemons` knows, and
-`axo leave` for after them."""
+"""`axo agent`, `axo flows serve` and `axo operator` with options beyond the plain ``--config`` that `daemons`
+knows, and `axo leave` for after them."""
 
 from __future__ import annotations
 
@@ -31,6 +31,17 @@ _LEVEL = click.option(
 def agent(config: Path, log_level: str) -> int:
     """Run the agent of a node: identities, policies, addresses, and the datapath of its pods."""
     return run(Daemon(Role.AGENT, config, log_level))
+
+
+@click.command()
+@_CONFIG
+@_LEVEL
+def operator(config: Path, log_level: str) -> int:
+    """Run the operator of a cluster: it gives services of type LoadBalancer their addresses.
+
+    Where several run, one works, and another takes over when it ends.
+    """
+    return run(Daemon(Role.OPERATOR, config, log_level))
 
 
 @click.command()

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 import msgspec
 
-from axoneme.cli import health
+from axoneme.cli import balancing, health
 from axoneme.cli.ages import short
 from axoneme.cli.place import Place, in_sandbox
 from axoneme.cli.tables import Table, show
 from axoneme.health.ways import HealthReport, HealthSummary
+from axoneme.services.view import BalancingSummary
 
 if TYPE_CHECKING:
     from axoneme.sandbox.report import SandboxReport
@@ -48,6 +49,7 @@ class AgentStatus(msgspec.Struct, frozen=True):
     repairs: dict[str, int] = {}
     out_of_ports: dict[str, int] = {}
     health: HealthSummary | None = None
+    balancing: BalancingSummary | None = None
 
 
 class FlowsStatus(msgspec.Struct, frozen=True):
@@ -117,6 +119,11 @@ def status(place: Place, output: str | None, verbose: bool) -> int:
     show(Table(_HEADERS, [_row(node) for node in nodes]))
     click.echo()
     click.echo(health.line(summaries))
+    click.echo(
+        balancing.line(
+            {n.name: n.agent.balancing for n in nodes if n.agent and n.agent.balancing is not None}
+        )
+    )
     for line in _lacks(nodes):
         click.echo(line)
     if reports:

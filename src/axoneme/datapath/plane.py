@@ -301,7 +301,7 @@ class Datapath:
                 sockets.attach(self.program(name), self._group, point, self._socket_pin(name))
 
     def _socket_pin(self, program: str) -> Path:
-        return self._root / "links" / f"socket-{program}"
+        return sockets.pin_of(self._root / "links", program)
 
     def _attach_link(self, program: str, interface: str, ifindex: int, point: AttachType) -> None:
         self._attach(Place(program, ifindex, point, self._pin(interface, point)))

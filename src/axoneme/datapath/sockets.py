@@ -27,6 +27,11 @@ POINTS: Final[Mapping[str, AttachType]] = {
 }
 
 
+def pin_of(folder: Path, program: str) -> Path:
+    """Where a node's link of this program is pinned, by the folder of its links."""
+    return folder / f"socket-{program}"
+
+
 def attach(program: int, group: Path, point: AttachType, pin: Path) -> None:
     """Attaches `program`, or replaces the one that the link pinned at `pin` has.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from axoneme.doctor import nodechecks, waychecks
+from axoneme.doctor import nodechecks, servicechecks, waychecks
 from axoneme.doctor.facts import Facts
 from axoneme.doctor.findings import Check
 
@@ -39,5 +39,8 @@ CHECKS: Final[tuple[Check[Facts], ...]] = (
     Check("agents", waychecks.agents, (*_WIRE, "underlay")),
     Check("pod network", waychecks.pod_network, _PODS),
     Check("path mtu", waychecks.path_mtu, (*_PODS, "pod network")),
+    Check("sockets", servicechecks.sockets, _HOST),
+    Check("kube-proxy", servicechecks.kube_proxy),
+    Check("node ports", servicechecks.node_ports, ("agent",)),
     Check("clocks", waychecks.clocks),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
 
 from axoneme.agent.api import Status
 from axoneme.agent.config import AgentConfig
@@ -14,6 +15,7 @@ from axoneme.flows.server import Status as FlowsStatus
 from axoneme.health.pathmtu import PathMtu
 from axoneme.health.ways import HealthReport
 from axoneme.model.state import NodeState
+from axoneme.services.view import ServiceView
 
 Network = IPv4Network | IPv6Network
 
@@ -95,7 +97,8 @@ class Usage:
 @dataclass(frozen=True, kw_only=True)
 class Facts:
     """``*_fault``: why something could not be reached or used; empty when it could. ``asked``: whether the
-    agent has probed now."""
+    agent has probed now. ``kube_proxy``: traces of it. ``control_group``: whose sockets are ours to
+    translate, None without cgroup v2; ``at_sockets``: whether each program is attached there."""
 
     config: AgentConfig
     missing_features: tuple[Feature, ...] = ()
@@ -123,6 +126,10 @@ class Facts:
     network_files: tuple[str, ...] = ()
     pods: tuple[PodFacts, ...] = ()
     tables: Mapping[str, Usage] = field(default_factory=dict)
+    services: tuple[ServiceView, ...] = ()
+    kube_proxy: tuple[str, ...] = ()
+    control_group: Path | None = None
+    at_sockets: Mapping[str, bool] = field(default_factory=dict)
 
     @property
     def overlay(self) -> bool:

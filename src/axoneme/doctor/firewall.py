@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from axoneme.datapath.clsact import HANDLE
@@ -83,6 +85,47 @@ def _meets(text: str, ports: Collection[int]) -> bool:
         if first.isdigit() and any(int(first) <= port <= int(last or first) for port in ports):
             return True
     return False
+
+
+#: What kube-proxy makes: chains of its iptables mode, its table of nftables mode, its device of IPVS mode.
+_CHAIN, _TABLE = "KUBE-SERVICES", "kube-proxy"
+
+
+def kube_proxy() -> tuple[str, ...]:
+    """Traces of kube-proxy in this network namespace."""
+    found = [*of_kube_proxy_nft(_output("nft", "list", "tables") + _output("nft", "list", "chains"))]
+    for command in ("iptables-save", "ip6tables-save"):
+        found += of_kube_proxy_iptables(command, _output(command, "-t", "nat"))
+    with suppress(OSError):  # there when the module is loaded
+        services = [
+            line for line in Path("/proc/net/ip_vs").read_text().splitlines()[3:] if line[:1].isalpha()
+        ]
+        if services:
+            found.append(f"IPVS has {len(services)} virtual services")
+    return tuple(dict.fromkeys(found))
+
+
+def of_kube_proxy_nft(listed: str) -> Iterator[str]:
+    """From ``nft list tables`` and ``nft list chains``. Pure.
+
+    >>> list(of_kube_proxy_nft("table ip kube-proxy\ntable ip nat {\n\tchain KUBE-SERVICES {\n"))
+    ['table ip kube-proxy', 'table ip nat, chain KUBE-SERVICES']
+    """
+    table = ""
+    for words in map(str.split, listed.splitlines()):
+        if words[:1] == ["table"]:
+            table = " ".join(words[:3])
+            if words[2:3] == [_TABLE]:
+                yield table
+        elif words[:2] == ["chain", _CHAIN]:
+            yield f"{table}, chain {_CHAIN}"
+
+
+def of_kube_proxy_iptables(program: str, saved: str) -> Iterator[str]:
+    """From ``iptables-save -t nat``: the chain counts when something is in it. Pure."""
+    rules = sum(line.startswith(f"-A {_CHAIN} ") for line in saved.splitlines())
+    if rules:
+        yield f"{program.removesuffix('-save')}: chain {_CHAIN} has {rules} rules"
 
 
 def filters(device: str) -> tuple[str, ...]:

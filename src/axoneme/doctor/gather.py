@@ -20,8 +20,8 @@ import msgspec
 from axoneme.agent.api import Status
 from axoneme.agent.config import AgentConfig
 from axoneme.agent.endpoints import EndpointRecord
-from axoneme.datapath import attach, bpf, bpffs, clsact, features
-from axoneme.datapath.uapi import AttachType, Command
+from axoneme.datapath import attach, bpf, bpffs, clsact, features, sockets
+from axoneme.datapath.uapi import AttachType, Command, LinkType
 from axoneme.doctor import firewall
 from axoneme.doctor.facts import Device, Facts, Pin, PodFacts, Program, Route, Usage
 from axoneme.flows.server import Status as FlowsStatus
@@ -29,9 +29,10 @@ from axoneme.health.pathmtu import PathMtu
 from axoneme.health.ways import HealthReport
 from axoneme.model.policies import POLICY_KINDS
 from axoneme.model.state import NODES, NodeState, decode
-from axoneme.net import node, pods
+from axoneme.net import cgroup2, node, pods
 from axoneme.net.commands import NetworkError, show
 from axoneme.rpc import Client, RpcError
+from axoneme.services.view import ServiceView
 from axoneme.sources.config import StoreConfig, open_store
 from axoneme.sources.store import StoreError
 
@@ -54,6 +55,7 @@ class Words:
     flows_fault: str
     health: HealthReport | None
     mtus: tuple[PathMtu, ...]
+    services: tuple[ServiceView, ...]
 
 
 def ask(config: AgentConfig) -> Words:
@@ -61,12 +63,13 @@ def ask(config: AgentConfig) -> Words:
     agent = Client(config.agent_socket_path, _PATIENCE)
     status, agent_fault = _call(agent, "status", Status)
     flows, flows_fault = _call(Client(config.flows_socket_path, _PATIENCE), "status", FlowsStatus)
+    services, _ = _call(agent, "services", list[ServiceView])
     health, mtus = None, None
     if status and status.health is not None:
         probing = Client(config.agent_socket_path, _PROBING)
         health, _ = _call(probing, "health.probe", HealthReport)
         mtus, _ = _call(probing, "health.mtu", list[PathMtu])
-    return Words(status, agent_fault, flows, flows_fault, health, tuple(mtus or ()))
+    return Words(status, agent_fault, flows, flows_fault, health, tuple(mtus or ()), tuple(services or ()))
 
 
 def _call(client: Client, method: str, kind: type[T]) -> tuple[T | None, str]:
@@ -134,6 +137,15 @@ def gather(config: AgentConfig, words: Words, before: dict[str, Device]) -> Fact
         network_files=tuple(_network_files(config)),
         pods=() if bpf_fault else tuple(_pods(config)),
         tables=dict(_tables(config, words)) if mounted else {},
+        services=words.services,
+        kube_proxy=firewall.kube_proxy(),
+        control_group=(group := Path(config.cgroup) if config.cgroup else cgroup2.hierarchy()),
+        at_sockets={
+            name: bool(sockets.attached(group, point, sockets.pin_of(config.bpffs_path / "links", name)))
+            for name, point in sockets.POINTS.items()
+        }
+        if mounted and group
+        else {},
     )
 
 
@@ -148,7 +160,7 @@ def _features() -> tuple[tuple[features.Feature, ...], str]:
 
 
 def _pins(folder: Path) -> tuple[tuple[Pin, ...], frozenset[int]]:
-    """The pinned links, and their ids."""
+    """The pinned links to interfaces, and the ids of all."""
     found, ids = [], set()
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         try:
@@ -159,7 +171,8 @@ def _pins(folder: Path) -> tuple[tuple[Pin, ...], frozenset[int]]:
             info = bpf.link_info(link)
         finally:
             os.close(link)
-        found.append(Pin(path.name, info.ifindex))
+        if info.kind != LinkType.CGROUP:
+            found.append(Pin(path.name, info.ifindex))
         ids.add(info.id)
     return tuple(found), frozenset(ids)
 
@@ -229,7 +242,13 @@ def _unresolved() -> Iterator[str]:
 
 
 def _sysctls(names: Iterable[str]) -> Iterator[tuple[str, str]]:
-    wanted = ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding", "net/ipv4/conf/all/rp_filter"]
+    wanted = [
+        "net/ipv4/ip_local_port_range",
+        "net/ipv4/ip_local_reserved_ports",
+        "net/ipv4/ip_forward",
+        "net/ipv6/conf/all/forwarding",
+        "net/ipv4/conf/all/rp_filter",
+    ]
     for name in (*wanted, *(f"net/ipv4/conf/{name}/rp_filter" for name in names)):
         with suppress(OSError):
             yield name, (Path("/proc/sys") / name).read_text().strip()

@@ -66,6 +66,9 @@ class Family(enum.Enum):
     def names(self) -> tuple[str, ...]:
         return tuple(name for name, wanted in (("ipv4", self.ipv4), ("ipv6", self.ipv6)) if wanted)
 
+    def versions(self) -> tuple[int, ...]:
+        return tuple(version for version, wanted in ((4, self.ipv4), (6, self.ipv6)) if wanted)
+
 
 @dataclass(frozen=True, slots=True)
 class NodePlan:

@@ -17,6 +17,7 @@ import sys
 
 from axoneme.model.state import NODES, NodeState, decode
 from axoneme.net import kernel
+from axoneme.operator.addresses import AddressController
 from axoneme.sandbox import admission, cgroups, clock, logs, planfile, underlay
 from axoneme.sandbox.cluster import Cluster
 from axoneme.sandbox.daemons import Daemon, DaemonSpec
@@ -97,6 +98,7 @@ async def supervise(plan: Plan, layout: Layout) -> None:
             group.create_task(_play_world(plan, layout, echoes))
             group.create_task(_route_pods(store, layout))
             group.create_task(_bound_logs(layout))
+            group.create_task(AddressController(store, clock.now, plan.family.versions()).run())
             group.create_task(desk.serve(ready=gc.freeze))
     finally:
         await store.close()

@@ -5,69 +5,98 @@ The dtypes come from the datapath's schema; big-endian fields of theirs take car
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from axoneme.services.rows import BackendRow, FrontendKey, FrontendRow, Held, RangeKey, ServiceRow, SlotKey
+from axoneme.services.rows import (
+    ADDRESS,
+    PLACE,
+    BackendRow,
+    FrontendRow,
+    Held,
+    Place,
+    RangeKey,
+    ServiceRow,
+)
 
 Array = npt.NDArray[Any]
 AnyDtype = np.dtype[Any]
 
-_WIDTH = 16
+
+def key_array(table: str, keys: Sequence[Any], dtype: AnyDtype) -> Array:
+    """The keys of a `Step` to that table; shape ``(len(keys),)``."""
+    if table == "frontends":
+        return _places(keys, dtype)
+    return _records(keys, dtype)
 
 
-def to_array(rows: Sequence[Any], dtype: AnyDtype) -> Array:
-    """Rows of `axoneme.services.rows`, or numbers, as records whose fields have the same names; shape
-    ``(len(rows),)``. Fields that no row has are zero."""
+def value_array(table: str, values: Sequence[Any], dtype: AnyDtype) -> Array:
+    """The values of a `Step` to that table."""
+    if table == "backends":
+        return _places(values, dtype)
+    return _records(values, dtype)
+
+
+def _places(rows: Sequence[bytes], dtype: AnyDtype) -> Array:
+    """Of places, or of rows of backends."""
+    array = np.zeros(len(rows), dtype)
+    if rows:
+        raw = np.frombuffer(b"".join(rows), np.uint8).reshape(len(rows), -1)
+        array["address"] = raw[:, :ADDRESS]
+        array["port"] = np.ascontiguousarray(raw[:, ADDRESS : PLACE - 1]).view(">u2")[:, 0]
+        array["protocol"] = raw[:, PLACE - 1]
+        if raw.shape[1] > PLACE:
+            array["flags"] = raw[:, PLACE]
+    return array
+
+
+def _records(rows: Sequence[Any], dtype: AnyDtype) -> Array:
+    """Numbers, or tuples whose fields stand in the order of the record's."""
     if dtype.names is None:
         return np.array(rows, dtype)
     array = np.zeros(len(rows), dtype)
     if rows:
-        for name, column in zip(rows[0]._fields, zip(*rows, strict=True), strict=True):
+        for name, column in zip(dtype.names, zip(*rows, strict=True), strict=True):
             if name == "address":
-                array[name] = np.frombuffer(b"".join(column), np.uint8).reshape(-1, _WIDTH)
+                array[name] = np.frombuffer(b"".join(column), np.uint8).reshape(-1, ADDRESS)
             else:
                 array[name] = column
     return array
 
 
-def _columns(array: Array, names: Sequence[str]) -> Any:
-    return zip(*(_column(array, name) for name in names), strict=True)
-
-
-def _column(array: Array, name: str) -> list[Any]:
-    if name != "address":
-        return list(array[name].tolist())
-    raw = np.ascontiguousarray(array[name]).tobytes()
-    return [raw[at : at + _WIDTH] for at in range(0, len(raw), _WIDTH)]
-
-
-def held(tables: Mapping[str, tuple[Array, Array]]) -> Held:
-    """What the kernel's tables hold, by their names: keys and values of ``frontends``, ``services``,
-    ``slots``, ``backends``, ``source_ranges``; of ``maglev`` the numbers of services, as keys."""
-    found = Held()
+def held(tables: Mapping[str, tuple[Array, Array]], maglev: Iterable[int]) -> Held:
+    """What the kernel's tables hold: keys and values of ``frontends``, ``services``, ``slots``, ``backends``
+    and ``source_ranges``, and the numbers of the services that have places."""
     keys, values = tables["frontends"]
-    found.frontends = dict(
-        zip(
-            map(FrontendKey._make, _columns(keys, FrontendKey._fields)),
-            map(FrontendRow._make, _columns(values, FrontendRow._fields)),
-            strict=True,
-        )
-    )
+    frontends = dict(zip(map(Place, _raw(keys, False)), map(FrontendRow._make, _tuples(values)), strict=True))
     keys, values = tables["services"]
-    rows = map(ServiceRow._make, _columns(values, ServiceRow._fields))
-    found.services = dict(zip(keys.tolist(), rows, strict=True))
+    services = dict(zip(keys.tolist(), map(ServiceRow._make, _tuples(values)), strict=True))
     keys, values = tables["slots"]
-    slots = map(SlotKey._make, _columns(keys, SlotKey._fields))
-    found.slots = dict(zip(slots, values.tolist(), strict=True))
+    slots = dict(zip(_tuples(keys), values.tolist(), strict=True))
     keys, values = tables["backends"]
-    places = map(BackendRow._make, _columns(values, BackendRow._fields))
-    found.backends = dict(zip(keys.tolist(), places, strict=True))
+    backends = dict(zip(keys.tolist(), map(BackendRow, _raw(values, True)), strict=True))
     keys, _ = tables["source_ranges"]
-    found.ranges = set(map(RangeKey._make, _columns(keys, RangeKey._fields)))
-    keys, _ = tables["maglev"]
-    found.maglev = set(keys.tolist())
-    return found
+    addresses = [row.tobytes() for row in keys["address"]]
+    lengths, numbers = keys["prefix_length"].tolist(), keys["service"].tolist()
+    ranges = set(map(RangeKey, lengths, numbers, addresses))
+    return Held(frontends, services, slots, backends, ranges, set(maglev))
+
+
+def _raw(array: Array, flags: bool) -> list[bytes]:
+    """Places, or rows of backends."""
+    width = PLACE + flags
+    raw = np.zeros((len(array), width), np.uint8)
+    raw[:, :ADDRESS] = array["address"]
+    raw[:, ADDRESS : PLACE - 1] = array["port"].astype(">u2").view(np.uint8).reshape(-1, 2)
+    raw[:, PLACE - 1] = array["protocol"]
+    if flags:
+        raw[:, PLACE] = array["flags"]
+    data = raw.tobytes()
+    return [data[at : at + width] for at in range(0, len(data), width)]
+
+
+def _tuples(array: Array) -> list[Any]:
+    return list(array.tolist())

@@ -1,6 +1,7 @@
 """Rows of the kernel's service tables as values, and writes of them in an order that is safe.
 
-Addresses are 16 bytes in network order, IPv4 as ::ffff:a.b.c.d; ports are in host byte order.
+Of places and slots a node has a hundred thousand: they are bytes and bare tuples, which take little memory,
+are quick to look up by, and which the garbage collector passes over.
 """
 
 from __future__ import annotations
@@ -9,11 +10,21 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple, NewType
 
 from axoneme.services.balanced import Address, Network
 
-_V4_MAPPED = bytes(10) + b"\xff\xff"
+#: Where a frontend or a backend is: 16 bytes of its address in network order (IPv4 as ::ffff:a.b.c.d), two of
+#: its port, one of its protocol. With port and protocol 0 it is a marker: the address is a service's.
+Place = NewType("Place", bytes)
+#: A place, and a byte of `BackendFlag`.
+BackendRow = NewType("BackendRow", bytes)
+#: Number of a service, and of its slot.
+SlotKey = tuple[int, int]
+
+_V4_MAPPED: Final = bytes(10) + b"\xff\xff"
+#: Bytes of an address, and of a place.
+ADDRESS, PLACE = 16, 19
 
 
 class FrontendFlag(enum.IntFlag):
@@ -24,20 +35,18 @@ class FrontendFlag(enum.IntFlag):
     DIRECT = 4
 
 
+class BackendFlag(enum.IntFlag):
+    """``enum backend_flag`` of the datapath."""
+
+    LEAVING = 1
+
+
 class TableAlgorithm(enum.IntEnum):
     """``enum algorithm`` of the datapath."""
 
     RANDOM = 0
     MAGLEV = 1
     WEIGHTED = 2
-
-
-class FrontendKey(NamedTuple):
-    """Port and protocol 0: a marker, which says that the address is a service's."""
-
-    address: bytes
-    port: int
-    protocol: int
 
 
 class FrontendRow(NamedTuple):
@@ -52,21 +61,6 @@ class ServiceRow(NamedTuple):
     backends: int
     affinity: int
     algorithm: int
-
-
-class SlotKey(NamedTuple):
-    service: int
-    slot: int
-
-
-class BackendRow(NamedTuple):
-    address: bytes
-    port: int
-    protocol: int
-
-    def __str__(self) -> str:
-        address = unpacked(self.address)
-        return f"[{address}]:{self.port}" if address.version == 6 else f"{address}:{self.port}"
 
 
 class RangeKey(NamedTuple):
@@ -86,6 +80,25 @@ def unpacked(address: bytes) -> Address:
     """The reverse of `packed`."""
     found = IPv6Address(address)
     return found.ipv4_mapped or found
+
+
+def place(address: Address, port: int, protocol: int) -> Place:
+    return Place(packed(address) + port.to_bytes(2, "big") + bytes((protocol,)))
+
+
+def marker(address: bytes) -> Place:
+    """Of 16 bytes."""
+    return Place(address + bytes(PLACE - ADDRESS))
+
+
+def is_marker(place: Place) -> bool:
+    return not place[-1]
+
+
+def place_text(place: Place) -> str:
+    """Such as ``192.0.2.1:80`` or ``[2001:db8::1]:80``."""
+    address, port = unpacked(place[:ADDRESS]), int.from_bytes(place[ADDRESS : ADDRESS + 2], "big")
+    return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
 
 
 def range_of(network: Network) -> tuple[int, bytes]:
@@ -110,7 +123,7 @@ class Departed(NamedTuple):
     """A backend that no service has any more: flows and sockets that go there have to be ended."""
 
     number: int
-    row: BackendRow
+    place: Place
 
 
 @dataclass(slots=True)
@@ -139,7 +152,7 @@ class Changes:
 class Held:
     """What the kernel's tables hold: left by an earlier process."""
 
-    frontends: dict[FrontendKey, FrontendRow] = field(default_factory=dict)
+    frontends: dict[Place, FrontendRow] = field(default_factory=dict)
     services: dict[int, ServiceRow] = field(default_factory=dict)
     slots: dict[SlotKey, int] = field(default_factory=dict)
     backends: dict[int, BackendRow] = field(default_factory=dict)

@@ -21,7 +21,7 @@ the one whose name sorts first, on every machine alike; the other gets it when t
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -39,24 +39,32 @@ from axoneme.services.balanced import (
 )
 from axoneme.services.numbers import Numbers
 from axoneme.services.rows import (
+    ADDRESS,
+    PLACE,
+    BackendFlag,
     BackendRow,
     Changes,
     Departed,
     FrontendFlag,
-    FrontendKey,
     FrontendRow,
     Held,
+    Place,
     RangeKey,
     ServiceRow,
-    SlotKey,
     Step,
     TableAlgorithm,
+    is_marker,
+    marker,
     packed,
+    place,
+    place_text,
     range_of,
 )
 
 #: A tick of the datapath in nanoseconds (``TICK_SHIFT``).
 TICK: Final = 1 << 30
+#: Flags of a backend's row that the kernel does not have yet.
+_UNWRITTEN: Final = 0xFF
 #: Addresses of these kinds are a service's own; those of the others belong to somebody.
 _MARKED: Final = (FrontendKind.CLUSTER_IP, FrontendKind.LOAD_BALANCER, FrontendKind.BALANCER)
 
@@ -101,8 +109,8 @@ class _Plan:
     """What a service asks for."""
 
     claim: _Claim
-    pointers: dict[FrontendKey, _Pointer] = field(default_factory=dict)
-    markers: dict[FrontendKey, int] = field(default_factory=dict)
+    pointers: dict[Place, _Pointer] = field(default_factory=dict)
+    markers: dict[Place, int] = field(default_factory=dict)
     ranges: dict[_ViewKey, _Ranges] = field(default_factory=dict)  # of every view
     external: bool = False
 
@@ -150,23 +158,26 @@ class ServiceTables:
         self._entries: dict[Name, _Entry] = {}
         self._machines: frozenset[bytes] = frozenset()
         #: By frontend or marker, who claims it, the owner first.
-        self._claims: dict[FrontendKey, list[_Claim]] = {}
-        self._contested: set[FrontendKey] = set()
+        self._claims: dict[Place, list[_Claim]] = {}
+        self._contested: set[Place] = set()
         #: As written.
         self._frontends = dict(held.frontends)
-        self._dirty: set[FrontendKey] = set(held.frontends)
+        self._dirty: set[Place] = set(held.frontends)
         #: Views by number; those of an earlier process that nobody has taken up.
         self._views: dict[int, _View] = {}
         self._orphans: dict[int, _View] = {}
-        self._backends: dict[BackendRow, int] = {}
-        self._rows: dict[int, BackendRow] = dict(held.backends)
+        self._rows = dict(held.backends)
+        #: By number: in how many views a backend is, and in how many of them it has a slot.
         self._uses: dict[int, int] = dict.fromkeys(held.backends, 0)
-        self._suspects: set[int] = set(held.backends)
+        self._slotted: dict[int, int] = dict.fromkeys(held.backends, 0)
+        self._backends: dict[Place, int] = {}
         for number, row in held.backends.items():
-            self._backends.setdefault(row, number)
+            self._backends.setdefault(Place(row[:PLACE]), number)
+        #: Backends of which something has changed.
+        self._moved: set[int] = set(held.backends)
         self._inherit(held)
-        self._service_numbers = Numbers(self._views, after)
-        self._backend_numbers = Numbers(self._rows, max([after, *held.slots.values()]))
+        self._service_numbers = Numbers(max([after, *self._views]))
+        self._backend_numbers = Numbers(max([after, *self._uses]))
         #: By name and port: what of a service could not be done.
         self.problems: dict[Name, str] = {}
 
@@ -186,8 +197,9 @@ class ServiceTables:
             view.stray = tuple(at for at in theirs if at >= count)
             view.shares = () if number in held.maglev else None
             view.ranges = frozenset(ranges.get(number, ()))
-            for member in view.members():
+            for member in set(view.slots):
                 self._uses[member] = self._uses.get(member, 0) + 1
+                self._slotted[member] = self._slotted.get(member, 0) + 1
             self._views[number] = self._orphans[number] = view
 
     # ---- what is told --------------------------------------------------------------------------
@@ -207,9 +219,7 @@ class ServiceTables:
     def machines(self, addresses: Iterable[Address]) -> None:
         """All addresses of all nodes: what comes for them is not refused because a service has them too."""
         machines = frozenset(map(packed, addresses))
-        self._dirty |= {
-            key for each in machines ^ self._machines if (key := FrontendKey(each, 0, 0)) in self._claims
-        }
+        self._dirty |= {key for each in machines ^ self._machines if (key := marker(each)) in self._claims}
         self._machines = machines
 
     # ---- what is known -------------------------------------------------------------------------
@@ -230,12 +240,12 @@ class ServiceTables:
         return {key: view.number for key, view in entry.views.items()} if entry else {}
 
     def backend_number(self, backend: Backend, protocol: int) -> int | None:
-        return self._backends.get(BackendRow(packed(backend.address), backend.port, int(protocol)))
+        return self._backends.get(place(backend.address, backend.port, protocol))
 
     @property
     def counts(self) -> tuple[int, int, int]:
         """Services (one a port), frontends without markers, backends, as written."""
-        frontends = sum(1 for key in self._frontends if key.protocol)
+        frontends = sum(1 for key in self._frontends if not is_marker(key))
         return len(self._entries), frontends, len(self._rows)
 
     # ---- the difference ------------------------------------------------------------------------
@@ -257,7 +267,7 @@ class ServiceTables:
             self._retire(view, writes, changes)
         self._orphans = {}
         self._write_frontends(writes)
-        self._drop_backends(writes, changes)
+        self._write_backends(writes, changes)
         self._note_problems()
         changes.steps = writes.steps()
         return changes
@@ -305,7 +315,7 @@ class ServiceTables:
         return None
 
     def _new_view(self) -> _View:
-        view = _View(self._service_numbers.take())
+        view = _View(self._service_numbers.take(self._views))
         self._views[view.number] = view
         return view
 
@@ -321,14 +331,14 @@ class ServiceTables:
     ) -> None:
         version, side = key
         theirs = balanced.backends if not side or balanced.outside is None else balanced.outside
-        weights, leaving = self._number(theirs, version, int(balanced.protocol), writes)
-        self._count(view, weights.keys() | leaving)
+        weights, leaving = self._number(theirs, version, int(balanced.protocol))
+        self._count(view, weights.keys(), leaving)
         slots = rearranged(view.slots, weights)
         for at, backend in enumerate(slots):
             if at >= len(view.slots) or view.slots[at] != backend:
-                writes.add("slots", SlotKey(view.number, at), backend)
+                writes.add("slots", (view.number, at), backend)
         for at in (*range(len(slots), len(view.slots)), *(at for at in view.stray if at >= len(slots))):
-            writes.drop("slots", SlotKey(view.number, at))
+            writes.drop("slots", (view.number, at))
         changes.withdrawn += [(view.number, each) for each in set(view.slots) - weights.keys()]
         view.slots, view.leaving, view.stray = slots, tuple(leaving), ()
         algorithm = _algorithm(balanced, plan, weights)
@@ -344,7 +354,7 @@ class ServiceTables:
             view.row = row
 
     def _number(
-        self, backends: Sequence[Backend], version: int, protocol: int, writes: _Writes
+        self, backends: Sequence[Backend], version: int, protocol: int
     ) -> tuple[dict[int, int], set[int]]:
         """The weights, by number, of those that take connections, and the numbers of the others."""
         weights: dict[int, int] = {}
@@ -352,27 +362,27 @@ class ServiceTables:
         for backend in backends:
             if backend.address.version != version:
                 continue
-            row = BackendRow(packed(backend.address), backend.port, protocol)
-            number = self._backends.get(row)
+            key = place(backend.address, backend.port, protocol)
+            number = self._backends.get(key)
             if number is None:
-                number = self._backends[row] = self._backend_numbers.take()
-                self._rows[number] = row
-                self._uses[number] = 0
-                writes.add("backends", number, row)
+                number = self._backends[key] = self._backend_numbers.take(self._uses)
+                self._uses[number] = self._slotted[number] = 0
+                self._rows[number] = BackendRow(key + bytes((_UNWRITTEN,)))
             if backend.state is BackendState.ACTIVE and backend.weight > 0:
                 weights.setdefault(number, backend.weight)
             else:
                 leaving.add(number)
         return weights, leaving - weights.keys()
 
-    def _count(self, view: _View, members: set[int]) -> None:
-        before = view.members()
-        for number in members - before:
-            self._uses[number] += 1
-        for number in before - members:
-            self._uses[number] -= 1
-            if not self._uses[number]:
-                self._suspects.add(number)
+    def _count(self, view: _View, slotted: Set[int], leaving: Set[int]) -> None:
+        before = set(view.slots)
+        if slotted != before:
+            _add(self._slotted, slotted - before, before - slotted)
+            self._moved |= slotted ^ before
+        members, former = slotted | leaving, view.members()
+        if members != former:
+            _add(self._uses, members - former, former - members)
+            self._moved |= members ^ former
 
     def _share(
         self, view: _View, algorithm: TableAlgorithm, weights: Mapping[int, int], writes: _Writes
@@ -386,13 +396,13 @@ class ServiceTables:
         shares = tuple(sorted(weights.items()))
         if shares != view.shares:
             numbers = np.fromiter(weights, np.uint32, len(weights))
-            names = [str(self._rows[number]) for number in weights]
+            names = [place_text(Place(self._rows[number][:PLACE])) for number in weights]
             places = numbers[maglev.fill(names, list(weights.values()), self._places)]
             writes.add("maglev", view.number, places)
             view.shares = shares
 
     def _retire(self, view: _View, writes: _Writes, changes: Changes) -> None:
-        self._count(view, set())
+        self._count(view, frozenset(), frozenset())
         if view.row is not None:
             writes.drop("services", view.number)
         if view.shares is not None:
@@ -400,7 +410,7 @@ class ServiceTables:
         for bits, address in view.ranges:
             writes.drop("source_ranges", RangeKey(bits, view.number, address))
         for at in (*range(len(view.slots)), *view.stray):
-            writes.drop("slots", SlotKey(view.number, at))
+            writes.drop("slots", (view.number, at))
         changes.withdrawn += [(view.number, each) for each in view.slots]
         changes.retired.append(view.number)
         del self._views[view.number]
@@ -416,16 +426,16 @@ class ServiceTables:
             elif row != before:
                 writes.add("frontends", key, row)
                 self._frontends[key] = row
-            contested = row is not None and bool(key.protocol) and len(self._claims[key]) > 1
+            contested = row is not None and not is_marker(key) and len(self._claims[key]) > 1
             (self._contested.add if contested else self._contested.discard)(key)
 
-    def _frontend(self, key: FrontendKey) -> FrontendRow | None:
+    def _frontend(self, key: Place) -> FrontendRow | None:
         """What should stand there."""
         claims = self._claims.get(key)
         if not claims:
             return None
-        if not key.protocol:
-            if key.address in self._machines:
+        if is_marker(key):
+            if key[:ADDRESS] in self._machines:
                 return None
             flags = 0
             for _, name, port in claims:
@@ -438,26 +448,34 @@ class ServiceTables:
             entry.views[pointer.service].number, entry.views[pointer.outside].number, pointer.flags
         )
 
-    def _drop_backends(self, writes: _Writes, changes: Changes) -> None:
-        for number in sorted(self._suspects):
+    def _write_backends(self, writes: _Writes, changes: Changes) -> None:
+        moved, self._moved = self._moved, set()
+        for number in sorted(moved):
+            row = self._rows.get(number)
             if self._uses[number]:
+                assert row is not None
+                flags = 0 if self._slotted[number] else int(BackendFlag.LEAVING)
+                if row[PLACE] != flags:
+                    row = self._rows[number] = BackendRow(row[:PLACE] + bytes((flags,)))
+                    writes.add("backends", number, row)
                 continue
-            del self._uses[number]
-            row = self._rows.pop(number, None)
+            del self._uses[number], self._slotted[number]
             if row is None:  # a slot of an earlier process led nowhere
                 continue
-            writes.drop("backends", number)
-            changes.departed.append(Departed(number, row))
-            if self._backends.get(row) == number:
-                del self._backends[row]
-        self._suspects = set()
+            del self._rows[number]
+            where = Place(row[:PLACE])
+            if row[PLACE] != _UNWRITTEN:
+                writes.drop("backends", number)
+                changes.departed.append(Departed(number, where))
+            if self._backends.get(where) == number:
+                del self._backends[where]
 
     def _note_problems(self) -> None:
         self.problems = {}
         for key in sorted(self._contested):
             (_, owner, _), *others = self._claims[key]
             for _, name, port in others:
-                where = f"{BackendRow(*key)}/{_protocol(key.protocol)}"
+                where = f"{place_text(key)}/{_protocol(key[-1])}"
                 self.problems.setdefault((name, port), f"{where} belongs to {owner}, which is older")
 
 
@@ -483,12 +501,10 @@ def _plan(balanced: Balanced) -> _Plan:
             plan.ranges.setdefault(outside, frozenset())
         if frontend.direct:
             flags |= FrontendFlag.DIRECT
-        address = packed(frontend.address)
-        plan.pointers[FrontendKey(address, frontend.port, int(frontend.protocol))] = _Pointer(
-            within, outside, int(flags)
-        )
+        key = place(frontend.address, frontend.port, frontend.protocol)
+        plan.pointers[key] = _Pointer(within, outside, int(flags))
         if frontend.kind in _MARKED and not frontend.address.is_unspecified:
-            key = FrontendKey(address, 0, 0)
+            key = marker(packed(frontend.address))
             plan.markers[key] = plan.markers.get(key, 0) | int(flags & FrontendFlag.EXTERNAL)
     return plan
 
@@ -532,6 +548,13 @@ def rearranged(slots: Sequence[int], wanted: Iterable[int]) -> list[int]:
         at += 1
     coming.reverse()
     return [number for number in kept if number is not None] + coming
+
+
+def _add(counts: dict[int, int], more: Iterable[int], fewer: Iterable[int]) -> None:
+    for number in more:
+        counts[number] += 1
+    for number in fewer:
+        counts[number] -= 1
 
 
 def _protocol(number: int) -> str:

@@ -49,3 +49,15 @@ class ServiceView(msgspec.Struct, frozen=True, omit_defaults=True):
     affinity: int = 0  # seconds
     refused: int = 0  # connections for which there was no backend, since the tables exist
     problem: str = ""  # what of it could not be programmed, and why
+
+
+class BalancingSummary(msgspec.Struct, frozen=True):
+    """Of a node, in its ``status``. ``services`` are ports of services."""
+
+    services: int = 0
+    frontends: int = 0
+    backends: int = 0
+    empty: int = 0  # services that refuse their callers: they have no backend
+    algorithm: str = ""
+    forwarding: str = ""  # how callers from outside reach backends of other nodes: snat, dsr
+    sockets: str = ""  # the control group whose processes' calls are translated where they are made; "": none

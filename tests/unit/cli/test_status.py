@@ -99,6 +99,30 @@ def test_what_the_kernel_lacks_is_no_trouble_but_is_said(axo: Axo, sandbox: Sand
     assert [node["agent"]["kernel_lacks"] for node in document["nodes"]] == [[lack], [lack]]
 
 
+def test_what_is_balanced(axo: Axo, sandbox: Sandbox) -> None:
+    balancing = {
+        "services": 12,
+        "frontends": 30,
+        "backends": 1,
+        "empty": 2,
+        "algorithm": "maglev",
+        "forwarding": "snat",
+        "sockets": "/sys/fs/cgroup",
+    }
+    with running(sandbox, {**AGENT, "balancing": balancing}):
+        found = axo("status")
+        document = axo("status", "-o", "json").json
+    assert (
+        "Load balancing: 12 service ports, 30 frontends, 1 backend; maglev, snat; at sockets; "
+        "2 without backends (axo service list --problems)"
+    ) in found.lines
+    assert document["nodes"][0]["agent"]["balancing"] == balancing
+    with running(sandbox, {**AGENT, "balancing": {**balancing, "sockets": ""}}):
+        assert "at sockets on 0/2 nodes only" in axo("status").out
+    with running(sandbox):
+        assert "Load balancing: none" in axo("status").lines
+
+
 def test_how_the_nodes_reach_each_other(axo: Axo, sandbox: Sandbox) -> None:
     way = {"path": "pods", "protocol": "tcp", "address": "10.244.0.254"}
     report = {

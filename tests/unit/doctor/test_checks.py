@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,11 +15,19 @@ from axoneme.datapath.features import Feature
 from axoneme.doctor.checks import CHECKS
 from axoneme.doctor.facts import Device, Facts, Pin, PodFacts, Program, Route, Usage
 from axoneme.doctor.findings import Placed, Severity, diagnose
-from axoneme.doctor.firewall import Rule, of_iptables, of_nft, of_tc
+from axoneme.doctor.firewall import (
+    Rule,
+    of_iptables,
+    of_kube_proxy_iptables,
+    of_kube_proxy_nft,
+    of_nft,
+    of_tc,
+)
 from axoneme.flows.server import Status as FlowsStatus
 from axoneme.health.pathmtu import PathMtu
 from axoneme.health.ways import Answer, HealthReport, Measurement, NodeHealth, ways
 from axoneme.model.state import NodeState
+from axoneme.services.view import FrontendView, ServiceView
 from axoneme.sources.config import StoreConfig
 
 CONFIG = AgentConfig(
@@ -33,6 +42,14 @@ NODES = (
     NodeState("b", ["192.0.2.2"], ["192.0.2.2"], ["10.244.1.0/24"], ["10.244.1.254"]),
 )
 FLOWS = FlowsStatus("a", 0, 9, 0, 0, 0.0, True, 0, 9, 0, 0, 0, 0, 5, 0, 0, 0)
+
+WEB = ServiceView(
+    "shop/web",
+    "http",
+    "TCP",
+    (1,),
+    (FrontendView("10.96.0.7", 40000, "ClusterIP"), FrontendView("0.0.0.0", 30080, "NodePort", True)),
+)
 
 
 def measured(broken: dict[str, str] = {}) -> HealthReport:  # noqa: B006
@@ -70,6 +87,9 @@ def well(**changes: Any) -> Facts:
         },
         "pins": (Pin("eth0-ingress", 2), Pin("axo_overlay-egress", 3)),
         "tables": {"policies": Usage(10, 100)},
+        "control_group": Path("/sys/fs/cgroup"),
+        "at_sockets": {"connect4": True, "connect6": True},
+        "services": (WEB,),
     }
     return Facts(**(values | changes))
 
@@ -121,6 +141,10 @@ BY_CHECK: list[tuple[str, str, dict[str, Any]]] = [
     ("firewall", "firewall", {"firewall": (Rule("udp dport 8472 drop", True),)}),
     ("pods", "pod x/y", {"pods": (PodFacts("x/y", ("its link has gone",), 1450),)}),
     ("pods", "pod x/y", {"pods": (PodFacts("x/y", (), 1450, {4: 1500}),)}),
+    ("sockets", "control groups", {"control_group": None}),
+    ("sockets", "control group /sys/fs/cgroup", {"at_sockets": {"connect4": True, "connect6": False}}),
+    ("kube-proxy", "kube-proxy", {"kube_proxy": ("table ip kube-proxy",)}),
+    ("node ports", "node ports", {"sysctls": {"net/ipv4/ip_local_port_range": "30000\t60999"}}),
     ("tables", "table policies", {"tables": {"policies": Usage(95, 100)}}),
     ("names", "shared state", {"nodes": (replace(NODES[0], internal_addresses=["192.0.2.9"]), NODES[1])}),
     ("conflicts", "addresses of a and b", {"nodes": (NODES[0], replace(NODES[1],
@@ -229,3 +253,30 @@ def test_filters_of_others_but_not_ours() -> None:
         {"protocol": "all", "pref": 3, "kind": "bpf", "chain": 0, "options": theirs},
     ]
     assert list(of_tc("egress", listing)) == ["egress: bpf filter stranger:[15648], preference 3"]
+
+
+def test_reserved_node_ports_are_nobody_s_own() -> None:
+    ports = {"net/ipv4/ip_local_port_range": "30000\t60999"}
+    for reserved, healthy in (("30080", True), ("8080,30000-32767", True), ("30081", False), ("", False)):
+        sysctls = {**well().sysctls, **ports, "net/ipv4/ip_local_reserved_ports": reserved}
+        assert diagnose(CHECKS, {"a": well(sysctls=sysctls)}).healthy == healthy, reserved
+
+
+def test_traces_of_kube_proxy() -> None:
+    listed = """table ip kube-proxy
+table ip6 other
+table ip kube-proxy-not {
+	chain KUBE-SERVICES-NOT {
+	}
+}
+table ip nat {
+	chain KUBE-SERVICES {
+	}
+}
+"""
+    assert list(of_kube_proxy_nft(listed)) == ["table ip kube-proxy", "table ip nat, chain KUBE-SERVICES"]
+    saved = ":KUBE-SERVICES - [0:0]\n-A KUBE-SERVICES -d 10.96.0.1/32 -j KUBE-SVC-X\n"
+    assert list(of_kube_proxy_iptables("iptables-save", saved)) == [
+        "iptables: chain KUBE-SERVICES has 1 rules"
+    ]
+    assert not list(of_kube_proxy_iptables("iptables-save", ":KUBE-SERVICES - [0:0]\n"))

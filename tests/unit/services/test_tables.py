@@ -22,13 +22,18 @@ from axoneme.services.balanced import (
     FrontendKind,
 )
 from axoneme.services.rows import (
-    BackendRow,
+    PLACE,
+    BackendFlag,
     Changes,
     FrontendFlag,
-    FrontendKey,
     Held,
+    Place,
     TableAlgorithm,
+    is_marker,
+    marker,
     packed,
+    place,
+    place_text,
     range_of,
 )
 from axoneme.services.tables import TICK, ServiceTables, rearranged
@@ -59,7 +64,7 @@ class Kernel:
         """Nothing points to what is not there."""
         services, slots, backends = (self.tables[name] for name in ("services", "slots", "backends"))
         for key, row in self.tables["frontends"].items():
-            if key.protocol:
+            if not is_marker(key):
                 assert row.service in services
                 assert row.outside in services
         for number, row in services.items():
@@ -90,18 +95,19 @@ class Kernel:
         if not number:
             return None
         row = self.tables["services"][number]
-        backends = [self.tables["backends"][self.tables["slots"][number, at]] for at in range(row.backends)]
+        places = [self.tables["backends"][self.tables["slots"][number, at]] for at in range(row.backends)]
+        assert not any(each[PLACE] for each in places)
+        backends = [each[:PLACE] for each in places]
         assert len(set(backends)) == len(backends)
         shares: dict[Any, int] = {}
         if row.algorithm != TableAlgorithm.RANDOM and backends:
             numbers, counts = np.unique(self.tables["maglev"][number], return_counts=True)
-            shares = {
-                self.tables["backends"][n]: c for n, c in zip(numbers.tolist(), counts.tolist(), strict=True)
-            }
+            rows = [self.tables["backends"][number][:PLACE] for number in numbers.tolist()]
+            shares = dict(zip(rows, counts.tolist(), strict=True))
             assert shares.keys() == set(backends)
         return frozenset(backends), row.affinity, row.algorithm, frozenset(shares.items())
 
-    def ranges(self, key: FrontendKey, row: Any) -> Any:
+    def ranges(self, key: Place, row: Any) -> Any:
         if not row.flags & FrontendFlag.SOURCE_RANGES:
             return None
         found = self.tables["source_ranges"]
@@ -113,7 +119,7 @@ def expected(services: Iterable[Balanced], machines: frozenset[Any]) -> dict[Any
     found: dict[Any, Any] = {}
     for service in sorted(services, key=lambda each: (each.created, each.name, each.port)):
         for frontend in service.frontends:
-            key = FrontendKey(packed(frontend.address), frontend.port, frontend.protocol)
+            key = place(frontend.address, frontend.port, frontend.protocol)
             flags = FrontendFlag.EXTERNAL * frontend.external | FrontendFlag.DIRECT * frontend.direct
             ranges = None
             if frontend.external and frontend.source_ranges is not None:
@@ -129,7 +135,7 @@ def expected(services: Iterable[Balanced], machines: frozenset[Any]) -> dict[Any
         for frontend in service.frontends:
             marked = (FrontendKind.CLUSTER_IP, FrontendKind.LOAD_BALANCER, FrontendKind.BALANCER)
             if frontend.kind in marked and frontend.address not in machines and int(frontend.address):
-                key = FrontendKey(packed(frontend.address), 0, 0)
+                key = marker(packed(frontend.address))
                 flags = found.get(key, (0,))[0] | frontend.external
                 found[key] = (int(flags), None, None, None)
     return found
@@ -139,7 +145,7 @@ def view_of(service: Balanced, frontend: Frontend, backends: tuple[Backend, ...]
     weights: dict[Any, int] = {}
     for each in backends:
         if each.address.version == frontend.address.version and each.state is BackendState.ACTIVE:
-            row = BackendRow(packed(each.address), each.port, service.protocol)
+            row = place(each.address, each.port, service.protocol)
             weights.setdefault(row, each.weight)
     algorithm = TableAlgorithm.WEIGHTED if len(set(weights.values())) > 1 else TableAlgorithm.RANDOM
     if service.algorithm is Algorithm.MAGLEV and any(each.external for each in service.frontends):
@@ -175,9 +181,12 @@ def assert_right(kernel: Kernel, services: Iterable[Balanced], machines: frozens
         if row.algorithm != TableAlgorithm.RANDOM and row.backends
     }
     assert {key.service for key in tables["source_ranges"]} <= tables["services"].keys()
-    assert len(set(tables["backends"].values())) == len(tables["backends"])
-    assert set(tables["backends"].values()) == {
-        BackendRow(packed(each.address), each.port, service.protocol)
+    keys = [row[:PLACE] for row in tables["backends"].values()]
+    assert len(set(keys)) == len(keys)
+    slotted = set(tables["slots"].values())
+    assert {n for n, row in tables["backends"].items() if not row[PLACE]} == slotted
+    assert set(keys) == {
+        place(each.address, each.port, service.protocol)
         for service in services
         for each in (*service.backends, *(service.outside or ()))
         for version in {f.address.version for f in service.frontends}
@@ -268,10 +277,8 @@ def test_after_any_sequence_of_changes_the_tables_say_what_was_told(script: list
             changes = tables.changes()
             kernel.write(changes)
             assert_right(kernel, told.values(), machines)
-            gone = {
-                (number, row) for number, row in before.items() if number not in kernel.tables["backends"]
-            }
-            assert set(changes.departed) == gone
+            gone = before.keys() - kernel.tables["backends"].keys()
+            assert set(changes.departed) == {(number, before[number][:PLACE]) for number in gone}
             assert not tables.changes()
         else:
             kernel.write(tables.changes())
@@ -354,7 +361,7 @@ def test_one_backend_for_another_takes_its_slot(thousand: tuple[Kernel, ServiceT
         ("slots", 1),
         ("backends", 1),
     ]
-    assert [str(gone.row) for gone in changes.departed] == ["10.1.7.3:8080"]
+    assert [place_text(gone.place) for gone in changes.departed] == ["10.1.7.3:8080"]
 
 
 def test_a_leaving_backend_keeps_its_entry_and_is_withdrawn(thousand: tuple[Kernel, ServiceTables]) -> None:
@@ -365,7 +372,8 @@ def test_a_leaving_backend_keeps_its_entry_and_is_withdrawn(thousand: tuple[Kern
     changes = tables.changes()
     kernel.write(changes)
     number = tables.backend_number(leaving, Protocol.TCP)
-    assert number in kernel.tables["backends"]
+    assert kernel.tables["backends"][number][PLACE] == BackendFlag.LEAVING
+    assert len(changes) == 4
     assert number not in kernel.tables["slots"].values()
     assert not changes.departed
     assert changes.withdrawn == [(tables.numbers(service.name, "http")[4, ""], number)]

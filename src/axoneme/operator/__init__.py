@@ -1,0 +1,1 @@
+"""What is done once in a cluster, and not on every node."""

@@ -1,0 +1,53 @@
+"""The operator's process, of which a cluster may have several: one of them works."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from axoneme.operator.addresses import AddressController
+from axoneme.operator.config import OperatorConfig, load
+from axoneme.operator.leadership import Leadership
+from axoneme.sources.config import open_store
+from axoneme.sources.store import Store
+
+log = logging.getLogger(__name__)
+
+
+def run(config_path: Path) -> None:
+    """The process: until SIGTERM or SIGINT. Raises `axoneme.operator.config.ConfigError`."""
+    asyncio.run(_main(load(config_path)))
+
+
+async def _main(config: OperatorConfig) -> None:
+    store = open_store(config.store)
+    working = asyncio.ensure_future(operate(config, store))
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, working.cancel)
+    try:
+        await working
+    except asyncio.CancelledError:
+        log.info("asked to stop; another operator may lead at once")
+    except ExceptionGroup as group:
+        raise group.exceptions[0] from None
+    finally:
+        await store.close()
+
+
+async def operate(config: OperatorConfig, store: Store) -> None:
+    """Until cancelled."""
+
+    async def work(fence: Mapping[str, int]) -> None:
+        await AddressController(store, now, config.versions, fence).run()
+
+    await Leadership(store, "operator", config.name, work, config.leadership).run()
+
+
+def now() -> str:
+    """The time as Kubernetes writes it into objects (RFC 3339, whole seconds)."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
