@@ -2,16 +2,17 @@
 Software Network Load Balancer", NSDI 2016, section 3.4).
 
 Each backend has an order of preference of its own over all places, made from its name alone. Backends take
-turns; whose turn it is takes the first place of its order that is still free. So shares are even, and when
-a backend leaves, others take its places while few of theirs change hands. With weights, a backend of a
-lower one has fewer turns. Nothing depends on the order in which backends are given, so all machines have
-the same table.
+turns; whose turn it is takes the first place of its order that is still free. So shares are even, and when a
+backend leaves, others take its places while few of theirs change hands. With weights, a backend of a lower
+one has fewer turns. Nothing depends on the order in which backends are given, so all machines have the same
+table.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,18 @@ import numpy.typing as npt
 PLACES = 16_381
 
 Places = npt.NDArray[np.uint32]
+
+
+class Shares(NamedTuple):
+    """What a service's table is made from: names, weights and numbers of its backends, in order of names."""
+
+    backends: tuple[tuple[str, int, int], ...]
+
+    def places(self, count: int = PLACES) -> Places:
+        """The number of the owner of each place."""
+        names, weights, numbers = zip(*self.backends, strict=True)
+        places: Places = np.array(numbers, np.uint32)[fill(names, weights, count)]
+        return places
 
 
 def fill(names: Sequence[str], weights: Sequence[int], places: int = PLACES) -> Places:

@@ -1,4 +1,4 @@
-"""Rows of the kernel's service tables as values, and writes of them in an order that is safe.
+"""Rows of the kernel's service tables as values.
 
 Of places and slots a node has a hundred thousand: they are bytes and bare tuples, which take little memory,
 are quick to look up by, and which the garbage collector passes over.
@@ -7,10 +7,9 @@ are quick to look up by, and which the garbage collector passes over.
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address
-from typing import Any, Final, NamedTuple, NewType
+from typing import Final, NamedTuple, NewType
 
 from axoneme.services.balanced import Address, Network
 
@@ -105,47 +104,6 @@ def range_of(network: Network) -> tuple[int, bytes]:
     """Prefix length and address of a `RangeKey`."""
     bits = 32 + network.prefixlen + (96 if network.version == 4 else 0)
     return bits, packed(network.network_address)
-
-
-class Step(NamedTuple):
-    """Writes to one table, of different keys; ``values`` None: deletes them.
-
-    ``maglev`` has the numbers of services as keys, and arrays of the numbers of backends as values; of
-    ``source_ranges`` only the keys say something.
-    """
-
-    table: str
-    keys: Sequence[Any]
-    values: Sequence[Any] | None
-
-
-class Departed(NamedTuple):
-    """A backend that no service has any more: flows and sockets that go there have to be ended."""
-
-    number: int
-    place: Place
-
-
-@dataclass(slots=True)
-class Changes:
-    """What to write, step by step; after every step, and within one after every write, the tables make sense:
-    nothing points to what is not there."""
-
-    steps: list[Step] = field(default_factory=list)
-    #: Name and port of the services whose numbers are in use from now on.
-    named: dict[int, tuple[str, str]] = field(default_factory=dict)
-    #: Numbers of services that are in use no longer.
-    retired: list[int] = field(default_factory=list)
-    departed: list[Departed] = field(default_factory=list)
-    #: (service, backend) that takes no new connections of that service any more.
-    withdrawn: list[tuple[int, int]] = field(default_factory=list)
-
-    def __bool__(self) -> bool:
-        return bool(self.steps)
-
-    def __len__(self) -> int:
-        """How many entries are written or deleted."""
-        return sum(len(step.keys) for step in self.steps)
 
 
 @dataclass(slots=True)
