@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /* A load of round trips or of connections over TCP, small enough to be no part of what it measures.
  *
- *   load server PORT               echoes, one thread a core's worth of connections by poll
+ *   load server PORT [COUNT]       echoes, one thread a core's worth of connections by poll; on so many ports
  *   load rr ADDRESS PORT SECONDS   round trips of one byte on one connection
  *   load fin|rst ADDRESS PORT SECONDS   connect, one round trip, close (in order, or by reset)
  *
- * Prints how many a second.
+ * Prints how many a second, and the median and the 99th percentile of how long one took, in microseconds.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #define MOST 1024
+#define SAMPLES (1 << 22)
 
 static void die(const char *what)
 {
@@ -34,22 +35,30 @@ static void set(int fd, int level, int option)
 	setsockopt(fd, level, option, &one, sizeof(one));
 }
 
-static int serve(int port)
+static int listen_at(int port)
 {
 	struct sockaddr_in6 here = { .sin6_family = AF_INET6, .sin6_port = htons(port) };
-	struct pollfd fds[MOST];
-	int n = 1, zero = 0, listener = socket(AF_INET6, SOCK_STREAM, 0);
-	char buffer[4096];
+	int zero = 0, listener = socket(AF_INET6, SOCK_STREAM, 0);
 
 	set(listener, SOL_SOCKET, SO_REUSEADDR);
 	setsockopt(listener, IPPROTO_IPV6, IPV6_V6ONLY, &zero, sizeof(zero));
 	if (bind(listener, (struct sockaddr *)&here, sizeof(here)) || listen(listener, 1024))
 		die("server");
-	fds[0] = (struct pollfd){ .fd = listener, .events = POLLIN };
+	return listener;
+}
+
+static int serve(int port, int count)
+{
+	struct pollfd fds[MOST];
+	int n = count;
+	char buffer[4096];
+
+	for (int i = 0; i < count; i++)
+		fds[i] = (struct pollfd){ .fd = listen_at(port + i), .events = POLLIN };
 	for (;;) {
 		if (poll(fds, n, -1) < 0)
 			die("poll");
-		for (int i = n - 1; i > 0; i--) {
+		for (int i = n - 1; i >= count; i--) {
 			ssize_t got;
 
 			if (!fds[i].revents)
@@ -60,8 +69,8 @@ static int serve(int port)
 				fds[i] = fds[--n];
 			}
 		}
-		if (fds[0].revents && n < MOST) {
-			int fd = accept(listener, NULL, NULL);
+		for (int i = 0; i < count; i++) {
+			int fd = fds[i].revents && n < MOST ? accept(fds[i].fd, NULL, NULL) : -1;
 
 			if (fd >= 0) {
 				set(fd, IPPROTO_TCP, TCP_NODELAY);
@@ -97,19 +106,27 @@ static double now(void)
 	return t.tv_sec + t.tv_nsec / 1e9;
 }
 
+static int by_size(const void *a, const void *b)
+{
+	float difference = *(const float *)a - *(const float *)b;
+
+	return (difference > 0) - (difference < 0);
+}
+
 int main(int argc, char **argv)
 {
+	static float took[SAMPLES];
 	struct sockaddr_storage to = {};
 	struct sockaddr_in *four = (void *)&to;
 	struct sockaddr_in6 *six = (void *)&to;
 	struct linger at_once = { .l_onoff = 1 };
 	socklen_t length = sizeof(*four);
-	double start, end;
+	double start, end, begun, done;
 	long count = 0;
 	int fd = -1;
 
-	if (argc == 3 && !strcmp(argv[1], "server"))
-		return serve(atoi(argv[2]));
+	if (argc >= 3 && argc <= 4 && !strcmp(argv[1], "server"))
+		return serve(atoi(argv[2]), argc == 4 ? atoi(argv[3]) : 1);
 	if (argc != 5)
 		return 2;
 	four->sin_family = AF_INET;
@@ -124,17 +141,25 @@ int main(int argc, char **argv)
 	end = start + atof(argv[4]);
 	if (!strcmp(argv[1], "rr"))
 		fd = dial(&to, length);
-	while (now() < end) {
-		int one = fd >= 0 ? fd : dial(&to, length);
+	for (done = start; done < end; count++) {
+		int one;
 
+		begun = done;
+		one = fd >= 0 ? fd : dial(&to, length);
 		exchange(one);
 		if (fd < 0) {
 			if (!strcmp(argv[1], "rst"))
 				setsockopt(one, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
 			close(one);
 		}
-		count++;
+		done = now();
+		if (count < SAMPLES)
+			took[count] = (done - begun) * 1e6;
 	}
-	printf("%.0f\n", count / (now() - start));
+	printf("%.0f", count / (done - start));
+	if (count > SAMPLES)
+		count = SAMPLES;
+	qsort(took, count, sizeof(took[0]), by_size);
+	printf(" %.1f %.1f\n", took[count / 2], took[count * 99 / 100]);
 	return 0;
 }

@@ -153,7 +153,7 @@ def load(tool: Path, mode: str) -> Measure:
     def measure(client: Path, target: Path, address: str) -> float:
         with server(target, str(tool), "server", str(PORT)):
             argv = run_in(client, str(tool), mode, address, str(PORT), str(SECONDS))
-            return float(subprocess.run(argv, check=True, capture_output=True, text=True).stdout)
+            return float(subprocess.run(argv, check=True, capture_output=True, text=True).stdout.split()[0])
 
     return measure
 

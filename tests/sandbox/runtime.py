@@ -35,9 +35,7 @@ _CLUSTER_WIDE = {"Namespace", "Node"}
 
 
 def plan(name: str, **more: Any) -> Plan:
-    """A plan whose nodes run the fake agent; the name gets this process's number. Without a cluster DNS
-    unless it is asked for."""
-    more = {"dns": False, **more}
+    """A plan whose nodes run the fake agent; the name gets this process's number."""
     return Plan(
         name=f"test-{name}-{os.getpid()}",
         agent_command=(*_FAKE, "agent", "--config"),

@@ -25,7 +25,7 @@ from typing import Any, Final, Self
 import numpy as np
 import numpy.typing as npt
 
-from axoneme.datapath import attach, bpffs, clsact, links, sockets
+from axoneme.datapath import attach, bpffs, clsact, links, sockets, xdp
 from axoneme.datapath.audit import WatchedTable
 from axoneme.datapath.bpf import BpfError
 from axoneme.datapath.image import Image
@@ -37,6 +37,7 @@ from axoneme.datapath.schema import OBJECTS, Schema
 from axoneme.datapath.succession import Place, Succession, recover
 from axoneme.datapath.tableset import TableSet, misplaced, pin_all
 from axoneme.datapath.uapi import AttachType
+from axoneme.datapath.xdp import Acceleration, FastPath
 
 __all__ = ["PROGRAMS", "Address", "Constants", "Datapath", "Sizes", "packed", "prefix_bits"]
 
@@ -139,6 +140,7 @@ class Datapath:
         self._subjects, self._address_slots = epochs["EPOCH_SUBJECTS"], epochs["EPOCH_ADDRESSES"]
         self._places: dict[tuple[int, AttachType], Place] = {}
         self._group: Path | None = None
+        self._fast_path = FastPath(root, folder, constants)
         self._programs: Programs | None = None
         self._set = TableSet()
         self._images: dict[str, Image] = {}
@@ -181,6 +183,7 @@ class Datapath:
         the predecessors. Nothing to do else."""
         succession, self._succession = self._succession, None
         if succession is not None:
+            self._fast_path.withdraw()  # it works on the predecessors' tables
             carried = succession.take_over()
             log.info("carried over: %s", ", ".join(f"{count} {name}" for name, count in carried.items()))
             self._settle(succession.heirs())
@@ -191,6 +194,7 @@ class Datapath:
                 except BpfError as error:
                     log.error("%s; there, the successor goes on", error)
             self._put_at_sockets()
+            self._fast_path.renew(self._set.standing)
             succession.commit()
         if self._found not in (0, self._version):
             log.info("tables were of schema version %d, are of %d", self._found, self._version)
@@ -239,8 +243,10 @@ class Datapath:
             return WatchedTable(table.fd, table.key, table.value, image)
 
     def program(self, name: str) -> int:
-        """File descriptor of a program by its C name."""
+        """File descriptor of a program by its C name; KeyError when it is not loaded."""
         assert self._programs is not None
+        if name == xdp.PROGRAM:
+            return self._fast_path.program
         return self._programs.fd(name)
 
     # ---- places --------------------------------------------------------------------------------
@@ -267,6 +273,14 @@ class Datapath:
         self._attach_link("from_uplink", interface, ifindex, attach.INGRESS)
         self._attach_link("to_uplink", interface, ifindex, attach.EGRESS)
 
+    def accelerate(self, uplinks: Mapping[str, int], how: Acceleration) -> None:
+        """Has packets that only pass through these (names and ifindexes) meet the fast path first, or
+        (DISABLED) no more."""
+        for interface, ifindex in uplinks.items():
+            self._fast_path.want(interface, ifindex, how)
+        if self._succession is None:
+            self._fast_path.renew(self._set.standing)
+
     def attach_overlay(self, interface: str, ifindex: int) -> None:
         self._attach_link("from_overlay", interface, ifindex, attach.INGRESS)
         self._attach_link("to_overlay", interface, ifindex, attach.EGRESS)
@@ -278,6 +292,7 @@ class Datapath:
             self._places = {key: each for key, each in self._places.items() if each.pin != pin}
             if pin.exists():
                 attach.detach(0, point, pin)
+        self._fast_path.release(interface)
 
     def attach_sockets(self, group: Path) -> None:
         """To all sockets of the processes in a control group (cgroup v2) and below it.
@@ -350,6 +365,8 @@ class Datapath:
         for name in sockets.POINTS:
             self._note("programs", self._mend_at_sockets(name))
             yield
+        self._note("programs", self._fast_path.mend())
+        yield
         self._note("pins", self._mend_pins())
 
     def _note(self, what: str, mended: int) -> None:
@@ -431,6 +448,7 @@ class Datapath:
 
     def close(self) -> None:
         """Lets go; what is pinned stays at work."""
+        self._fast_path.close()
         for name in (*_TABLES, "maglev"):
             getattr(self, name).close()
         if self._succession is not None:

@@ -73,6 +73,18 @@ SETTABLE: Final = frozenset(
     }
 )
 
+#: ``struct xdp_md`` (linux/bpf.h), as a test run takes it.
+XDP_MD: Final = np.dtype(
+    [
+        ("data", "u4"),
+        ("data_end", "u4"),
+        ("data_meta", "u4"),
+        ("ingress_ifindex", "u4"),
+        ("rx_queue_index", "u4"),
+        ("egress_ifindex", "u4"),
+    ]
+)
+
 _TEST_RUN = struct.Struct("=IIIIQQIIIIQQIII")
 _RETURN_VALUE, _SIZE_OUT, _DURATION = 4, 12, 36
 #: Programs may lengthen a packet (encapsulation, ICMP answers).
@@ -85,7 +97,7 @@ class Run:
 
     value: int  # what it returned: TC_ACT_..., XDP_...
     data: bytes  # the packet as it left it
-    skb: Any  # a record of `SK_BUFF`; None when none was given
+    context: Any  # a record as it was given; None when none was
     duration: int  # ns, the mean of one run
 
 
@@ -101,6 +113,13 @@ def skb(**fields: int) -> np.ndarray[tuple[int], np.dtype[np.void]]:
     return made
 
 
+def xdp(data: bytes, ifindex: int) -> np.ndarray[tuple[int], np.dtype[np.void]]:
+    """The context in which an XDP program gets `data`; an XDP program must be attached to that interface."""
+    made = np.zeros(1, XDP_MD)
+    made["data_end"], made["ingress_ifindex"] = len(data), ifindex
+    return made
+
+
 def run(
     program: int,
     data: bytes,
@@ -109,12 +128,12 @@ def run(
 ) -> Run:
     """Runs the program `repeat` times on the same packet (which keeps what it did to it before).
 
-    For tc programs `data` begins with the Ethernet header, and `ifindex` of the context is of the caller's
-    network namespace. Raises `bpf.BpfError`.
+    For tc and XDP programs `data` begins with the Ethernet header, and the ifindex of the context is of the
+    caller's network namespace. Raises `bpf.BpfError`.
     """
     packet = ctypes.create_string_buffer(data, len(data))
     out = ctypes.create_string_buffer(len(data) + _GROWTH)
-    context_out = np.zeros(1, SK_BUFF)
+    context_out = np.zeros_like(context) if context is not None else np.zeros(1, SK_BUFF)
     given = context is not None
     attributes = bpf.Attributes(
         _TEST_RUN,
@@ -126,8 +145,8 @@ def run(
         ctypes.addressof(out),
         repeat,
         0,
-        SK_BUFF.itemsize if given else 0,
-        SK_BUFF.itemsize if given else 0,
+        context_out.itemsize if given else 0,
+        context_out.itemsize if given else 0,
         context.ctypes.data if context is not None else 0,
         context_out.ctypes.data if given else 0,
         0,

@@ -176,11 +176,7 @@ def local_mtu(facts: Facts) -> Iterator[Finding]:
 
 
 def programs(facts: Facts) -> Iterator[Finding]:
-    wanted = [
-        (name, *place)
-        for name in facts.config.uplinks
-        for place in (("ingress", "from_uplink"), ("egress", "to_uplink"))
-    ]
+    wanted = [(name, "ingress", "from_uplink") for name in facts.config.uplinks]
     if facts.overlay:
         wanted += [(OVERLAY, "ingress", "from_overlay"), (OVERLAY, "egress", "to_overlay")]
     for device, point, program in wanted:

@@ -57,10 +57,10 @@ SEC("tc") int change(struct __sk_buff *skb)
 def test_a_test_run_gives_packet_and_buffer_back(load: Load) -> None:
     fd = load(CHANGE).program_fd("change")
     ran = testrun.run(fd, PACKET, testrun.skb(mark=41, cb=7, priority=5, ifindex=1))
-    assert (ran.value, ran.skb["mark"], ran.skb["cb"][0]) == (0, 42, 5)
+    assert (ran.value, ran.context["mark"], ran.context["cb"][0]) == (0, 42, 5)
     assert ran.data == b"\xee" + PACKET[1:] + bytes(10)
     assert testrun.run(fd, PACKET).value == 2
-    assert testrun.run(fd, PACKET).skb is None
+    assert testrun.run(fd, PACKET).context is None
     assert testrun.run(fd, PACKET, repeat=1000).duration > 0
 
 
