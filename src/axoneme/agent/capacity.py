@@ -35,6 +35,14 @@ class Need(msgspec.Struct, frozen=True):
     problem: str = ""
 
 
+def lack(name: str, needed: int, limit: int) -> str:
+    """The problem of a table that cannot have so many entries."""
+    return (
+        f"{name}: {limit:,} entries at most, {needed:,} needed; raise tables.{name} in the agent's "
+        "configuration, or tables.growth"
+    )
+
+
 class Room:
     """The room in a node's tables; ``limits`` is how far each may grow, absent: not at all."""
 
@@ -44,11 +52,7 @@ class Room:
 
     def need(self, name: str, needed: int) -> Need:
         limit = max(self._limits.get(name, 0), self._table(name).room)
-        problem = (
-            f"{name}: {limit:,} entries at most, {needed:,} needed; raise tables.{name} in the agent's "
-            "configuration, or tables.growth"
-        )
-        return Need(name, needed, limit, problem if needed > limit else "")
+        return Need(name, needed, limit, lack(name, needed, limit) if needed > limit else "")
 
     def entries(self, name: str) -> int:
         return len(self._table(name))

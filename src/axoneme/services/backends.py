@@ -32,6 +32,10 @@ class Backends:
     def __len__(self) -> int:
         return len(self._rows)
 
+    @property
+    def highest(self) -> int:
+        return self._next.highest
+
     def get(self, place: Place) -> int | None:
         return self._numbers.get(place)
 
@@ -66,8 +70,8 @@ class Backends:
                 assert row is not None
                 flags = 0 if self._slotted[number] else int(BackendFlag.LEAVING)
                 if row[PLACE] != flags:
-                    row = self._rows[number] = BackendRow(row[:PLACE] + bytes((flags,)))
-                    writes.put("backends", number, row)
+                    after = self._rows[number] = BackendRow(row[:PLACE] + bytes((flags,)))
+                    writes.change("backends", number, None if row[PLACE] == _UNWRITTEN else row, after)
                 continue
             del self._uses[number], self._slotted[number]
             if row is not None:  # else a slot of an earlier process led nowhere
@@ -79,5 +83,5 @@ class Backends:
         if self._numbers.get(place) == number:
             del self._numbers[place]
         if row[PLACE] != _UNWRITTEN:
-            writes.drop("backends", number)
+            writes.change("backends", number, row, None)
             changes.departed.append(Departed(number, place))

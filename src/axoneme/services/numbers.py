@@ -20,6 +20,11 @@ class Numbers:
         self._last = last
         self._next = after + 1
 
+    @property
+    def highest(self) -> int:
+        """No number above it has been given out since the last turn round the end."""
+        return self._next - 1
+
     def take(self, used: Container[int]) -> int:
         """The next number that is not in ``used``, round the end."""
         first = self._next

@@ -44,11 +44,12 @@ _PROTOCOLS = {6: "TCP", 17: "UDP", 132: "SCTP"}
 
 
 class Counts(NamedTuple):
-    """Services are counted by port; frontends without markers."""
+    """Services by port, frontends without markers; ``empty`` are services without backends."""
 
     services: int
     frontends: int
     backends: int
+    empty: int
 
 
 @dataclass(slots=True)
@@ -136,8 +137,15 @@ class ServiceTables:
         return view is not None and view.row is not None and view.row.affinity > 0
 
     @property
+    def highest(self) -> int:
+        """The highest number of a service or backend so far."""
+        return max(self._views.highest, self._backends.highest)
+
+    @property
     def counts(self) -> Counts:
-        return Counts(len(self._entries), len(self._frontends) - self._markers, len(self._backends))
+        empty = sum(any(not view.slots for view in each.views.values()) for each in self._entries.values())
+        frontends = len(self._frontends) - self._markers
+        return Counts(len(self._entries), frontends, len(self._backends), empty)
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -247,11 +255,13 @@ class ServiceTables:
             row, before = self._frontend(key), self._frontends.get(key)
             if row is None:
                 if before is not None:
-                    self._writes.drop("frontends", key)
+                    self._writes.change("frontends", key, before, None)
                     del self._frontends[key]
             elif row != before:
-                self._writes.put("frontends", key, row)
+                self._writes.change("frontends", key, before, row)
                 self._frontends[key] = row
+                if before is None and not is_marker(key):
+                    self._waiting.opened.append(key)
             if is_marker(key):
                 self._markers += (row is not None) - (before is not None)
             elif row is not None and len(self._claims[key]) > 1:

@@ -70,6 +70,10 @@ class Views:
     def __len__(self) -> int:
         return len(self._views)
 
+    @property
+    def highest(self) -> int:
+        return self._next.highest
+
     def get(self, number: int) -> View | None:
         return self._views.get(number)
 
@@ -87,55 +91,52 @@ class Views:
         return view
 
     def renew(self, view: View, wish: Wish, changes: Changes) -> None:
-        put, drop, number = self._writes.put, self._writes.drop, view.number
+        change, number = self._writes.change, view.number
         self._add_up(view, -1)
         slots = rearranged(view.slots, wish.weights)
         for at, backend in enumerate(slots):
-            if at >= len(view.slots) or view.slots[at] != backend:
-                put("slots", (number, at), backend)
-        for at in (*range(len(slots), len(view.slots)), *view.stray):
-            if at >= len(slots):
-                drop("slots", (number, at))
+            former = view.slots[at] if at < len(view.slots) else None
+            if former != backend:
+                change("slots", (number, at), former, backend)
+        for at in range(len(slots), len(view.slots)):
+            change("slots", (number, at), view.slots[at], None)
+        for at in view.stray:
+            change("slots", (number, at), 0, slots[at] if at < len(slots) else None)
         before, now = set(view.slots), wish.weights.keys()
         self._backends.count((before, now), (before.union(view.leaving), now | wish.leaving))
         changes.withdrawn += [(number, each) for each in before - now]
         view.slots, view.leaving, view.stray = slots, tuple(wish.leaving), ()
         self._share(view, wish)
         for bits, address in wish.ranges - view.ranges:
-            put("source_ranges", RangeKey(bits, number, address), 1)
+            change("source_ranges", RangeKey(bits, number, address), None, 1)
         for bits, address in view.ranges - wish.ranges:
-            drop("source_ranges", RangeKey(bits, number, address))
+            change("source_ranges", RangeKey(bits, number, address), 1, None)
         view.ranges = wish.ranges
         row = ServiceRow(len(slots), -(-wish.affinity * 10**9 // TICK), wish.algorithm)
         if row != view.row:
-            put("services", number, row)
+            change("services", number, view.row, row)
             view.row = row
         self._add_up(view, 1)
 
     def _share(self, view: View, wish: Wish) -> None:
-        if wish.algorithm == TableAlgorithm.RANDOM or not wish.weights:
-            if view.shares is not None:
-                self._writes.drop("maglev", view.number)
-            view.shares = None
-            return
-        place = self._backends.place
-        named = ((place_text(place(number)), weight, number) for number, weight in wish.weights.items())
-        shares = Shares(tuple(sorted(named)))
+        shares = None
+        if wish.algorithm != TableAlgorithm.RANDOM and wish.weights:
+            place = self._backends.place
+            named = ((place_text(place(number)), weight, number) for number, weight in wish.weights.items())
+            shares = Shares(tuple(sorted(named)))
         if shares != view.shares:
-            self._writes.put("maglev", view.number, shares)
+            self._writes.change("maglev", view.number, view.shares, shares)
             view.shares = shares
 
     def retire(self, view: View, changes: Changes) -> None:
-        drop, number = self._writes.drop, view.number
+        change, number = self._writes.change, view.number
         self._add_up(view, -1)
-        if view.row is not None:
-            drop("services", number)
-        if view.shares is not None:
-            drop("maglev", number)
+        change("services", number, view.row, None)
+        change("maglev", number, view.shares, None)
         for bits, address in view.ranges:
-            drop("source_ranges", RangeKey(bits, number, address))
-        for at in (*range(len(view.slots)), *view.stray):
-            drop("slots", (number, at))
+            change("source_ranges", RangeKey(bits, number, address), 1, None)
+        for at, backend in (*enumerate(view.slots), *((at, 0) for at in view.stray)):
+            change("slots", (number, at), backend, None)
         before = set(view.slots)
         self._backends.count((before, frozenset()), (before.union(view.leaving), frozenset()))
         changes.withdrawn += [(number, each) for each in before]

@@ -43,6 +43,8 @@ class Changes:
     steps: list[Step] = field(default_factory=list)
     #: Name and port of the services whose numbers are in use from now on.
     named: dict[int, tuple[str, str]] = field(default_factory=dict)
+    #: Frontends that were not there: what was sent to them went elsewhere.
+    opened: list[Place] = field(default_factory=list)
     #: Numbers of services that are in use no longer.
     retired: list[int] = field(default_factory=list)
     departed: list[Departed] = field(default_factory=list)
@@ -58,28 +60,33 @@ class Changes:
 
 
 class Writes:
-    """Rows that wait to be written; of each key the last write counts."""
+    """Rows that wait to be written, and what stands in their place: what comes to the same is not written."""
 
     def __init__(self) -> None:
-        self._rows: dict[str, dict[Any, Any]] = {table: {} for table in _PUT}
+        self._rows: dict[str, dict[Any, tuple[Any, Any]]] = {table: {} for table in _PUT}
 
-    def put(self, table: str, key: Any, value: Any) -> None:
-        self._rows[table][key] = value
-
-    def drop(self, table: str, key: Any) -> None:
-        self._rows[table][key] = None
+    def change(self, table: str, key: Any, before: Any, after: Any) -> None:
+        """A row becomes another; None: there is none."""
+        rows = self._rows[table]
+        waiting = rows.get(key)
+        rows[key] = (before if waiting is None else waiting[0], after)
 
     def take(self) -> list[Step]:
         """All of them, in order; none is left."""
         steps: list[Step] = []
         for table in _PUT:
-            rows = {key: value for key, value in self._rows[table].items() if value is not None}
-            if rows:
-                steps.append(Step(table, list(rows), list(rows.values())))
+            put = {
+                key: after
+                for key, (before, after) in self._rows[table].items()
+                if after is not None and after != before
+            }
+            if put:
+                steps.append(Step(table, list(put), list(put.values())))
         for table in _DELETE:
-            keys = [key for key, value in self._rows[table].items() if value is None]
+            rows = self._rows[table]
+            keys = [key for key, (before, after) in rows.items() if after is None and before is not None]
             if keys:
                 steps.append(Step(table, keys, None))
-        for waiting in self._rows.values():
-            waiting.clear()
+        for rows in self._rows.values():
+            rows.clear()
         return steps
