@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import msgspec
+
 from axoneme.model import checks
 from axoneme.model.addresses import FAMILIES, Address, unicast
 from axoneme.model.metadata import Metadata, naming, parse_metadata
@@ -25,8 +27,7 @@ WEIGHT = "service.cilium.io/weight"
 _MOST_ENDPOINTS, _MOST_PORTS, _MOST_ADDRESSES, _MOST_WEIGHT = 1000, 20_000, 100, 65_535
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(msgspec.Struct, frozen=True, gc=False):  # a cluster has a hundred thousand of them
     """``addresses`` are all of one pod: who balances takes the first. ``target``: the name of that pod.
 
     ``zones`` and ``nodes`` are hints: who is in one of them should come here.

@@ -39,6 +39,8 @@ class Metadata:
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
     uid: str = ""
+    #: As text that sorts by age (RFC 3339, UTC).
+    created: str = ""
 
 
 def parse_metadata(
@@ -65,6 +67,7 @@ def parse_metadata(
         checks.labels(metadata.get("labels")),
         checks.texts(metadata.get("annotations")),
         metadata.text("uid"),
+        metadata.text("creationTimestamp"),
     )
 
 

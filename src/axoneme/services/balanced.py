@@ -6,6 +6,8 @@ import enum
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
+import msgspec
+
 from axoneme.model.policy import Protocol
 
 Address = IPv4Address | IPv6Address
@@ -56,8 +58,7 @@ class Frontend:
     direct: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Backend:
+class Backend(msgspec.Struct, frozen=True, gc=False):  # a node has a hundred thousand of them
     """Where a service is. ``weight``: its share of the connections, in proportion; 0 only for `LEAVING`."""
 
     address: Address

@@ -5,13 +5,13 @@ is to be balanced differently since it was asked last. A change of one slice is 
 
 What is told of belongs to a *unit*: a Service with its slices, a pod with its host ports, a policy that
 redirects an address. Units are computed whole by pure functions (`compile`, `podports`); here stands
-which of them a change concerns, and which unit gets a frontend that several want (`claims`).
+which of them a change concerns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from axoneme.model.endpointslices import EndpointSlice
@@ -19,7 +19,6 @@ from axoneme.model.localredirect import LocalRedirectPolicy
 from axoneme.model.services import Service, ServicePort
 from axoneme.services import podports
 from axoneme.services.balanced import Address, Backend, Balanced
-from axoneme.services.claims import Claims, spot
 from axoneme.services.compile import HealthCheck, balanced, concerns, health_check
 from axoneme.services.facts import LocalPod, NodeFacts, Options
 
@@ -27,18 +26,14 @@ Key = tuple[str, str]
 
 
 class Unit(NamedTuple):
-    """Ordered by who is served where several want the same frontend."""
+    """One object, by its kind."""
 
-    rank: int
+    kind: str
     namespace: str
     name: str
 
-    def __str__(self) -> str:
-        return f"{_KINDS[self.rank]} {self.namespace}/{self.name}"
 
-
-_SERVICE, _POD, _REDIRECT = range(3)
-_KINDS = ("Service", "Pod", "CiliumLocalRedirectPolicy")
+_SERVICE, _POD, _REDIRECT = "Service", "Pod", "CiliumLocalRedirectPolicy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +61,7 @@ class ClusterServices:
         self._pods: dict[str, dict[str, LocalPod]] = {}
         self._stale: dict[Unit, None] = {}
         self._told: dict[Unit, dict[str, Balanced]] = {}
-        self._claims = Claims[Unit]()
-        #: By object: why something of it is not served.
+        #: By kind and name of an object: what of it cannot be served.
         self.problems: dict[str, str] = {}
         #: By namespace and name of a Service, as of the last `changes`.
         self.health_checks: dict[Key, HealthCheck] = {}
@@ -140,25 +134,19 @@ class ClusterServices:
 
     def changes(self) -> Changes:
         """Since it was asked last."""
-        wanted = {unit: list(self._wanted(unit)) for unit in self._stale}
-        self._stale = {}
-        disturbed: set[Unit] = set()
-        for unit, every in wanted.items():
-            spots = {spot(frontend) for each in every for frontend in each.frontends}
-            disturbed |= self._claims.claim(unit, spots)
-        for unit in sorted(disturbed - wanted.keys()):
-            wanted[unit] = list(self._wanted(unit))
         upserts: list[Balanced] = []
         removals: list[tuple[str, str]] = []
-        for unit, every in wanted.items():
+        stale, self._stale = self._stale, {}
+        for unit in stale:
             before, after = self._told.pop(unit, {}), {}
-            for each in self._granted(unit, every):
+            for each in self._wanted(unit):
                 after[each.port] = each
                 if before.pop(each.port, None) != each:
                     upserts.append(each)
             removals += ((each.name, port) for port, each in before.items())
             if after:
                 self._told[unit] = after
+            self._note_problems(unit)
         return Changes(tuple(upserts), tuple(removals))
 
     def addresses(self, namespace: str, name: str) -> frozenset[Address]:
@@ -170,11 +158,10 @@ class ClusterServices:
         )
 
     def _wanted(self, unit: Unit) -> Iterator[Balanced]:
-        """Without regard to what others want."""
-        rank, namespace, name = unit
-        if rank == _SERVICE:
+        kind, namespace, name = unit
+        if kind == _SERVICE:
             yield from self._service(namespace, name)
-        elif rank == _POD:
+        elif kind == _POD:
             if pod := self._pods.get(namespace, {}).get(name):
                 yield from podports.host_ports(pod, self._node)
         elif policy := self._redirects.get(namespace, {}).get(name):
@@ -206,36 +193,14 @@ class ClusterServices:
                 found = {**podports.redirected_ports(policy, service, pods, self._node), **found}
         return found
 
-    def _granted(self, unit: Unit, every: Iterable[Balanced]) -> Iterator[Balanced]:
-        """With the frontends that the unit has got; the others become its problem."""
-        problems, own = [], set()
-        for each in every:
-            kept = []
-            for frontend in each.frontends:
-                at = spot(frontend)
-                holder = self._claims.holder(at)
-                if holder == unit and at not in own:
-                    kept.append(frontend)
-                    own.add(at)
-                elif holder != unit:
-                    problems.append(f"{at} is served for {holder}")
-            if len(kept) == len(each.frontends):
-                yield each
-            elif kept:
-                yield replace(each, frontends=tuple(kept))
-        problems += self._unserved(unit)
+    def _note_problems(self, unit: Unit) -> None:
+        pod = self._pods.get(unit.namespace, {}).get(unit.name) if unit.kind == _POD else None
+        problems = podports.unserved(pod) if pod else ()
+        at = f"{unit.kind} {unit.namespace}/{unit.name}"
         if problems:
-            self.problems[f"{unit}"] = "; ".join(problems)
-        elif self.problems:
-            self.problems.pop(f"{unit}", None)
-
-    def _unserved(self, unit: Unit) -> Iterator[str]:
-        pod = self._pods.get(unit.namespace, {}).get(unit.name) if unit.rank == _POD else None
-        for port in podports.loopback_ports(pod) if pod else ():
-            yield (
-                f"host port {port.host_port}/{port.protocol} at {port.host_ip}: each pod has a loopback of "
-                "its own, so name another address of the node, or none"
-            )
+            self.problems[at] = "; ".join(problems)
+        else:
+            self.problems.pop(at, None)
 
     # ---- whom a change concerns ----------------------------------------------------------------
 

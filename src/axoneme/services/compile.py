@@ -112,6 +112,7 @@ def _of_port(
             local() if service.external_local and at and at[-1].external else None,
             Algorithm(service.annotations.algorithm) if service.annotations.algorithm else options.algorithm,
             service.affinity_timeout,
+            service.metadata.created,
         )
 
     if redirected is None and service.internal_policy == "Cluster":

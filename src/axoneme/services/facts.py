@@ -68,6 +68,8 @@ class LocalPod:
     labels: Mapping[str, str] = field(default_factory=dict)
     ports: tuple[PodPort, ...] = ()
     ready: bool = True
+    #: As text that sorts (RFC 3339, UTC).
+    created: str = ""
 
     @property
     def label_set(self) -> Labels:

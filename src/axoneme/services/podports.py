@@ -28,13 +28,18 @@ def host_ports(pod: LocalPod, node: NodeFacts) -> Iterator[Balanced]:
             protocol,
             tuple(Frontend(each, port.host_port, protocol, FrontendKind.HOST_PORT, True) for each in at),
             _backends(pod, addresses, port.port, node),
+            created=pod.created,
         )
 
 
-def loopback_ports(pod: LocalPod) -> list[PodPort]:
-    """Those that are asked for at a loopback address only, which is not done: every pod has one of its own,
-    and would be taken away what it calls there."""
-    return [port for port in pod.ports if port.host_port and port.host_ip and port.host_ip.is_loopback]
+def unserved(pod: LocalPod) -> tuple[str, ...]:
+    """What `host_ports` leaves out, and why."""
+    return tuple(
+        f"host port {port.host_port}/{port.protocol} at {port.host_ip} is not served: each pod has a "
+        "loopback of its own, and what it calls there is its own; name another address of the node, or none"
+        for port in pod.ports
+        if port.host_port and port.host_ip and port.host_ip.is_loopback
+    )
 
 
 def _host_addresses(port: PodPort, addresses: Iterable[Address]) -> Iterator[Address]:
@@ -79,6 +84,7 @@ def redirected_address(
                 protocol,
                 (Frontend(policy.address, port.port, protocol, FrontendKind.LOCAL_REDIRECT),),
                 backends,
+                created=policy.metadata.created,
             )
 
 

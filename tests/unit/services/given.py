@@ -14,9 +14,7 @@ from axoneme.services.cluster import ClusterServices
 from axoneme.services.facts import NodeFacts, Options
 
 HTTP = ServicePort(80, 8080, "http", node_port=30080)
-NODE = NodeFacts(
-    "n1", {"topology.kubernetes.io/zone": "a"}, (ip_address("192.0.2.1"), ip_address("2001:db8::1"))
-)
+NODE = NodeFacts("n1", {"topology.kubernetes.io/zone": "a"}, (ip_address("192.0.2.1"),))
 
 
 def service(
@@ -41,15 +39,14 @@ def service(
 
 def endpoint(address: str, state: str = "ready", **fields: Any) -> Endpoint:
     """``state``: ``ready``, ``serving`` (and going), ``going`` (serves no more), ``unready``."""
-    ready, serving, terminating = {
+    ready, serving, terminating = {  # as the controller of Kubernetes says it
         "ready": (True, True, False),
         "serving": (False, True, True),
         "going": (False, False, True),
         "unready": (False, False, False),
     }[state]
-    return Endpoint(
-        (ip_address(address),), **{"ready": ready, "serving": serving, "terminating": terminating, **fields}
-    )
+    said = {"ready": ready, "serving": serving, "terminating": terminating, **fields}
+    return Endpoint((ip_address(address),), **said)
 
 
 def slice_of(

@@ -1,19 +1,21 @@
-"""Services as kube-proxy serves them, case by case: where they are called, and who takes the calls."""
+"""Services as kube-proxy serves them, case by case: who takes the calls, and what a change changes."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
 import pytest
 
-from axoneme.model.endpointslices import EndpointPort
+from axoneme.model.endpointslices import Endpoint, EndpointPort
+from axoneme.model.metadata import Metadata
 from axoneme.model.policy import Protocol
 from axoneme.model.services import HEADLESS, PROXY_NAME, Service, ServicePort
 from axoneme.services.balanced import Algorithm, Backend, FrontendKind
-from axoneme.services.cluster import Changes
+from axoneme.services.cluster import Changes, ClusterServices
 from axoneme.services.facts import NodeFacts, Options
 
-from .given import active, at, balanced, cluster, endpoint, leaving, only, service, slice_of
+from .given import HTTP, NODE, active, at, balanced, cluster, endpoint, leaving, only, service, slice_of
 
 FAR, NEAR = endpoint("10.0.2.1", node="n2", target="web-b"), endpoint("10.0.1.1", node="n1", target="web-a")
 
@@ -146,3 +148,167 @@ def test_an_endpoint_that_is_ready_while_it_goes() -> None:
     """So the controller says where publishNotReadyAddresses is set."""
     found = only(cluster(service(publish_not_ready=True), slice_of(endpoint("10.0.2.2", terminating=True))))
     assert active(found.backends) == {"10.0.2.2"}
+
+
+# ---- traffic policies ----------------------------------------------------------------------------
+
+
+def test_internal_policy_local_gives_endpoints_of_this_node() -> None:
+    found = only(cluster(service(internal_policy="Local"), slice_of(FAR, NEAR)))
+    assert active(found.backends) == {"10.0.1.1"}
+
+
+def test_internal_policy_local_without_an_endpoint_here_refuses() -> None:
+    assert only(cluster(service(internal_policy="Local"), slice_of(FAR))).backends == ()
+
+
+def test_internal_policy_local_does_not_bind_who_calls_by_an_outer_address() -> None:
+    made = cluster(service(type="NodePort", internal_policy="Local"), slice_of(FAR, NEAR))
+    found = balanced(made)
+    assert at(found["http"]) == {"10.96.0.1 80"} and active(found["http"].backends) == {"10.0.1.1"}
+    outer = found["http/external"]
+    assert at(outer) == {"0.0.0.0 30080"} and outer.outside is None
+    assert active(outer.backends) == {"10.0.1.1", "10.0.2.1"}
+
+
+def test_external_policy_local_is_for_callers_from_outside() -> None:
+    found = only(cluster(service(type="NodePort", external_policy="Local"), slice_of(FAR, NEAR)))
+    assert active(found.backends) == {"10.0.1.1", "10.0.2.1"}  # pods and nodes are short-circuited
+    assert active(found.outside) == {"10.0.1.1"}
+
+
+def test_external_policy_local_uses_a_going_endpoint_of_this_node_before_none() -> None:
+    going = endpoint("10.0.1.2", "serving", node="n1")
+    found = only(cluster(service(type="NodePort", external_policy="Local"), slice_of(FAR, going)))
+    assert (active(found.backends), active(found.outside)) == ({"10.0.2.1"}, {"10.0.1.2"})
+
+
+def test_external_policy_local_without_a_way_in_from_outside_changes_nothing() -> None:
+    assert only(cluster(service(external_policy="Local"), slice_of(FAR))).outside is None
+
+
+def test_both_policies_local() -> None:
+    both = service(type="NodePort", external_policy="Local", internal_policy="Local")
+    found = balanced(cluster(both, slice_of(FAR, NEAR)))
+    assert found["http"].outside is None and active(found["http"].backends) == {"10.0.1.1"}
+    outer = found["http/external"]
+    assert (active(outer.backends), active(outer.outside)) == ({"10.0.1.1", "10.0.2.1"}, {"10.0.1.1"})
+
+
+# ---- topology ------------------------------------------------------------------------------------
+
+IN_A = endpoint("10.0.2.1", node="n2", zone="a", zones=frozenset("a"))
+IN_B = endpoint("10.0.3.1", node="n3", zone="b", zones=frozenset("b"))
+UNHINTED = endpoint("10.0.4.1", node="n4", zone="b")
+
+
+def test_hints_keep_callers_in_their_zone() -> None:
+    found = only(cluster(service(), slice_of(IN_A, IN_B)))
+    assert (active(found.backends), leaving(found.backends)) == ({"10.0.2.1"}, {"10.0.3.1"})
+
+
+@pytest.mark.parametrize(
+    ("node", "endpoints"),
+    [
+        (NODE, (IN_A, IN_B, UNHINTED)),  # one endpoint without a hint
+        (NodeFacts("n1", {"topology.kubernetes.io/zone": "c"}), (IN_A, IN_B)),  # none for this zone
+        (NodeFacts("n1"), (IN_A, IN_B)),  # the node has no zone
+    ],
+)
+def test_hints_that_do_not_fit_are_passed_over(node: NodeFacts, endpoints: tuple[Endpoint, ...]) -> None:
+    found = only(cluster(service(), slice_of(*endpoints), node=node))
+    assert active(found.backends) == {f"{each.addresses[0]}" for each in endpoints}
+
+
+def test_endpoints_that_are_not_ready_need_no_hints() -> None:
+    unready = endpoint("10.0.4.1", "unready")
+    assert active(only(cluster(service(), slice_of(IN_A, IN_B, unready))).backends) == {"10.0.2.1"}
+
+
+def test_the_same_node_comes_before_the_same_zone() -> None:
+    here = endpoint("10.0.1.1", node="n1", zones=frozenset("a"), nodes=frozenset({"n1"}))
+    near = endpoint("10.0.2.1", node="n2", zones=frozenset("a"), nodes=frozenset({"n2"}))
+    assert active(only(cluster(service(), slice_of(here, near, IN_B))).backends) == {"10.0.1.1", "10.0.2.1"}
+    assert active(only(cluster(service(), slice_of(here, near))).backends) == {"10.0.1.1"}
+
+
+def test_without_an_endpoint_for_the_node_the_zone_counts() -> None:
+    near = endpoint("10.0.2.1", node="n2", zones=frozenset("a"), nodes=frozenset({"n2"}))
+    far = endpoint("10.0.3.1", node="n3", zones=frozenset("b"), nodes=frozenset({"n3"}))
+    assert active(only(cluster(service(), slice_of(near, far))).backends) == {"10.0.2.1"}
+
+
+def test_hints_mean_nothing_to_policies_local() -> None:
+    here = endpoint("10.0.1.1", node="n1", zones=frozenset("b"))
+    found = only(cluster(service(internal_policy="Local"), slice_of(here, IN_A)))
+    assert active(found.backends) == {"10.0.1.1"}
+
+
+def test_traffic_distribution_acts_through_hints_alone() -> None:
+    found = only(cluster(service(traffic_distribution="PreferSameNode"), slice_of(FAR, NEAR)))
+    assert active(found.backends) == {"10.0.1.1", "10.0.2.1"}
+
+
+# ---- change by change ----------------------------------------------------------------------------
+
+
+def test_nothing_new_is_no_change() -> None:
+    made = cluster(service(), slice_of(FAR))
+    assert made.changes() and not made.changes()
+    made.upsert_service(service())
+    made.upsert_slice(slice_of(FAR))
+    assert not made.changes()
+
+
+def test_one_slice_changes_one_service() -> None:
+    made = ClusterServices(NODE)
+    for number in range(20):
+        made.upsert_service(service(name=f"s{number}", ips=[f"10.96.0.{number + 1}"]))
+        made.upsert_slice(slice_of(FAR, name=f"s{number}-1", of=f"s{number}"))
+    assert len(made.changes().upserts) == 20
+    made.upsert_slice(slice_of(FAR, NEAR, name="s7-1", of="s7"))
+    assert [each.name for each in made.changes().upserts] == ["shop/s7"]
+
+
+def test_a_slice_may_come_before_its_service_and_go_to_another() -> None:
+    made = ClusterServices(NODE)
+    made.upsert_slice(slice_of(FAR))
+    assert not made.changes()
+    made.upsert_service(service())
+    made.upsert_service(service(name="api", ips=["10.96.0.2"]))
+    assert {each.name: active(each.backends) for each in made.changes().upserts} == {
+        "shop/web": {"10.0.2.1"},
+        "shop/api": set(),
+    }
+    made.upsert_slice(slice_of(FAR, of="api"))
+    assert {each.name: active(each.backends) for each in made.changes().upserts} == {
+        "shop/web": set(),
+        "shop/api": {"10.0.2.1"},
+    }
+    made.remove_slice("shop", "web-1")
+    assert [each.name for each in made.changes().upserts] == ["shop/api"]
+    made.remove_slice("shop", "web-1")
+    assert not made.changes()
+
+
+def test_a_port_that_goes() -> None:
+    two = service(HTTP, ServicePort(443, 8443, "https"))
+    made = cluster(two, slice_of(FAR))
+    made.changes()
+    made.upsert_service(service())
+    assert made.changes() == Changes((), (("shop/web", "https"),))
+    made.remove_service("shop", "web")
+    assert made.changes() == Changes((), (("shop/web", "http"),))
+    made.remove_service("shop", "web")
+    assert not made.changes()
+
+
+def test_a_service_without_selector_has_the_slices_that_somebody_writes() -> None:
+    made = cluster(service(selector={}), slice_of(endpoint("203.0.113.5")))
+    assert active(only(made).backends) == {"203.0.113.5"}
+    assert made.addresses("shop", "web") == {ip_address("203.0.113.5")}
+
+
+def test_a_service_knows_its_age() -> None:
+    old = replace(service(), metadata=Metadata("web", "shop", created="2026-01-01T00:00:00Z"))
+    assert only(cluster(old)).created == "2026-01-01T00:00:00Z"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -368,7 +369,7 @@ def test_one_backend_for_another_takes_its_slot(thousand: tuple[Kernel, ServiceT
 def test_a_leaving_backend_keeps_its_entry_and_is_withdrawn(thousand: tuple[Kernel, ServiceTables]) -> None:
     kernel, tables = thousand
     service = web(7)
-    leaving = replace(service.backends[0], state=BackendState.LEAVING)
+    leaving = msgspec.structs.replace(service.backends[0], state=BackendState.LEAVING)
     tables.upsert(replace(service, backends=(leaving, *service.backends[1:])))
     changes = tables.changes()
     kernel.write(changes)
