@@ -6,11 +6,27 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 
 import pytest
-from balancing import ANY, EXTERNAL, RANGES, Balancer
+from balancing import ANY, EXTERNAL, LEAVING, RANGES, Balancer
 from bench_node import PASS, REDIRECT, SHOT, Node
 from places import CLIENT, NODE, OTHER, OUR, POD, REMOTE, SERVER, VERSIONS, WORLD
 
-from oracle.packets import ACK, SCTP, SYN, TCP, UDP, Address, Seen, crc32c, dissect, frame, with_checksum
+from axoneme.datapath.testrun import Run
+from oracle.packets import (
+    ACK,
+    ICMP,
+    ICMPV6,
+    RST,
+    SCTP,
+    SYN,
+    TCP,
+    UDP,
+    Address,
+    Seen,
+    crc32c,
+    dissect,
+    frame,
+    with_checksum,
+)
 
 #: A service's own address, a backend outside, and the node itself, by IP version.
 SERVICE = {4: ip_address("10.96.0.10"), 6: ip_address("fd00:10:96::10")}
@@ -275,3 +291,272 @@ def test_a_pod_calls_the_node_itself_through_a_service(
         run = kernel.send("to_pod", answer)
         assert run.value == PASS
         assert ends(sound(run.data)) == ((SERVICE[version], 80), (POD[version], 40000))
+
+
+# ---- refused -----------------------------------------------------------------------------------
+
+
+def refused(run: Run, asked: bytes, version: int) -> None:
+    """By a reset, or by an ICMP message that it cannot be reached, as from where it was sent to."""
+    assert run.value == REDIRECT
+    answer, was = dissect(run.data), dissect(asked)
+    assert answer.checksum_right
+    assert answer.ip_checksum_right
+    assert answer.destination == was.source
+    assert (answer.to, answer.sender) == (was.sender, was.to)
+    if was.protocol == TCP:
+        assert (answer.source, answer.ports) == (was.destination, was.ports[::-1])
+        assert answer.l4[13] & RST
+    else:
+        assert answer.source == OUR[version]
+        assert answer.protocol == (ICMP if version == 4 else ICMPV6)
+        assert tuple(answer.l4[:2]) == ((3, 3) if version == 4 else (1, 4))
+        assert asked[14:].startswith(answer.l4[8:])
+
+
+@VERSIONS
+@PROTOCOLS
+def test_a_service_without_backends_refuses(
+    kernel: Node, balancer: Balancer, version: int, protocol: int
+) -> None:
+    balancer.simple(SERVICE[version], 80, protocol, {}, number=4)
+    for program, source, ifindex in (("from_uplink", WORLD, kernel.uplink), ("from_pod", POD, 1)):
+        call = packet(source[version], SERVICE[version], protocol, (40000, 80))
+        refused(kernel.send(program, call, ifindex), call, version)
+        (event,) = kernel.events()
+        assert (int(event["reason"]), int(event["service"]), int(event["frontend_port"])) == (158, 4, 80)
+    assert balancer.served() == {(4, 0): 2}
+    assert not balancer.flows()
+
+
+@VERSIONS
+@PROTOCOLS
+def test_other_ports_of_a_services_address_are_refused(
+    kernel: Node, balancer: Balancer, version: int, protocol: int
+) -> None:
+    balancer.marker(SERVICE[version])
+    for program, source, ifindex in (("from_uplink", WORLD, kernel.uplink), ("from_pod", POD, 1)):
+        call = packet(source[version], SERVICE[version], protocol, (40000, 81))
+        refused(kernel.send(program, call, ifindex), call, version)
+
+
+@VERSIONS
+def test_echo_to_a_services_address_is_answered(kernel: Node, balancer: Balancer, version: int) -> None:
+    balancer.marker(SERVICE[version])
+    protocol, ask, answer = (ICMP, 8, 0) if version == 4 else (ICMPV6, 128, 129)
+    for program, source, ifindex in (("from_uplink", WORLD, kernel.uplink), ("from_pod", POD, 1)):
+        asked = with_checksum(
+            frame(source[version], SERVICE[version], protocol, 77, ask, payload=b"payload", ttl=3)
+        )
+        run = kernel.send(program, asked, ifindex)
+        assert run.value == REDIRECT
+        seen = sound(run.data)
+        assert (seen.source, seen.destination, seen.ttl) == (SERVICE[version], source[version], 64)
+        assert seen.l4[0] == answer
+        assert seen.l4[4:] == dissect(asked).l4[4:]
+        assert (seen.to, seen.sender) == (asked[6:12], asked[:6])
+    assert not kernel.events()
+    elsewhere = with_checksum(frame(WORLD[version], ELSEWHERE[version], protocol, 77, ask))
+    assert kernel.send("from_uplink", elsewhere, kernel.uplink).value == PASS
+
+
+def test_nobody_is_answered_without_end(kernel: Node, balancer: Balancer) -> None:
+    balancer.marker(SERVICE[4])
+    asked = with_checksum(frame(WORLD[4], SERVICE[4], ICMP, 77, 8))
+    answers = [kernel.send("from_uplink", asked, kernel.uplink).value == REDIRECT for _ in range(1000)]
+    assert 0 < sum(answers) < 1000
+
+
+# ---- a connection and its backend --------------------------------------------------------------
+
+
+@VERSIONS
+@PROTOCOLS
+def test_a_connection_keeps_its_backend_when_the_service_gets_others(
+    kernel: Node, balancer: Balancer, version: int, protocol: int
+) -> None:
+    balancer.simple(SERVICE[version], 80, protocol, {7: (OTHER[version], 8080)})
+    call = packet(WORLD[version], SERVICE[version], protocol, (40000, 80))
+    kernel.send("from_uplink", call, kernel.uplink)
+    kernel.send(
+        "from_pod",
+        packet(OTHER[version], WORLD[version], protocol, (8080, 40000), flags=SYN | ACK),
+        kernel.uplink,
+    )
+    balancer.backend(8, REMOTE[version], 8080, protocol)
+    balancer.service(1, [8])
+    balancer.backend(7, OTHER[version], 8080, protocol, LEAVING)
+    kernel.plane.raise_all()
+    more = packet(WORLD[version], SERVICE[version], protocol, (40000, 80), flags=ACK)
+    assert ends(sound(kernel.send("from_uplink", more, kernel.uplink).data))[1] == (OTHER[version], 8080)
+    fresh = packet(WORLD[version], SERVICE[version], protocol, (40001, 80))
+    assert ends(sound(kernel.send("from_uplink", fresh, kernel.uplink).data))[1] == (REMOTE[version], 8080)
+
+
+@VERSIONS
+def test_when_its_backend_is_gone_a_connection_is_reset_and_a_datagram_goes_to_another(
+    kernel: Node, balancer: Balancer, version: int
+) -> None:
+    for number, protocol in enumerate((TCP, UDP, SCTP), 1):
+        balancer.simple(SERVICE[version], 80, protocol, {number: (OTHER[version], 8080)}, number=number)
+        call = packet(WORLD[version], SERVICE[version], protocol, (40000, 80))
+        kernel.send("from_uplink", call, kernel.uplink)
+        answer = packet(OTHER[version], WORLD[version], protocol, (8080, 40000), flags=SYN | ACK)
+        assert kernel.send("from_pod", answer, kernel.uplink).value == REDIRECT
+        balancer.backend(number + 10, REMOTE[version], 8080, protocol)
+        balancer.service(number, [number + 10])
+        balancer.remove_backend(number)
+        kernel.events()
+        if protocol == TCP:
+            late = kernel.send("from_pod", answer, kernel.uplink)
+            assert (late.value, dissect(late.data).l4[13] & RST) == (REDIRECT, RST), "the backend as well"
+        more = packet(WORLD[version], SERVICE[version], protocol, (40000, 80), flags=ACK)
+        run = kernel.send("from_uplink", more, kernel.uplink)
+        if protocol == TCP:
+            refused(run, more, version)
+            drop = [event for event in kernel.events() if int(event["kind"]) == 3][-1]
+            assert (int(drop["reason"]), int(drop["service"]), int(drop["backend"])) == (158, 1, 1)
+            run = kernel.send("from_uplink", call, kernel.uplink)
+        assert ends(sound(run.data))[1] == (REMOTE[version], 8080)
+    assert {flow["numbers"] for flow in balancer.flows()} == {(1, 11), (2, 12), (3, 13)}
+
+
+@VERSIONS
+def test_a_policy_that_changes_ends_a_served_connection(
+    kernel: Node, balancer: Balancer, version: int
+) -> None:
+    balancer.simple(SERVICE[version], 80, TCP, {7: (OTHER[version], 8080)})
+    call = packet(WORLD[version], SERVICE[version], TCP, (40000, 80))
+    assert kernel.send("from_uplink", call, kernel.uplink).value == REDIRECT
+    kernel.policies({})
+    kernel.plane.raise_subjects([SERVER])
+    assert kernel.send("from_uplink", call, kernel.uplink).value == SHOT
+    kernel.open(CLIENT, SERVER)
+    kernel.plane.raise_subjects([SERVER])
+    assert kernel.send("from_uplink", call, kernel.uplink).value == REDIRECT
+
+
+@VERSIONS
+def test_a_client_with_affinity_keeps_its_backend_while_that_takes_connections(
+    kernel: Node, balancer: Balancer, version: int
+) -> None:
+    backends = {number: (OTHER[version], 8000 + number) for number in range(1, 21)}
+    balancer.simple(SERVICE[version], 80, TCP, backends, affinity=1000)
+
+    def backend(port: int) -> int:
+        call = packet(WORLD[version], SERVICE[version], TCP, (port, 80))
+        return int(sound(kernel.send("from_uplink", call, kernel.uplink).data).ports[1]) - 8000
+
+    first = backend(40000)
+    assert {backend(port) for port in range(40001, 40021)} == {first}
+    balancer.backend(first, OTHER[version], 8000 + first, TCP, LEAVING)
+    balancer.service(1, [number for number in backends if number != first], affinity=1000)
+    assert backend(40021) != first
+
+
+@VERSIONS
+def test_a_client_that_calls_anew_from_the_same_port_is_balanced_anew(
+    kernel: Node, balancer: Balancer, version: int
+) -> None:
+    balancer.simple(SERVICE[version], 80, TCP, {7: (OTHER[version], 8080)})
+    call = packet(WORLD[version], SERVICE[version], TCP, (40000, 80))
+    kernel.send("from_uplink", call, kernel.uplink)
+    kernel.send(
+        "from_uplink",
+        packet(WORLD[version], SERVICE[version], TCP, (40000, 80), flags=RST),
+        kernel.uplink,
+    )
+    balancer.backend(8, REMOTE[version], 8080, TCP)
+    balancer.service(1, [8])
+    assert ends(sound(kernel.send("from_uplink", call, kernel.uplink).data))[1] == (REMOTE[version], 8080)
+
+
+@VERSIONS
+def test_one_port_of_a_client_has_one_connection_to_a_backend(
+    kernel: Node, balancer: Balancer, version: int
+) -> None:
+    balancer.simple(SERVICE[version], 80, UDP, {1: (OTHER[version], 8080)}, number=1)
+    direct = packet(POD[version], OTHER[version], UDP, (40000, 8080))
+    assert kernel.send("from_pod", direct).value == REDIRECT
+    call = packet(POD[version], SERVICE[version], UDP, (40000, 80))
+    assert kernel.send("from_pod", call).value == SHOT
+    assert int(kernel.events()[-1]["reason"]) == 191
+    balancer.backend(2, REMOTE[version], 8080, UDP)
+    balancer.service(1, [2])
+    assert ends(sound(kernel.send("from_pod", call).data))[1] == (REMOTE[version], 8080)
+    other = packet(POD[version], REMOTE[version], UDP, (40000, 8080))
+    assert kernel.send("from_pod", other).value == SHOT, "it would be taken for the service's"
+
+
+# ---- what is not what it says ------------------------------------------------------------------
+
+
+@VERSIONS
+def test_nobody_answers_for_a_service(kernel: Node, balancer: Balancer, version: int) -> None:
+    balancer.simple(SERVICE[version], 80, TCP, {7: (OTHER[version], 8080)}, flags=0)
+    call = packet(POD[version], SERVICE[version], TCP, (40000, 80))
+    kernel.send("from_pod", call)
+    forged = packet(SERVICE[version], POD[version], TCP, (80, 40000), flags=SYN | ACK)
+    assert kernel.send("from_pod", forged, kernel.uplink).value == SHOT, "a pod, by the service's address"
+    assert int(kernel.events()[-1]["reason"]) == 132
+    kernel.policies({})
+    assert kernel.send("from_uplink", forged, kernel.uplink).value == SHOT
+    forged = packet(OTHER[version], POD[version], TCP, (8080, 40000), flags=SYN | ACK)
+    assert kernel.send("from_uplink", forged, kernel.elsewhere).value == SHOT, "the backend's, from outside"
+
+
+@VERSIONS
+def test_a_pod_calls_by_its_own_address_only(kernel: Node, balancer: Balancer, version: int) -> None:
+    balancer.simple(SERVICE[version], 80, TCP, {7: (OTHER[version], 8080)}, flags=0)
+    forged = packet(WORLD[version], SERVICE[version], TCP, (40000, 80))
+    assert kernel.send("from_pod", forged).value == SHOT
+    assert (
+        kernel.send("from_uplink", packet(POD[version], SERVICE[version], TCP, (1, 80)), kernel.uplink).value
+        == SHOT
+    )
+    assert [int(event["reason"]) for event in kernel.events()] == [132, 132]
+    assert not balancer.served()
+
+
+@VERSIONS
+def test_a_backend_that_is_a_frontend_is_called_as_it_stands(
+    kernel: Node, balancer: Balancer, version: int
+) -> None:
+    """To itself, and to each other: one translation each, and out."""
+    balancer.simple(SERVICE[version], 80, TCP, {1: (SERVICE[version], 80)}, number=1)
+    balancer.simple(SERVICE[version], 81, TCP, {2: (SERVICE[version], 82)}, number=2)
+    balancer.simple(SERVICE[version], 82, TCP, {3: (SERVICE[version], 81)}, number=3)
+    for port, leads_to in ((80, 80), (81, 82), (82, 81)):
+        for program, source, ifindex in (("from_uplink", WORLD, kernel.uplink), ("from_pod", POD, 1)):
+            run = kernel.send(
+                program, packet(source[version], SERVICE[version], TCP, (40000 + port, port)), ifindex
+            )
+            assert run.value == REDIRECT
+            seen = sound(run.data)
+            assert (seen.source, seen.destination, seen.ports[1]) == (
+                OUR[version],
+                SERVICE[version],
+                leads_to,
+            )
+            back = kernel.send("from_uplink", run.data, kernel.uplink)
+            assert back.value in (PASS, SHOT), "what comes back to us goes no round"
+
+
+@VERSIONS
+def test_a_flood_of_calls_displaces_no_connection(kernel: Node, balancer: Balancer, version: int) -> None:
+    balancer.simple(SERVICE[version], 80, TCP, {7: (OTHER[version], 8080)})
+    call = packet(WORLD[version], SERVICE[version], TCP, (40000, 80))
+    kernel.send("from_uplink", call, kernel.uplink)
+    answer = packet(OTHER[version], WORLD[version], TCP, (8080, 40000), flags=SYN | ACK)
+    kernel.send("from_pod", answer, kernel.uplink)
+    room = kernel.plane.half_open.info.max_entries
+    for number in range(room + room // 8):
+        client = WORLD[version] + 1 + number // 60000
+        flood = frame(client, SERVICE[version], TCP, 1024 + number % 60000, 80)
+        assert kernel.send("from_uplink", flood, kernel.uplink).value == REDIRECT
+    kernel.events()
+    more = packet(WORLD[version], SERVICE[version], TCP, (40000, 80), flags=ACK)
+    assert ends(sound(kernel.send("from_uplink", more, kernel.uplink).data))[1] == (OTHER[version], 8080)
+    assert kernel.send("from_pod", answer, kernel.uplink).value == REDIRECT
+    fresh = packet(WORLD[version], SERVICE[version], TCP, (40001, 80))
+    assert kernel.send("from_uplink", fresh, kernel.uplink).value == REDIRECT

@@ -35,7 +35,9 @@ _CLUSTER_WIDE = {"Namespace", "Node", "CiliumLoadBalancerIPPool", "CiliumL2Annou
 
 
 def plan(name: str, **more: Any) -> Plan:
-    """A plan whose nodes run the fake agent; the name gets this process's number."""
+    """A plan whose nodes run the fake agent; the name gets this process's number. Without a cluster DNS
+    unless it is asked for."""
+    more = {"dns": False, **more}
     return Plan(
         name=f"test-{name}-{os.getpid()}",
         agent_command=(*_FAKE, "agent", "--config"),

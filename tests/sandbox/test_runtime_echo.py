@@ -165,7 +165,7 @@ def test_the_world_answers_on_each_of_its_addresses_and_reaches_pods(runtime: Ru
         "the world reaches a pod",
     )
     for address in runtime.plan.world_addresses():
-        for port, protocol in ((80, Protocol.HTTP), (53, Protocol.UDP), (0, Protocol.ICMP)):
+        for port, protocol in ((80, Protocol.HTTP), (443, Protocol.UDP), (0, Protocol.ICMP)):
             result = runtime.probe(source, address, port, protocol)
             assert result.verdict is Verdict.CONNECTED, (address, port, result)
             if protocol is not Protocol.ICMP:

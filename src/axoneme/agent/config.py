@@ -11,6 +11,7 @@ import msgspec
 from axoneme.flows.config import HistoryConfig
 from axoneme.model.paths import ManifestError
 from axoneme.sources.config import StoreConfig
+from axoneme.sources.tenure import Timing
 
 
 class ConfigError(ValueError):
@@ -52,6 +53,13 @@ class HealthConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     interval: float = 10.0
 
 
+class AnnouncementConfig(Timing, frozen=True, forbid_unknown_fields=True):
+    """Of leases by which one node at a time announces a service's addresses. ``release_on_stop``: an agent
+    that is told to stop leaves them to others at once; else they wait for it as for one that crashed."""
+
+    release_on_stop: bool = True
+
+
 class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One node. Paths of sockets and pins follow from ``directory`` unless they are given."""
 
@@ -78,6 +86,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     flow_history: HistoryConfig = HistoryConfig()
     tables: TableConfig = TableConfig()
     health: HealthConfig = HealthConfig()
+    announcements: AnnouncementConfig = AnnouncementConfig()
     denied: Literal["drop", "answer"] = "drop"  # answer: by TCP reset or ICMP "administratively prohibited"
     cgroup: str = ""  # whose processes call services at their sockets; empty: of the whole machine
     flow_quota: int = 32768  # entries of the flow table that one pod may have

@@ -19,6 +19,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import TypeVar
 
+from axoneme.agent.announcer import Announcer
 from axoneme.agent.api import Api, Readiness
 from axoneme.agent.cniserver import CniServer, write_network
 from axoneme.agent.config import AgentConfig, load
@@ -86,7 +87,7 @@ class Agent:
             self._plane.attach_endpoint(record.ifindex)
         self._plane.take_over()
         (config.state_path / LAYOUT).write_text(fingerprint(self._plane.schema))
-        versions = tuple(4 if family == "ipv4" else 6 for family in config.families)
+        self._versions = versions = tuple(4 if family == "ipv4" else 6 for family in config.families)
         self._journal = RuleWriter(config.state_path / FILE_NAME)
         self._last_good = LastGood(config.state_path / "last-good")
         self._control = Control(
@@ -131,6 +132,15 @@ class Agent:
             self._last_good,
             health.monitor if health else None,
         )
+        announcer = Announcer(
+            config.node,
+            self._store,
+            self._plane,
+            config.announcements,
+            config.uplinks,
+            self._versions,
+            listener.problems,
+        )
         server = Server(config.agent_socket_path)
         Api(
             config.node,
@@ -153,7 +163,7 @@ class Agent:
             self._readiness.reached("the objects and nodes of the shared state")
             heard = [asyncio.Event() for _ in PREFIXES]
             for prefix, event in zip(PREFIXES, heard, strict=True):
-                tasks.create_task(self._follow(prefix, listener, event))
+                tasks.create_task(self._follow(prefix, listener, announcer, event))
             for event in heard:
                 await event.wait()
             written = self._control.start()
@@ -178,6 +188,7 @@ class Agent:
             tasks.create_task(self._mend(pods))
             tasks.create_task(self._collect())
             tasks.create_task(self._audit())
+            tasks.create_task(announcer.run(heard=PREFIXES))
 
     # ---- becoming part of the cluster ----------------------------------------------------------
 
@@ -212,13 +223,16 @@ class Agent:
                 self._endpoints.forget(record)
         await pods.confirm_restored()
 
-    async def _follow(self, prefix: str, listener: Listener, heard: asyncio.Event) -> None:
+    async def _follow(
+        self, prefix: str, listener: Listener, announcer: Announcer, heard: asyncio.Event
+    ) -> None:
         async with aclosing(follow(self._store, prefix)) as news:
             async for changes in news:
                 if isinstance(changes, Sync):
                     heard.set()
                     continue
                 await listener.take(changes)
+                announcer.hear(changes)
                 if self._readiness.ready:
                     self._settle()
 

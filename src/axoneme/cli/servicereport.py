@@ -139,16 +139,14 @@ def _backends(views: Mapping[str, ServiceView], counts: Mapping[str, _Counts]) -
             callers=callers,
             seen_by=tuple(by_node) if len(by_node) < len(views) else (),
             chosen=sum(each.chosen for each in by_node.values()),
-            traffic=_sum(
-                _of(counts[node], views[node].numbers, each.number) for node, each in by_node.items()
-            ),
+            traffic=_sum(_of(counts[node], each) for node, each in by_node.items()),
         )
 
 
-def _of(counts: _Counts, services: Iterable[int], backend: int) -> Traffic | None:
+def _of(counts: _Counts, backend: BackendView) -> Traffic | None:
     if counts is None:
         return None
-    return sum((counts.get((service, backend), Traffic()) for service in services), Traffic())
+    return sum((counts.get((each, backend.number), Traffic()) for each in backend.services), Traffic())
 
 
 def _sum(parts: Iterable[Traffic | None]) -> Traffic | None:

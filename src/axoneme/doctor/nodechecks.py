@@ -176,7 +176,11 @@ def local_mtu(facts: Facts) -> Iterator[Finding]:
 
 
 def programs(facts: Facts) -> Iterator[Finding]:
-    wanted = [(name, "ingress", "from_uplink") for name in facts.config.uplinks]
+    wanted = [
+        (name, *place)
+        for name in facts.config.uplinks
+        for place in (("ingress", "from_uplink"), ("egress", "to_uplink"))
+    ]
     if facts.overlay:
         wanted += [(OVERLAY, "ingress", "from_overlay"), (OVERLAY, "egress", "to_overlay")]
     for device, point, program in wanted:

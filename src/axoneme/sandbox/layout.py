@@ -94,6 +94,10 @@ class Layout:
         return self.directory / "echo.sock"
 
     @property
+    def dns_socket(self) -> Path:
+        return self.directory / "dns.sock"
+
+    @property
     def logs(self) -> Path:
         return self.directory / "logs"
 

@@ -184,9 +184,15 @@ class HostAlias(_Part, frozen=True):
     hostnames: tuple[str, ...] = ()
 
 
+class DnsOption(_Part, frozen=True):
+    name: str
+    value: str | None = None
+
+
 class DnsConfig(_Part, frozen=True):
     nameservers: tuple[str, ...] = ()
     searches: tuple[str, ...] = ()
+    options: tuple[DnsOption, ...] = ()
 
 
 class PodSpec(_Part, frozen=True):
@@ -201,6 +207,7 @@ class PodSpec(_Part, frozen=True):
     restart_policy: str = "Always"
     termination_grace_period_seconds: int = 30
     host_aliases: tuple[HostAlias, ...] = ()
+    dns_policy: str = "ClusterFirst"
     dns_config: DnsConfig | None = None
 
 

@@ -29,7 +29,8 @@ IPV6_ROUTER: Final = IPV6_UNDERLAY[0xFE]
 #: Addresses that are neither a node's nor a pod's: documentation ranges (RFC 5737, RFC 3849).
 IPV4_WORLD: Final = ("203.0.113.10", "203.0.113.20", "198.51.100.10")
 IPV6_WORLD: Final = ("2001:db8:a::10", "2001:db8:a::20", "2001:db8:b::10")
-WORLD_PORTS: Final = (53, 80, 443, 8080)
+WORLD_PORTS: Final = (80, 443, 8080)
+DNS_PORT: Final = 53
 
 #: Where the nodes take their pod ranges from, and how long a node's prefix is.
 IPV4_PODS: Final = ("10.244.0.0/16", 24)
@@ -92,6 +93,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     nodes: int = 2
     routing: Routing = Routing.OVERLAY
     family: Family = Family.DUAL
+    #: Whether there is a cluster DNS.
+    dns: bool = True
+    #: A master file with the names of the world; empty: a zone with a few names for its addresses.
+    zone: str = ""
     agent_command: tuple[str, ...] = (sys.executable, "-m", "axoneme.cli", "agent", "--config")
     flows_command: tuple[str, ...] = (
         sys.executable,
@@ -124,6 +129,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     def service_ranges(self) -> Ranges:
         networks = ((IPV4_SERVICES, self.family.ipv4), (IPV6_SERVICES, self.family.ipv6))
         return Ranges(tuple(network for network, wanted in networks if wanted))
+
+    def dns_addresses(self) -> tuple[str, ...]:
+        """Of the cluster's DNS, that of the first family first; none without it."""
+        return tuple(str(each[DNS_PLACE]) for each in self.service_ranges().networks) if self.dns else ()
+
+    def name_servers(self) -> tuple[str, ...]:
+        """Of the world."""
+        return ((IPV4_WORLD[0],) if self.family.ipv4 else ()) + ((IPV6_WORLD[0],) if self.family.ipv6 else ())
 
     def world_addresses(self) -> tuple[str, ...]:
         return (IPV4_WORLD if self.family.ipv4 else ()) + (IPV6_WORLD if self.family.ipv6 else ())

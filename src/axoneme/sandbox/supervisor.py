@@ -1,8 +1,8 @@
 """The process that keeps one sandbox running, as `systemd` and a control plane would keep a cluster.
 
-It makes the underlay, starts the nodes' agents and flow servers and the echo server, runs the workload
-controllers and every node's kubelet, and tells the router which node has which pods. `lifecycle.up` starts
-it, detached.
+It makes the underlay, starts the nodes' agents and flow servers, the echo server and the name server, runs
+the controllers of workloads and services and every node's kubelet, and tells the router which node has which
+pods. `lifecycle.up` starts it, detached.
 
 It may be killed at any time: pods, agents and the echo server run on without it, and the next one adopts
 them.
@@ -15,6 +15,8 @@ import gc
 import logging
 import sys
 
+import msgspec
+
 from axoneme.model.state import NODES, NodeState, decode
 from axoneme.net import kernel
 from axoneme.operator.addresses import AddressController
@@ -22,16 +24,20 @@ from axoneme.sandbox import admission, cgroups, clock, logs, planfile, underlay
 from axoneme.sandbox.cluster import Cluster
 from axoneme.sandbox.daemons import Daemon, DaemonSpec
 from axoneme.sandbox.desk import Desk
+from axoneme.sandbox.dns import workload
 from axoneme.sandbox.echo.answers import Identity
-from axoneme.sandbox.echo.listeners import Port
-from axoneme.sandbox.echoes import Echoes
 from axoneme.sandbox.kubelet.kubelet import Kubelet
+from axoneme.sandbox.kubelet.resolving import NameServers
 from axoneme.sandbox.kubelet.worker import NodeContext
 from axoneme.sandbox.layout import OUTSIDE, Layout
 from axoneme.sandbox.nodes import VirtualNode
-from axoneme.sandbox.plan import WORLD_PORTS, Plan
+from axoneme.sandbox.objects import ObjectKey
+from axoneme.sandbox.plan import DNS_PORT, WORLD_PORTS, Plan
+from axoneme.sandbox.player import Player
 from axoneme.sandbox.reaper import bury_orphans
 from axoneme.sandbox.services.controller import ServiceController
+from axoneme.sandbox.wildcard import Port
+from axoneme.sandbox.workloads.changes import NewObject
 from axoneme.sandbox.workloads.controller import WorkloadController
 from axoneme.sources.follow import Sync, follow
 from axoneme.sources.sqlite import SqliteStore
@@ -39,6 +45,8 @@ from axoneme.sources.store import Store
 
 #: The namespace of objects that name none.
 DEFAULT_NAMESPACE = "default"
+#: What the players call the world.
+WORLD = "world"
 #: Seconds between two looks at the sizes of logs.
 _LOG_ROUND = 10.0
 
@@ -56,7 +64,8 @@ async def supervise(plan: Plan, layout: Layout) -> None:
     """Until cancelled."""
     kernel.become_subreaper()
     groups = cgroups.Groups(plan.name)
-    echoes = Echoes(layout.echo_socket)
+    echoes = Player("the echo server", layout.echo_socket)
+    names = Player("the name server", layout.dns_socket)
     if not underlay.complete(plan, layout):
         underlay.build(plan, layout)
     nodes = [VirtualNode(plan, node, layout, groups) for node in plan.all_nodes()]
@@ -77,6 +86,8 @@ async def supervise(plan: Plan, layout: Layout) -> None:
                     agent=node.agent,
                     agent_up=node.agent_up,
                     echoes=echoes,
+                    names=names,
+                    name_servers=NameServers(plan.dns_addresses(), plan.name_servers()),
                     cluster=cluster,
                 )
             )
@@ -87,15 +98,19 @@ async def supervise(plan: Plan, layout: Layout) -> None:
             group.create_task(bury_orphans())
             for node in nodes:
                 group.create_task(node.run())
-            group.create_task(_echo_server(layout, groups, echoes).run())
-            group.create_task(echoes.run())
-            await _make_standing_objects(cluster, nodes)
+            for module, player, argument in (
+                ("echo", echoes, str(layout.echo_socket)),
+                ("dns", names, plan.name),
+            ):
+                group.create_task(_player(layout, groups, module, player, argument).run())
+                group.create_task(player.run())
+            await _make_standing_objects(plan, cluster, nodes)
             group.create_task(controller.run())
             group.create_task(services.run())
             for kubelet in kubelets:
                 group.create_task(kubelet.run())
             group.create_task(cluster.run())
-            group.create_task(_play_world(plan, layout, echoes))
+            group.create_task(_play_world(plan, layout, echoes, names))
             group.create_task(_route_pods(store, layout))
             group.create_task(_bound_logs(layout))
             group.create_task(AddressController(store, clock.now, plan.family.versions()).run())
@@ -104,31 +119,39 @@ async def supervise(plan: Plan, layout: Layout) -> None:
         await store.close()
 
 
-def _echo_server(layout: Layout, groups: cgroups.Groups, echoes: Echoes) -> Daemon:
+def _player(layout: Layout, groups: cgroups.Groups, module: str, player: Player, argument: str) -> Daemon:
+    """The process that plays; `module` is the package that it runs."""
     return Daemon(
         DaemonSpec(
-            name="the echo server",
-            argv=(sys.executable, "-m", "axoneme.sandbox.echo", str(layout.echo_socket)),
+            name=player.name,
+            argv=(sys.executable, "-m", f"axoneme.sandbox.{module}", argument),
             group=groups.supervisor,
-            record=layout.directory / "echo.pid",
-            log=layout.logs / "echo.log",
+            record=layout.directory / f"{module}.pid",
+            log=layout.logs / f"{module}.log",
         ),
-        echoes.server_started,
+        player.server_started,
     )
 
 
-async def _make_standing_objects(cluster: Cluster, nodes: list[VirtualNode]) -> None:
+async def _make_standing_objects(plan: Plan, cluster: Cluster, nodes: list[VirtualNode]) -> None:
     """What every cluster has from the start; what is there already stays."""
-    await cluster.create(admission.namespace(DEFAULT_NAMESPACE, clock.surroundings()))
+    for name in (DEFAULT_NAMESPACE, workload.NAMESPACE):
+        await cluster.create(admission.namespace(name, clock.surroundings()))
     for node in nodes:
         await cluster.create(node.object())
+    for document in workload.objects(plan) if plan.dns else ():
+        key = ObjectKey(document["kind"], workload.NAMESPACE, document["metadata"]["name"])
+        made = admission.complete(key, msgspec.json.encode(document), clock.surroundings())
+        await cluster.create(NewObject(key, made))
 
 
-async def _play_world(plan: Plan, layout: Layout, echoes: Echoes) -> None:
-    """An echo server on the addresses of the outside."""
+async def _play_world(plan: Plan, layout: Layout, echoes: Player, names: Player) -> None:
+    """On the addresses of the outside, an echo server and a name server."""
     ports = [Port(protocol, number) for protocol in ("TCP", "UDP") for number in WORLD_PORTS]
     identity = Identity(pod="world", namespace="", node=OUTSIDE, addresses=plan.world_addresses())
-    await echoes.play("world", layout.namespace(OUTSIDE), identity, ports)
+    await echoes.play(WORLD, layout.namespace(OUTSIDE), identity, ports)
+    ports = [Port(protocol, DNS_PORT) for protocol in ("TCP", "UDP")]
+    await names.play(WORLD, layout.namespace(OUTSIDE), identity, ports)
 
 
 async def _route_pods(store: Store, layout: Layout) -> None:

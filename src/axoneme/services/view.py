@@ -25,7 +25,8 @@ class FrontendView(msgspec.Struct, frozen=True):
 class BackendView(msgspec.Struct, frozen=True, omit_defaults=True):
     """``callers``: those who may get it, where that is not everybody: within the cluster, or outside."""
 
-    number: int  # in the kernel's tables of this node
+    number: int  # in the kernel's tables of this node, as are all numbers
+    services: tuple[int, ...]  # those of the service's numbers that lead to it
     address: str
     port: int
     state: str  # a `axoneme.services.balanced.BackendState`

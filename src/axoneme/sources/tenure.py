@@ -95,6 +95,10 @@ class Tenure:
         """Somebody has taken the key away."""
         self.held.pop(key, None)
 
+    def keep(self) -> None:
+        """What is held stays so when `run` ends, until the lease lapses or a successor takes it over."""
+        self._lose()
+
     async def run(self) -> None:
         """Until cancelled, which gives everything back at once."""
         pause = self._timing.renew

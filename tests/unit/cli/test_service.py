@@ -18,8 +18,9 @@ CLUSTER_IP = {"address": "10.96.0.7", "port": 80, "type": "ClusterIP"}
 NODE_PORT = {"address": "0.0.0.0", "port": 30080, "type": "NodePort", "external": True}
 
 
-def backend(number: int, address: str, **more: Any) -> dict[str, Any]:
-    return {"number": number, "address": address, "port": 8080, "state": "active", **more}
+def backend(number: int, address: str, services: tuple[int, ...], **more: Any) -> dict[str, Any]:
+    place = {"address": address, "port": 8080}
+    return {"number": number, "services": services, **place, "state": "active", **more}
 
 
 def service(name: str, *backends: dict[str, Any], numbers: tuple[int, ...], **more: Any) -> dict[str, Any]:
@@ -45,8 +46,8 @@ NODES = {
         [
             service(
                 "shop/web",
-                backend(3, "10.244.1.5", name="shop/web-a", node="node1", chosen=10),
-                backend(4, "10.244.2.6", name="shop/web-b", node="node2", state="leaving", chosen=2),
+                backend(3, "10.244.1.5", (1, 2), name="shop/web-a", node="node1", chosen=10),
+                backend(4, "10.244.2.6", (1,), name="shop/web-b", node="node2", state="leaving", chosen=2),
                 numbers=(1, 2),
                 affinity=600,
             ),
@@ -57,7 +58,7 @@ NODES = {
     "node2": (
         [
             service("data/db", numbers=(1,), refused=1, problem="port 80 of 10.96.0.7 is data/other's"),
-            service("shop/web", backend(1, "10.244.1.5", chosen=5), numbers=(2,)),
+            service("shop/web", backend(1, "10.244.1.5", (2,), chosen=5), numbers=(2,)),
         ],
         [flowed(2, 1, 4, 100, 200)],
     ),

@@ -82,6 +82,7 @@ def well(**changes: Any) -> Facts:
         "sysctls": {"net/ipv4/ip_forward": "1"},
         "programs": {
             ("eth0", "ingress"): ours,
+            ("eth0", "egress"): ours,
             ("axo_overlay", "ingress"): ours,
             ("axo_overlay", "egress"): ours,
         },
@@ -126,7 +127,9 @@ BY_CHECK: list[tuple[str, str, dict[str, Any]]] = [
                                               "axo_overlay": Device(3, 1450, True)},
                                   "mtus": (PathMtu("b", next(ways(NODES[1], (4,))), 1500, 1400, 1400),)}),
     ("programs", "egress of axo_overlay", {"programs": {k: v for k, v in well().programs.items()
-                                                        if k[1] == "ingress"}}),
+                                                        if k != ("axo_overlay", "egress")}}),
+    ("programs", "egress of eth0", {"programs": {k: v for k, v in well().programs.items()
+                                                 if k != ("eth0", "egress")}}),
     ("foreign", "ingress of eth0", {"programs": {**well().programs, ("eth0", "ingress"): (
         Program("theirs", 9, False), Program("ours", 7, True))}}),
     ("foreign", "filters of eth0", {"filters": {"eth0": ("ingress: flower filter",)}}),

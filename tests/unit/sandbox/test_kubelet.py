@@ -11,14 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from axoneme.sandbox.echo.listeners import Port
 from axoneme.sandbox.kubelet import network, probes, programs
 from axoneme.sandbox.kubelet.backoff import Backoff
 from axoneme.sandbox.kubelet.echoports import echo_ports
 from axoneme.sandbox.kubelet.podstatus import ContainerView, PodView, compose
 from axoneme.sandbox.kubelet.probes import Health
 from axoneme.sandbox.kubelet.probing import ProbeFailed
+from axoneme.sandbox.kubelet.resolving import NameServers, nsswitch_conf, resolv_conf
 from axoneme.sandbox.objects import Container, Pod, Probe, Service, read
+from axoneme.sandbox.wildcard import Port
 
 
 def pod(*containers: dict[str, object], **spec: object) -> Pod:
@@ -275,17 +276,74 @@ def test_a_condition_keeps_its_time_while_its_status_stays() -> None:
     assert (times["PodScheduled"], times["Ready"]) == ("t1", "t2")
 
 
-def test_hosts_and_resolv_conf() -> None:
-    wanted = pod(
-        hostname="db-0",
-        subdomain="db",
-        hostAliases=[{"ip": "192.0.2.1", "hostnames": ["x", "y"]}],
-        dnsConfig={"nameservers": ["192.0.2.53"], "searches": ["more.example"]},
-    )
+def test_hosts() -> None:
+    aliases = [{"ip": "192.0.2.1", "hostnames": ["x", "y"]}]
+    wanted = pod(hostname="db-0", subdomain="db", hostAliases=aliases)
     hosts = network.hosts_file(wanted, ("10.0.0.1", "fd00::1")).splitlines()
     assert "10.0.0.1 db-0.db.n.svc.cluster.local db-0" in hosts
     assert "192.0.2.1 x y" in hosts
-    assert network.resolv_conf(wanted).splitlines()[:2] == [
-        "nameserver 192.0.2.53",
-        "search n.svc.cluster.local svc.cluster.local cluster.local more.example",
-    ]
+
+
+CLUSTER = ("nameserver 10.96.0.10", "search n.svc.cluster.local svc.cluster.local cluster.local")
+CONFIG = {
+    "nameservers": ["192.0.2.53", "203.0.113.10"],
+    "searches": ["more.example"],
+    "options": [{"name": "ndots", "value": "2"}, {"name": "use-vc"}],
+}
+
+
+@pytest.mark.parametrize(
+    ("spec", "lines"),
+    [
+        ({}, (*CLUSTER, "options ndots:5")),
+        ({"hostNetwork": True}, ("nameserver 203.0.113.10", "nameserver 2001:db8:a::10")),
+        (
+            {"hostNetwork": True, "dnsPolicy": "ClusterFirstWithHostNet"},
+            (*CLUSTER, "options ndots:5"),
+        ),
+        ({"dnsPolicy": "Default"}, ("nameserver 203.0.113.10", "nameserver 2001:db8:a::10")),
+        (
+            {"dnsPolicy": "None", "dnsConfig": CONFIG},
+            (
+                "nameserver 192.0.2.53",
+                "nameserver 203.0.113.10",
+                "search more.example",
+                "options ndots:2 use-vc",
+            ),
+        ),
+        (
+            {"dnsConfig": CONFIG},
+            (
+                CLUSTER[0],
+                "nameserver 192.0.2.53",
+                "nameserver 203.0.113.10",
+                f"{CLUSTER[1]} more.example",
+                "options ndots:2 use-vc",
+            ),
+        ),
+        (
+            {"dnsPolicy": "Default", "dnsConfig": CONFIG},
+            (
+                "nameserver 203.0.113.10",
+                "nameserver 2001:db8:a::10",
+                "nameserver 192.0.2.53",  # and no fourth, nor one twice
+                "search more.example",
+                "options ndots:2 use-vc",
+            ),
+        ),
+    ],
+)
+def test_resolv_conf(spec: dict[str, object], lines: tuple[str, ...]) -> None:
+    known = NameServers(("10.96.0.10", "fd00:10:96::a"), ("203.0.113.10", "2001:db8:a::10"))
+    assert resolv_conf(pod(**spec), known) == "".join(f"{line}\n" for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("machine", "ours"),
+    [
+        ("passwd: files\nhosts: mdns4 resolve dns\n", "passwd: files\nhosts: files dns\n"),
+        ("passwd: files", "passwd: files\nhosts: files dns\n"),
+    ],
+)
+def test_names_of_hosts_come_from_the_pods_own_files(machine: str, ours: str) -> None:
+    assert nsswitch_conf(machine) == ours

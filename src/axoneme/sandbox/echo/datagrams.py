@@ -1,21 +1,15 @@
-"""The echo server's UDP: each datagram is answered with one, from the address that was asked.
-
-A wildcard socket would answer from whichever address the route prefers; a client of one of many
-addresses (the world's) would not know the sender. So the socket asks for the address of each datagram
-(IP_PKTINFO, IPV6_RECVPKTINFO, ip(7) and ipv6(7)) and sends the answer from there.
-"""
+"""The echo server's UDP: each datagram is answered with one, from the address that was asked."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
-import struct
 from typing import Final
 
 from axoneme.sandbox.echo import answers
 from axoneme.sandbox.echo.answers import Endpoint, Identity, Request
+from axoneme.sandbox.wildcard import destination
 
-_IP_PKTINFO: Final = 8  # linux/in.h; Python 3.11 does not name it
 _LARGEST: Final = 65536
 
 #: So many datagrams are answered before the loop may serve others.
@@ -30,10 +24,6 @@ class EchoDatagrams:
         self._identity = identity
         self._loop = loop
         self._port: int = bound.getsockname()[1]
-        if bound.family == socket.AF_INET6:
-            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
-        else:
-            bound.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
         loop.add_reader(bound, self._answer_waiting)
 
     def close(self) -> None:
@@ -48,7 +38,7 @@ class EchoDatagrams:
                 return
             except OSError:  # an ICMP error that an earlier answer met; nobody waits for it here
                 continue
-            asked = _destination(ancillary)
+            asked = destination(ancillary)
             if asked is None:
                 continue
             request = Request(protocol="udp", length=len(data), body=answers.text(data))
@@ -62,18 +52,3 @@ class EchoDatagrams:
 
 def _peer(sender: tuple[str, int]) -> Endpoint:
     return answers.endpoint(sender)
-
-
-def _destination(
-    ancillary: list[tuple[int, int, bytes]],
-) -> tuple[str, tuple[int, int, bytes]] | None:
-    """The address a datagram came to, and the control message that sends from it."""
-    for level, kind, data in ancillary:
-        if (level, kind) == (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO):
-            address = data[:16]  # struct in6_pktinfo: address, interface (0: let the route decide)
-            return socket.inet_ntop(socket.AF_INET6, address), (level, kind, address + bytes(4))
-        if (level, kind) == (socket.IPPROTO_IP, _IP_PKTINFO):
-            address = data[8:12]  # struct in_pktinfo: interface, source to use, destination
-            info = struct.pack("i4s4s", 0, address, bytes(4))
-            return socket.inet_ntop(socket.AF_INET, address), (level, kind, info)
-    return None

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import socket
 from collections.abc import Collection
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
-from axoneme.net import kernel, netns
+from axoneme.sandbox import wildcard
 from axoneme.sandbox.echo.answers import Identity
 from axoneme.sandbox.echo.datagrams import EchoDatagrams
 from axoneme.sandbox.echo.streams import EchoStream
+from axoneme.sandbox.wildcard import Port
 
 _BACKLOG: Final = 512
-_IPPROTO_SCTP: Final = 132
-
-
-class Port(NamedTuple):
-    """A port to serve; ``protocol`` is TCP, UDP or SCTP, as manifests write it."""
-
-    protocol: str
-    number: int
 
 
 class Listeners:
@@ -46,12 +38,12 @@ class Listeners:
         async with self._turn:  # two wishes at once would both find a port unserved
             for port in self._open.keys() - set(ports):
                 self._open.pop(port).close()
-            failed: dict[Port, str] = {}
-            for port, bound in self._bind(set(ports) - self._open.keys(), failed).items():
+            bound, failed = wildcard.bind(self._namespace, set(ports) - self._open.keys())
+            for port, made in bound.items():
                 try:
-                    self._open[port] = await self._listen(port, bound)
+                    self._open[port] = await self._listen(port, made)
                 except OSError as failure:
-                    bound.close()
+                    made.close()
                     failed[port] = failure.strerror or str(failure)
             return failed
 
@@ -68,37 +60,3 @@ class Listeners:
         return await loop.create_server(
             lambda: EchoStream(self._identity, port.protocol.lower()), sock=bound, backlog=_BACKLOG
         )
-
-    def _bind(self, ports: Collection[Port], failed: dict[Port, str]) -> dict[Port, socket.socket]:
-        bound: dict[Port, socket.socket] = {}
-        if not ports:
-            return bound
-        with netns.opened(self._namespace) as descriptor, kernel.inside(descriptor):
-            for port in sorted(ports):
-                try:
-                    bound[port] = _bound_socket(port)
-                except OSError as failure:
-                    failed[port] = failure.strerror or str(failure)
-        return bound
-
-
-def _bound_socket(port: Port) -> socket.socket:
-    """A socket on every address of both families, or of IPv4 where the machine has no IPv6."""
-    kind = socket.SOCK_DGRAM if port.protocol == "UDP" else socket.SOCK_STREAM
-    protocol = _IPPROTO_SCTP if port.protocol == "SCTP" else 0
-    try:
-        made = socket.socket(socket.AF_INET6, kind | socket.SOCK_NONBLOCK, protocol)
-    except OSError as failure:
-        if failure.errno != errno.EAFNOSUPPORT:
-            raise
-        made = socket.socket(socket.AF_INET, kind | socket.SOCK_NONBLOCK, protocol)
-    try:
-        if kind == socket.SOCK_STREAM:
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if made.family == socket.AF_INET6:
-            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        made.bind(("::" if made.family == socket.AF_INET6 else "", port.number))
-    except OSError:
-        made.close()
-        raise
-    return made

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from axoneme.sandbox.echo.listeners import Port
 from axoneme.sandbox.objects import Container, Pod, Service
+from axoneme.sandbox.wildcard import Port
 
 
 def named_port(containers: Iterable[Container], name: int | str) -> int | None:

@@ -1,6 +1,6 @@
 """A pod's network, as its node's agent makes it: the kubelet's side of `endpoint.attach` and `detach`.
 
-And the two files about names and addresses that its processes see.
+And the hosts file that its processes see.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import Final
 import msgspec
 
 from axoneme.rpc import CONFLICT, NOT_FOUND, AsyncClient, RpcError
+from axoneme.sandbox.dns.domain import DOMAIN
 from axoneme.sandbox.kubelet.programs import hostname
 from axoneme.sandbox.objects import Pod
 
 INTERFACE: Final = "eth0"
-_DOMAIN: Final = "cluster.local"
 
 
 class AttachedAddress(msgspec.Struct, frozen=True):
@@ -75,26 +75,11 @@ def hosts_file(pod: Pod, addresses: tuple[str, ...]) -> str:
     name = hostname(pod)
     names = name
     if pod.spec.subdomain:
-        names = f"{name}.{pod.spec.subdomain}.{pod.metadata.namespace}.svc.{_DOMAIN} {name}"
+        names = f"{name}.{pod.spec.subdomain}.{pod.metadata.namespace}.svc.{DOMAIN} {name}"
     lines = [
         "127.0.0.1 localhost",
         "::1 localhost ip6-localhost ip6-loopback",
         *(f"{address} {names}" for address in addresses),
         *(f"{alias.ip} {' '.join(alias.hostnames)}" for alias in pod.spec.host_aliases),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def resolv_conf(pod: Pod) -> str:
-    """/etc/resolv.conf: the cluster's search list; a server only when the pod names one, for the sandbox
-    has none of its own yet."""
-    config = pod.spec.dns_config
-    namespace = pod.metadata.namespace
-    searches = [f"{namespace}.svc.{_DOMAIN}", f"svc.{_DOMAIN}", _DOMAIN, *(config.searches if config else ())]
-    servers = config.nameservers if config else ()
-    lines = [
-        *(f"nameserver {server}" for server in servers),
-        f"search {' '.join(searches)}",
-        "options ndots:5",
     ]
     return "\n".join(lines) + "\n"

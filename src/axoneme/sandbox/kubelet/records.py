@@ -3,7 +3,7 @@
 pods/<uid>/pod.json                which pod it is, and its network once it has one
 pods/<uid>/container-<name>.json   which process the container is
 pods/<uid>/<name>.log              what it wrote
-pods/<uid>/hosts, resolv.conf      what its processes see in /etc
+pods/<uid>/hosts, resolv.conf, …   what its processes see in /etc
 """
 
 from __future__ import annotations
@@ -54,6 +54,10 @@ class PodFiles:
     @property
     def resolv_conf(self) -> Path:
         return self.directory / "resolv.conf"
+
+    @property
+    def nsswitch(self) -> Path:
+        return self.directory / "nsswitch.conf"
 
     def log(self, container: str) -> Path:
         return self.directory / f"{container}.log"

@@ -21,18 +21,20 @@ from axoneme.net import netns
 from axoneme.rpc import NOT_FOUND, UNAVAILABLE, AsyncClient, RpcError
 from axoneme.sandbox import cgroups, clock
 from axoneme.sandbox.cluster import Cluster
+from axoneme.sandbox.dns.workload import serves_names
 from axoneme.sandbox.echo.answers import Identity
-from axoneme.sandbox.echoes import Echoes
-from axoneme.sandbox.kubelet import network, programs
+from axoneme.sandbox.kubelet import network, programs, resolving
 from axoneme.sandbox.kubelet.echoports import echo_ports
 from axoneme.sandbox.kubelet.keeper import ContainerKeeper, Means
 from axoneme.sandbox.kubelet.podstatus import ContainerView, PodView, compose
 from axoneme.sandbox.kubelet.probing import Place, carry_out
 from axoneme.sandbox.kubelet.programs import Facts, hostname
 from axoneme.sandbox.kubelet.records import PodFiles, PodRecord
+from axoneme.sandbox.kubelet.resolving import NameServers
 from axoneme.sandbox.launch import Enclosure
 from axoneme.sandbox.layout import Layout
 from axoneme.sandbox.objects import Container, Pod, Probe, Service
+from axoneme.sandbox.player import Player
 from axoneme.sandbox.report import ExecTarget
 from axoneme.sandbox.statuses import StateTerminated
 
@@ -40,6 +42,7 @@ log = logging.getLogger(__name__)
 
 _FIRST_RETRY: Final = 0.1
 _LONGEST_RETRY: Final = 5.0
+_NSSWITCH: Final = Path("/etc/nsswitch.conf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,9 @@ class NodeContext:
     groups: cgroups.Groups
     agent: AsyncClient
     agent_up: asyncio.Event
-    echoes: Echoes
+    echoes: Player
+    names: Player
+    name_servers: NameServers
     cluster: Cluster
 
     @property
@@ -77,6 +82,7 @@ class PodWorker:
         self._grace = 0.0
         self._shared = pod.spec.host_network
         self._adopted = False
+        self._player = context.names if serves_names(pod) else context.echoes
 
     # ---- for the kubelet ---------------------------------------------------------------------------
 
@@ -115,7 +121,7 @@ class PodWorker:
             node=self._context.node,
             addresses=tuple(self._view.pod_ips),
         )
-        refused = await self._context.echoes.play(self._uid, self._namespace, identity, ports)
+        refused = await self._player.play(self._uid, self._namespace, identity, ports)
         notes = [f"port {port.number}/{port.protocol} is not served: {why}" for port, why in refused.items()]
         if notes != self._view.notes:
             self._view.notes = notes
@@ -166,6 +172,7 @@ class PodWorker:
             files=(
                 (str(self._files.hosts), "/etc/hosts"),
                 (str(self._files.resolv_conf), "/etc/resolv.conf"),
+                (str(self._files.nsswitch), "/etc/nsswitch.conf"),
             ),
             join=process,
         )
@@ -285,7 +292,7 @@ class PodWorker:
         await self._context.cluster.remove(self.pod.key, self._uid)
 
     async def _disconnect(self) -> None:
-        await self._context.echoes.stop(self._uid)
+        await self._player.stop(self._uid)
         if not self._shared and netns.held(self._namespace):
             await network.detach(self._context.agent, self._uid)
             netns.release(self._namespace)
@@ -341,7 +348,9 @@ class PodWorker:
 
     def _write_files(self) -> None:
         self._files.hosts.write_text(network.hosts_file(self.pod, tuple(self._view.pod_ips)))
-        self._files.resolv_conf.write_text(network.resolv_conf(self.pod))
+        self._files.resolv_conf.write_text(resolving.resolv_conf(self.pod, self._context.name_servers))
+        if _NSSWITCH.exists():
+            self._files.nsswitch.write_text(resolving.nsswitch_conf(_NSSWITCH.read_text()))
 
     async def _report(self) -> None:
         """Writes the status whenever it has changed."""

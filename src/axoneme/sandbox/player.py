@@ -1,7 +1,7 @@
-"""What the supervisor wants the echo server to play, told to it until it does.
+"""A process that plays pods, as the supervisor sees it: what it shall play, told to it until it does.
 
-The wishes stand here; the server's process can end and be started again at any time, and is then told
-all of them anew.
+The wishes stand here; the process can end and be started again at any time, and is then told all of them
+anew.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import msgspec
 
 from axoneme.rpc import UNAVAILABLE, AsyncClient, RpcError
 from axoneme.sandbox.echo.answers import Identity
-from axoneme.sandbox.echo.listeners import Port
-from axoneme.sandbox.echo.server import Serve, Served, Status, Stop
+from axoneme.sandbox.playing import Serve, Served, Status, Stop
+from axoneme.sandbox.wildcard import Port
 
 log = logging.getLogger(__name__)
 
@@ -26,10 +26,11 @@ R = TypeVar("R")
 _RETRY = 0.05
 
 
-class Echoes:
-    """`socket` is where the echo server listens."""
+class Player:
+    """`name` is what messages call it, `socket` where it listens."""
 
-    def __init__(self, socket: Path) -> None:
+    def __init__(self, name: str, socket: Path) -> None:
+        self.name = name
         self._client = AsyncClient(socket)
         self._wishes: dict[str, Serve] = {}
         self._refused: dict[str, dict[Port, str]] = {}
@@ -43,14 +44,14 @@ class Echoes:
             try:
                 await self._tell_all()
             except RpcError as failure:
-                log.error("the echo server does not do as it is told: %s", failure)
+                log.error("%s does not do as it is told: %s", self.name, failure)
 
     async def _tell_all(self) -> None:
         held = await self._call("status", {}, Status)
         for key in set(held.keys) - self._wishes.keys():
-            await self._call("echo.stop", Stop(key=key), bool)
+            await self._call("stop", Stop(key=key), bool)
         for wish in list(self._wishes.values()):
-            await self._call("echo.serve", wish, Served)
+            await self._call("play", wish, Served)
 
     def server_started(self) -> None:
         self._restarted.set()
@@ -66,14 +67,14 @@ class Echoes:
         if self._wishes.get(key) != wish or key not in self._refused:
             self._wishes[key] = wish
             self._refused.pop(key, None)
-            served = await self._call("echo.serve", wish, Served)
+            served = await self._call("play", wish, Served)
             self._refused[key] = {refused.port: refused.reason for refused in served.refused}
         return self._refused[key]
 
     async def stop(self, key: str) -> None:
         self._refused.pop(key, None)
         if self._wishes.pop(key, None) is not None:
-            await self._call("echo.stop", Stop(key=key), bool)
+            await self._call("stop", Stop(key=key), bool)
 
     async def _call(self, method: str, params: object, result: type[R]) -> R:
         while True:
