@@ -21,7 +21,7 @@ from axoneme.agent.capacity import Room, lack
 from axoneme.agent.highmark import HighMark
 from axoneme.datapath.plane import Datapath
 from axoneme.flows.servicenames import ServicePort
-from axoneme.services import listing
+from axoneme.services import telling
 from axoneme.services.arrays import held, key_array, value_array
 from axoneme.services.balanced import Address, Balanced
 from axoneme.services.rows import ADDRESS
@@ -275,7 +275,7 @@ class Balancer:
         keys, values = self._plane.served.read_all()
         pairs = zip(keys["service"].tolist(), keys["backend"].tolist(), strict=True)
         served = dict(zip(pairs, values["connections"].tolist(), strict=True))
-        return listing.services(self.tables, served, self.problems)
+        return telling.tell(self.tables, served, self.problems)
 
 
 def _numbers(found: Iterable[int]) -> Any:
