@@ -15,8 +15,10 @@ from pathlib import Path
 import pytest
 from callers import TCP, UDP, Callers, Place, callers, place
 
-from axoneme.agent.callers import CallCloser, Gone, close_calls
+from axoneme.agent.callers import CallCloser, close_calls
 from axoneme.datapath.callers import Callers as Listed
+from axoneme.services.rows import place as row
+from axoneme.services.writes import Departed
 
 SERVICE = {4: place("10.96.0.1", 80), 6: place("fd00:96::1", 80)}
 BACKENDS = {
@@ -72,11 +74,11 @@ def listening(where: Place) -> socket.socket:
     return made
 
 
-def gone(numbers: dict[int, Place], protocol: int) -> dict[int, Gone]:
-    return {number: Gone(*where, protocol) for number, where in numbers.items()}
+def gone(numbers: dict[int, Place], protocol: int) -> list[Departed]:
+    return [Departed(number, row(*where, protocol)) for number, where in numbers.items()]
 
 
-def close(node: Callers, listed: Listed, backends: dict[int, Gone]) -> int:
+def close(node: Callers, listed: Listed, backends: list[Departed]) -> int:
     return close_calls(listed, node.plane.calls.fd, backends, [Path("/nowhere"), HERE])
 
 
@@ -157,8 +159,8 @@ async def test_the_closer_closes_what_it_is_told(node: Callers, tcp: bool) -> No
         connected(socket.SOCK_DGRAM, (4, NAMES[4], 80)) as (datagrams,),
         connected(socket.SOCK_STREAM, (4, NAMES[4], 80)) as (connection,),
     ):
-        closer.gone(gone({20: first}, TCP))
-        closer.gone(gone({10: first}, UDP))
+        closer.departed(gone({20: first}, TCP))
+        closer.departed(gone({10: first}, UDP))
         async with asyncio.timeout(10):
             while not aborted(datagrams):
                 await asyncio.sleep(0.01)

@@ -15,8 +15,7 @@ import os
 import socket
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +25,8 @@ from axoneme.datapath.bpf import BpfError
 from axoneme.datapath.callers import Callers
 from axoneme.datapath.maps import Table
 from axoneme.net.sockdiag import Address, SocketDiagnosis
+from axoneme.services.rows import ADDRESS, unpacked
+from axoneme.services.writes import Departed
 
 log = logging.getLogger(__name__)
 
@@ -33,17 +34,8 @@ log = logging.getLogger(__name__)
 _GATHER: Final = 0.05
 
 
-@dataclass(frozen=True, slots=True)
-class Gone:
-    """Where a backend was; ``protocol`` is IP's number of it."""
-
-    address: Address
-    port: int
-    protocol: int
-
-
 class CallCloser:
-    """Told of backends that are gone by `gone`, does its work in `run`, in a thread: there may be many
+    """Told of backends that are gone by `departed`, does its work in `run`, in a thread: there may be many
     namespaces to look at."""
 
     def __init__(
@@ -54,14 +46,13 @@ class CallCloser:
         self._calls = calls
         self._namespaces = namespaces
         self._protocols = (socket.IPPROTO_UDP, *((socket.IPPROTO_TCP,) if tcp else ()))
-        self._gone: dict[int, Gone] = {}
+        self._gone: list[Departed] = []
         self._news = asyncio.Event()
 
-    def gone(self, backends: Mapping[int, Gone]) -> None:
-        """These backends have left the tables, by their numbers."""
-        ours = {number: each for number, each in backends.items() if each.protocol in self._protocols}
-        if ours:
-            self._gone.update(ours)
+    def departed(self, backends: Sequence[Departed]) -> None:
+        """These have left the tables."""
+        if ours := [each for each in backends if _where(each)[0] in self._protocols]:
+            self._gone += ours
             self._news.set()
 
     async def run(self) -> None:
@@ -82,7 +73,7 @@ class CallCloser:
             callers.close()
 
     async def _close(self, callers: Callers) -> None:
-        backends, self._gone = self._gone, {}
+        backends, self._gone = self._gone, []
         namespaces = list(self._namespaces())
         calls = os.dup(self._calls().fd)  # the table may be closed while the thread works
         began = time.monotonic()
@@ -99,14 +90,14 @@ class CallCloser:
 
 
 def close_calls(
-    callers: Callers, calls: int, backends: Mapping[int, Gone], namespaces: Iterable[Path]
+    callers: Callers, calls: int, backends: Sequence[Departed], namespaces: Iterable[Path]
 ) -> int:
-    """Closes the sockets in `namespaces` that have called these backends, by their numbers; how many.
+    """Closes the sockets in `namespaces` that have called these backends; how many.
 
     `calls` is a file descriptor of that table. Where nobody has called, nothing more is looked at.
     """
     there = callers.of(calls)
-    there = there[np.isin(there["backend"], list(backends))]
+    there = there[np.isin(there["backend"], [each.number for each in backends])]
     if not len(there):
         return 0
     paths = _by_number(namespaces)
@@ -114,18 +105,20 @@ def close_calls(
     for number in np.unique(there["network"]).tolist():
         if number in paths:
             here = there[there["network"] == number]
-            called = {each: backends[each] for each in here["backend"].tolist()}
+            called = set(here["backend"].tolist())
+            some = [each for each in backends if each.number in called]
             try:
-                closed += _close_in(paths[number], called, set(here["socket"].tolist()))
+                closed += _close_in(paths[number], some, set(here["socket"].tolist()))
             except OSError as error:
                 log.warning("%s: sockets whose backends are gone stay open: %s", paths[number], error)
     return closed
 
 
-def _close_in(namespace: Path, backends: Mapping[int, Gone], cookies: set[int]) -> int:
+def _close_in(namespace: Path, backends: Sequence[Departed], cookies: set[int]) -> int:
     by_protocol: dict[int, list[tuple[Address, int]]] = defaultdict(list)
-    for each in backends.values():
-        by_protocol[each.protocol].append((each.address, each.port))
+    for each in backends:
+        protocol, address, port = _where(each)
+        by_protocol[protocol].append((address, port))
     with SocketDiagnosis(namespace) as sockets:
         return sum(
             sockets.destroy(found)
@@ -133,6 +126,12 @@ def _close_in(namespace: Path, backends: Mapping[int, Gone], cookies: set[int]) 
             for found in list(sockets.connected(protocol, destinations))
             if found.cookie in cookies
         )
+
+
+def _where(backend: Departed) -> tuple[int, Address, int]:
+    """Protocol, address, port."""
+    place = backend.place
+    return place[-1], unpacked(place[:ADDRESS]), int.from_bytes(place[ADDRESS:-1], "big")
 
 
 def _by_number(namespaces: Iterable[Path]) -> dict[int, Path]:

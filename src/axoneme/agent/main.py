@@ -21,6 +21,7 @@ from typing import TypeVar
 
 from axoneme.agent.announcer import Announcer
 from axoneme.agent.api import Api, Readiness
+from axoneme.agent.callers import CallCloser
 from axoneme.agent.cniserver import CniServer, write_network
 from axoneme.agent.config import AgentConfig, load
 from axoneme.agent.control import Control
@@ -102,6 +103,7 @@ class Agent:
             config.tables.limits(),
             self._last_good,
         )
+        self._closer = CallCloser(lambda: self._plane.calls, self._namespaces, config.close_tcp)
         self._questions = Questions(self._control, self._endpoints, versions)
         self._link = Link(self._machine.mtu, self._machine.route_mtu)
         self._health_endpoint = HealthEndpoint(
@@ -189,6 +191,12 @@ class Agent:
             tasks.create_task(self._collect())
             tasks.create_task(self._audit())
             tasks.create_task(announcer.run(heard=PREFIXES))
+            tasks.create_task(self._closer.run())
+
+    def _namespaces(self) -> list[Path]:
+        """Where there are sockets whose calls go through the tables of this node."""
+        pods = (Path(record.namespace_path) for record in self._endpoints.records.values())
+        return [Path("/proc/thread-self/ns/net"), *pods]
 
     # ---- becoming part of the cluster ----------------------------------------------------------
 
