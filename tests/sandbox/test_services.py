@@ -29,6 +29,23 @@ spec:
   selector: {app: web}
   ports: [{port: 80, targetPort: http}]
 """
+LEAVING = """
+apiVersion: v1
+kind: Pod
+metadata: {name: slow, namespace: default, labels: {app: slow}}
+spec:
+  containers:
+    - name: web
+      image: web
+      ports: [{containerPort: 8080}]
+      lifecycle: {preStop: {sleep: {seconds: 600}}}
+  terminationGracePeriodSeconds: 900
+---
+apiVersion: v1
+kind: Service
+metadata: {name: slow, namespace: default}
+spec: {selector: {app: slow}, ports: [{port: 8080}]}
+"""
 ODD = """
 apiVersion: v1
 kind: Service
@@ -59,23 +76,27 @@ def cluster() -> Iterator[Runtime]:
         yield runtime
 
 
-def slices(runtime: Runtime) -> list[Document]:
-    """Those that the sandbox keeps of the service ``web``."""
+def slices(runtime: Runtime, service: str = "web") -> list[Document]:
+    """Those that the sandbox keeps of the service."""
     return [
         each
         for each in runtime.every("EndpointSlice")
-        if each["metadata"].get("ownerReferences", [{}])[0].get("name") == "web"
+        if each["metadata"].get("ownerReferences", [{}])[0].get("name") == service
     ]
 
 
-def told(runtime: Runtime) -> dict[str, tuple[bool, bool, bool]]:
+def told(runtime: Runtime, service: str = "web") -> dict[str, tuple[bool, bool, bool]]:
     """Addresses and conditions: ready, serving, terminating."""
     return {
         address: tuple(each["conditions"][name] for name in ("ready", "serving", "terminating"))
-        for found in slices(runtime)
+        for found in slices(runtime, service)
         for each in found["endpoints"]
         for address in each["addresses"]
     }
+
+
+def conditions(runtime: Runtime, service: str) -> list[tuple[bool, bool, bool]]:
+    return list(told(runtime, service).values())
 
 
 def standing(runtime: Runtime) -> dict[str, tuple[bool, bool, bool]]:
@@ -92,6 +113,29 @@ def test_a_service_has_addresses_and_its_slices_follow_its_pods(cluster: Runtime
     cluster.wait(lambda: len(told(cluster)) == 10 and told(cluster) == standing(cluster), "slices of 5 pods")
     cluster.change("Deployment", "web", lambda each: each["spec"].update(replicas=2))
     cluster.wait(lambda: len(told(cluster)) == 4 and told(cluster) == standing(cluster), "slices of 2 pods")
+
+
+def test_a_pod_that_is_told_to_go_serves_until_it_has_gone(cluster: Runtime) -> None:
+    cluster.apply(LEAVING)
+    cluster.settle()
+    pod = cluster.pod("slow")
+    cluster.wait(lambda: conditions(cluster, "slow") == [(True, True, False)], "it is ready")
+
+    def go(seconds: int) -> None:
+        def mark(document: Document) -> None:
+            document["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+            document["metadata"]["deletionGracePeriodSeconds"] = seconds
+
+        cluster.change("Pod", "slow", mark)
+
+    go(900)
+    cluster.wait(lambda: conditions(cluster, "slow") == [(False, True, True)], "it is leaving, and serves")
+    answer = cluster.probe(cluster.namespace(pod), addresses(pod)[0], 8080).answer
+    assert answer is not None
+    assert answer.pod == "slow"
+    go(0)
+    cluster.wait(lambda: cluster.get("Pod", "slow") is None, "it has gone")
+    cluster.wait(lambda: conditions(cluster, "slow") == [], "and is in no slice")
 
 
 def test_what_is_wrong_with_one_service_is_its_own_trouble(cluster: Runtime) -> None:

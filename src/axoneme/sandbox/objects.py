@@ -140,6 +140,22 @@ class Probe(_Part, frozen=True):
         return action.port if action else None
 
 
+class SleepAction(_Part, frozen=True):
+    seconds: float = 0
+
+
+class LifecycleHandler(_Part, frozen=True):
+    """One of the actions."""
+
+    exec: ExecAction | None = None
+    http_get: HttpGetAction | None = None
+    sleep: SleepAction | None = None
+
+
+class Lifecycle(_Part, frozen=True):
+    pre_stop: LifecycleHandler | None = None
+
+
 class ContainerPort(_Part, frozen=True):
     container_port: int
     name: str = ""
@@ -172,6 +188,7 @@ class Container(_Part, frozen=True):
     readiness_probe: Probe | None = None
     liveness_probe: Probe | None = None
     startup_probe: Probe | None = None
+    lifecycle: Lifecycle | None = None
     restart_policy: str = ""  # of init containers: "Always" makes a sidecar
 
     def probes(self) -> tuple[Probe, ...]:

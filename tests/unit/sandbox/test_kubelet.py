@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from axoneme.sandbox.kubelet import network, probes, programs
 from axoneme.sandbox.kubelet.backoff import Backoff
 from axoneme.sandbox.kubelet.echoports import echo_ports
+from axoneme.sandbox.kubelet.goodbye import pause
 from axoneme.sandbox.kubelet.podstatus import ContainerView, PodView, compose
 from axoneme.sandbox.kubelet.probes import Health
 from axoneme.sandbox.kubelet.probing import ProbeFailed
@@ -347,3 +348,18 @@ def test_resolv_conf(spec: dict[str, object], lines: tuple[str, ...]) -> None:
 )
 def test_names_of_hosts_come_from_the_pods_own_files(machine: str, ours: str) -> None:
     assert nsswitch_conf(machine) == ours
+
+
+@pytest.mark.parametrize(
+    ("command", "seconds"),
+    [
+        (["sleep", "15"], 15),
+        (["/bin/sleep", "0.5"], 0.5),
+        (["/bin/sh", "-c", "sleep 20"], 20),
+        (["sh", "-c", "sleep 20; rm -rf /data"], 0),
+        (["nginx", "-s", "quit"], 0),
+        ([], 0),
+    ],
+)
+def test_a_command_that_only_sleeps_is_understood(command: list[str], seconds: float) -> None:
+    assert pause(command) == seconds

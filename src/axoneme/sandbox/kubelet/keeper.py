@@ -8,11 +8,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from axoneme.sandbox import clock
-from axoneme.sandbox.kubelet import containers, probes
+from axoneme.sandbox.kubelet import containers, goodbye, probes
 from axoneme.sandbox.kubelet.backoff import Backoff
 from axoneme.sandbox.kubelet.containers import EchoRun, ProcessRun, Run
 from axoneme.sandbox.kubelet.podstatus import ContainerView
 from axoneme.sandbox.kubelet.probes import Health
+from axoneme.sandbox.kubelet.probing import ProbeFailed
 from axoneme.sandbox.kubelet.programs import Program
 from axoneme.sandbox.kubelet.records import ContainerRecord, PodFiles
 from axoneme.sandbox.launch import Enclosure
@@ -94,6 +95,19 @@ class ContainerKeeper:
             self.view.restarts += 1
             self._restart_reason = ""
 
+    async def prepare_end(self) -> None:
+        """Does what the container shall do before it ends, while it still runs as before."""
+        lifecycle = self.view.container.lifecycle
+        hook = lifecycle.pre_stop if lifecycle is not None else None
+        if hook is None or self._run is None:
+            return
+        try:
+            await goodbye.say(
+                hook, self.played, lambda probe: self._means.probe(probe, self._enclosure(self._run))
+            )
+        except ProbeFailed as failure:
+            log.warning("%s, container %s: preStop: %s", self._means.pod, self.view.container.name, failure)
+
     async def end(self, grace: float) -> None:
         """Ends what runs; call it when `keep` has been cancelled."""
         if self._run is not None:
@@ -138,9 +152,7 @@ class ContainerKeeper:
         container = self.view.container
         health = Health.at_start(container)
         self._show(health)
-        enclosure = None
-        if isinstance(run, ProcessRun):
-            enclosure = self._means.enclosure._replace(join=run.process.identity.pid)
+        enclosure = self._enclosure(run)
         async with asyncio.TaskGroup() as group:
             watching = group.create_task(
                 probes.watch(
@@ -160,6 +172,12 @@ class ContainerKeeper:
                 await run.end(2.0)
             watching.cancel()
             return await ending
+
+    def _enclosure(self, run: Run | None) -> Enclosure | None:
+        """Where a command beside a process runs; None for an echo."""
+        if isinstance(run, ProcessRun):
+            return self._means.enclosure._replace(join=run.process.identity.pid)
+        return None
 
     def _show(self, health: Health) -> None:
         self.view.started, self.view.ready = health.started, health.ready

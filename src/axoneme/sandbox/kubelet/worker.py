@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import shutil
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -79,7 +80,9 @@ class PodWorker:
         self._keepers: list[ContainerKeeper] = []
         self._changed = asyncio.Event()
         self._stopping = asyncio.Event()
-        self._grace = 0.0
+        #: When what runs is ended by force, in the loop's time; and the wait for what it does before.
+        self._until = math.inf
+        self._goodbye: asyncio.Timeout | None = None
         self._shared = pod.spec.host_network
         self._adopted = False
         self._player = context.names if serves_names(pod) else context.echoes
@@ -93,8 +96,10 @@ class PodWorker:
         self._changed.set()
 
     def stop(self, grace: float) -> None:
-        """The pod shall go; processes get `grace` seconds."""
-        self._grace = grace
+        """The pod shall go, within `grace` seconds; said again, it may be sooner."""
+        self._until = min(self._until, asyncio.get_running_loop().time() + grace)
+        if self._goodbye is not None and not self._goodbye.expired():
+            self._goodbye.reschedule(self._until)
         self._stopping.set()
 
     async def run(self) -> None:
@@ -103,6 +108,7 @@ class PodWorker:
             reporting = group.create_task(self._report())
             living = group.create_task(self._live())
             await self._stopping.wait()
+            await self._prepare_end()
             living.cancel()
             await asyncio.wait({living})
             await self._end()
@@ -279,9 +285,19 @@ class PodWorker:
             for keeper in self._keepers:
                 group.create_task(keeper.keep())
 
+    async def _prepare_end(self) -> None:
+        """Lets all containers do what they shall do before they end, meanwhile probed and ready as ever."""
+        try:
+            async with asyncio.timeout_at(self._until) as self._goodbye:
+                await asyncio.gather(*(keeper.prepare_end() for keeper in self._keepers))
+        except TimeoutError:
+            log.info("%s: its preStop is not done within its time", self.pod.key)
+        finally:
+            self._goodbye = None
+
     async def _end(self) -> None:
         """Processes first, which may still say goodbye over the network; then all that was made."""
-        grace = self._grace
+        grace = max(self._until - asyncio.get_running_loop().time(), 0.0)
         async with asyncio.TaskGroup() as group:
             for keeper in self._keepers:
                 group.create_task(keeper.end(grace))
