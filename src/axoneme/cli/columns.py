@@ -15,10 +15,14 @@ from axoneme.cli.kinds import Kind
 from axoneme.cli.objects import Stored
 from axoneme.model.paths import ManifestError
 from axoneme.model.policies import parse_policy
-from axoneme.sandbox.objects import LabelSelector
+from axoneme.sandbox.objects import LabelSelector, ServicePort
+from axoneme.sandbox.services.slices import EndpointSlice
 from axoneme.sandbox.statuses import Condition
 
 V = TypeVar("V")
+
+#: So many addresses of a slice are named.
+_NAMED_ADDRESSES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,16 +145,40 @@ def _duration(status: views.WorkloadStatus, now: datetime) -> str:
 
 def _service(it: views.Service, now: datetime) -> Sequence[str]:
     spec = it.spec
-    outside = [each.ip or each.hostname for each in it.status.load_balancer.ingress]
-    ports = [f"{each.port}/{each.protocol}" for each in spec.ports]
     return (
         it.metadata.name,
         spec.type,
         spec.cluster_ip,
-        ",".join([*outside, *spec.external_ips, *([spec.external_name] if spec.external_name else [])]),
-        ",".join(ports),
+        _outside(it),
+        ",".join(map(_service_port, spec.ports)),
         since(it.metadata.creation_timestamp, now),
-        _equalities(spec.selector),
+        equalities(spec.selector),
+    )
+
+
+def _outside(it: views.Service) -> str:
+    """Where a service is reached from outside; a load balancer without an address waits for one."""
+    spec = it.spec
+    found = [each.ip or each.hostname for each in it.status.load_balancer.ingress]
+    if spec.type == "LoadBalancer" and not found and not spec.external_ips:
+        return "<pending>"
+    return ",".join([*found, *spec.external_ips, *([spec.external_name] if spec.external_name else [])])
+
+
+def _service_port(port: ServicePort) -> str:
+    return f"{port.port}{f':{port.node_port}' if port.node_port else ''}/{port.protocol}"
+
+
+def _endpoint_slice(it: EndpointSlice, now: datetime) -> Sequence[str]:
+    addresses = [address for each in it.endpoints for address in each.addresses]
+    more = len(addresses) - _NAMED_ADDRESSES
+    shown = ",".join(addresses[:_NAMED_ADDRESSES]) + (f" + {more} more..." if more > 0 else "")
+    return (
+        it.metadata.name,
+        it.address_type,
+        ",".join(str(each.port) for each in it.ports) or "<unset>",
+        shown or "<unset>",
+        since(it.metadata.creation_timestamp, now),
     )
 
 
@@ -264,7 +292,8 @@ def selector(it: LabelSelector | None) -> str:
     return ",".join(parts) or "*"
 
 
-def _equalities(labels: Mapping[str, str]) -> str:
+def equalities(labels: Mapping[str, str]) -> str:
+    """Labels in the words of ``-l``."""
     return ",".join(f"{key}={value}" for key, value in labels.items())
 
 
@@ -279,6 +308,9 @@ _TABLE: Mapping[str, Columns] = {
     kinds.POD.name: _columns("NAME READY STATUS RESTARTS AGE", views.Pod, _pod, "IP NODE"),
     kinds.SERVICE.name: _columns(
         "NAME TYPE CLUSTER-IP EXTERNAL-IP PORT(S) AGE", views.Service, _service, "SELECTOR"
+    ),
+    kinds.ENDPOINT_SLICE.name: _columns(
+        "NAME ADDRESSTYPE PORTS ENDPOINTS AGE", EndpointSlice, _endpoint_slice
     ),
     kinds.NAMESPACE.name: _columns("NAME STATUS AGE", views.Namespace, _namespace),
     kinds.NODE.name: _columns(

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from axoneme.cli import kinds, state, views
+from axoneme.cli import describeservice, kinds, state, views
 from axoneme.cli.ages import since
 from axoneme.cli.completing import complete_objects
 from axoneme.cli.failures import Failure
@@ -16,14 +16,13 @@ from axoneme.cli.getting import Item, document_of, find, with_selector
 from axoneme.cli.merging import LAST_APPLIED
 from axoneme.cli.objects import Document, Stored, listing, work
 from axoneme.cli.place import Place, in_namespace, in_sandbox
+from axoneme.cli.sheets import field, many, section
 from axoneme.model.labels import Labels, Selector
 from axoneme.model.paths import ManifestError
 from axoneme.model.policies import parse_policy
 from axoneme.model.policy import Policy
 from axoneme.model.state import EndpointState
 from axoneme.sources.store import Store
-
-_FIRST = 22
 
 
 @click.command()
@@ -36,7 +35,8 @@ _FIRST = 22
 def describe(place: Place, words: Sequence[str], everywhere: bool, selector: Selector | None) -> int:
     """Print all that is known of objects.
 
-    Of a pod also its identity and the policies that select it; of a policy the pods that it selects.
+    Of a pod also its identity and the policies that select it; of a policy the pods that it selects; of a
+    service the pods behind each of its ports.
     """
     targets = kinds.targets(words)
     namespace = None if everywhere else place.in_namespace
@@ -62,9 +62,10 @@ def describe(place: Place, words: Sequence[str], everywhere: bool, selector: Sel
 class _Surroundings:
     """What objects are set in relation to."""
 
-    def __init__(self, endpoints: list[EndpointState], policies: list[Policy]) -> None:
+    def __init__(self, endpoints: list[EndpointState], policies: list[Policy], slices: list[Stored]) -> None:
         self.endpoints = endpoints
         self.policies = policies
+        self.slices = slices
 
     @classmethod
     async def read(cls, store: Store) -> _Surroundings:
@@ -72,7 +73,8 @@ class _Surroundings:
         for kind in kinds.POLICIES:
             for stored in await listing(store, kind, None):
                 found += _policies(stored)
-        return cls(await state.endpoints(store), found)
+        slices = await listing(store, kinds.ENDPOINT_SLICE, None)
+        return cls(await state.endpoints(store), found, slices)
 
     def endpoint(self, stored: Stored) -> EndpointState | None:
         key = (stored.key.namespace, stored.key.name)
@@ -102,11 +104,13 @@ def _text(item: Item, around: _Surroundings) -> str:
     lines = list(_head(document))
     if isinstance(item, Stored) and item.kind == kinds.POD:
         lines += _pod(item, document, around)
+    elif isinstance(item, Stored) and item.kind == kinds.SERVICE:
+        lines += describeservice.lines(item, around.slices)
     elif isinstance(item, Stored) and item.kind in kinds.POLICIES:
         lines += _policy(item, document, around)
     else:
         if isinstance(item, EndpointState):
-            lines += _section("Policies", _policy_lines(around.selecting(item)))
+            lines += section("Policies", _policy_lines(around.selecting(item)))
         lines += _rest(document)
     return "\n".join(lines)
 
@@ -114,50 +118,35 @@ def _text(item: Item, around: _Surroundings) -> str:
 # ---- parts -------------------------------------------------------------------------------------------
 
 
-def _field(name: str, value: str) -> str:
-    return f"{name + ':':<{_FIRST}} {value}".rstrip()
-
-
-def _many(name: str, values: Sequence[str]) -> Iterator[str]:
-    """A field with a line for each value."""
-    for number, value in enumerate(values or ["<none>"]):
-        yield f"{f'{name}:' if not number else '':<{_FIRST}} {value}"
-
-
-def _section(name: str, lines: Sequence[str]) -> Iterator[str]:
-    yield f"{name}:" if lines else _field(name, "<none>")
-    yield from (f"  {line}" for line in lines)
-
-
 def _head(document: Document) -> Iterator[str]:
     metadata = document.get("metadata", {})
-    yield _field("Name", metadata.get("name", ""))
+    yield field("Name", metadata.get("name", ""))
     if metadata.get("namespace"):
-        yield _field("Namespace", metadata["namespace"])
-    yield _field("Kind", f"{document.get('kind', '')} ({document.get('apiVersion', '')})")
+        yield field("Namespace", metadata["namespace"])
+    yield field("Kind", f"{document.get('kind', '')} ({document.get('apiVersion', '')})")
     if created := metadata.get("creationTimestamp"):
-        yield _field("Created", f"{created} ({since(created, datetime.now(UTC))} ago)")
+        yield field("Created", f"{created} ({since(created, datetime.now(UTC))} ago)")
     if "labels" in metadata:
-        yield from _many("Labels", _pairs(metadata["labels"]))
+        yield from many("Labels", _pairs(metadata["labels"]))
     annotations = dict(metadata.get("annotations") or {})
     annotations.pop(LAST_APPLIED, None)
     if annotations:
-        yield from _many("Annotations", [f"{key}: {value}" for key, value in annotations.items()])
+        yield from many("Annotations", [f"{key}: {value}" for key, value in annotations.items()])
     for owner in metadata.get("ownerReferences") or ():
-        yield _field("Controlled by", f"{owner.get('kind')}/{owner.get('name')}")
+        yield field("Controlled by", f"{owner.get('kind')}/{owner.get('name')}")
 
 
 def _pod(stored: Stored, document: Document, around: _Surroundings) -> Iterator[str]:
     pod = views.view(stored.value, views.Pod)
     ready, containers = pod.ready
-    yield _field("Status", f"{pod.state} ({ready} of {containers} containers ready)")
-    yield _field("Node", pod.spec.node_name or "<none>")
-    yield from _many("Addresses", pod.addresses)
+    yield field("Status", f"{pod.state} ({ready} of {containers} containers ready)")
+    yield field("Node", pod.spec.node_name or "<none>")
+    yield from many("Addresses", pod.addresses)
     if endpoint := around.endpoint(stored):
-        yield _field("Endpoint", f"{endpoint.id} ({endpoint.state}), interface {endpoint.host_interface}")
-        yield _field("Identity", str(endpoint.identity))
-        yield from _many("Identity labels", endpoint.labels)
-        yield from _section("Policies", _policy_lines(around.selecting(endpoint)))
+        yield field("Endpoint", f"{endpoint.id} ({endpoint.state}), interface {endpoint.host_interface}")
+        yield field("Identity", str(endpoint.identity))
+        yield from many("Identity labels", endpoint.labels)
+        yield from section("Policies", _policy_lines(around.selecting(endpoint)))
     yield "Containers:"
     statuses = {each.name: each for each in pod.status.container_statuses}
     written = document.get("spec", {}).get("containers") or []
@@ -174,36 +163,36 @@ def _pod(stored: Stored, document: Document, around: _Surroundings) -> Iterator[
 def _container(written: Mapping[str, Any], status: views.ContainerStatus | None) -> Iterator[str]:
     for name in ("image", "command", "args"):
         if value := written.get(name):
-            yield _field(name.capitalize(), value if isinstance(value, str) else " ".join(map(str, value)))
+            yield field(name.capitalize(), value if isinstance(value, str) else " ".join(map(str, value)))
     if ports := written.get("ports"):
         shown = (
             f"{each.get('containerPort')}/{each.get('protocol', 'TCP')}"
             + (f" ({each['name']})" if each.get("name") else "")
             for each in ports
         )
-        yield _field("Ports", ", ".join(shown))
+        yield field("Ports", ", ".join(shown))
     if status is None:
         return
     now = status.state
     if now.running:
-        yield _field("State", f"Running since {now.running.started_at}")
+        yield field("State", f"Running since {now.running.started_at}")
     elif now.waiting:
         message = f": {now.waiting.message}" if now.waiting.message else ""
-        yield _field("State", f"Waiting ({now.waiting.reason}{message})")
+        yield field("State", f"Waiting ({now.waiting.reason}{message})")
     elif now.terminated:
-        yield _field("State", f"Terminated ({now.terminated.reason}, exit code {now.terminated.exit_code})")
-    yield _field("Ready", str(status.ready))
-    yield _field("Restarts", str(status.restart_count))
+        yield field("State", f"Terminated ({now.terminated.reason}, exit code {now.terminated.exit_code})")
+    yield field("Ready", str(status.ready))
+    yield field("Restarts", str(status.restart_count))
 
 
 def _policy(stored: Stored, document: Document, around: _Surroundings) -> Iterator[str]:
     policies = _policies(stored)
     for policy in policies:
-        yield _field("Subject", str(policy.subject) if policy.subject.requirements else "every pod")
-        yield _field("Effect", _closed(policy))
+        yield field("Subject", str(policy.subject) if policy.subject.requirements else "every pod")
+        yield field("Effect", _closed(policy))
         if policy.description:
-            yield _field("Description", policy.description)
-    yield from _many("Selected pods", around.selected(policies))
+            yield field("Description", policy.description)
+    yield from many("Selected pods", around.selected(policies))
     yield from _rest(document)
 
 
@@ -223,7 +212,7 @@ def _rest(document: Document) -> Iterator[str]:
     for key, value in document.items():
         if key not in {"apiVersion", "kind", "metadata"} and value not in ({}, [], None):
             text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
-            yield from _section(key.capitalize(), text.splitlines())
+            yield from section(key.capitalize(), text.splitlines())
 
 
 def _pairs(labels: Mapping[str, str] | None) -> list[str]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from axoneme.cli import manifests
+from axoneme.cli.failures import Failure
 from axoneme.cli.place import Place, in_namespace, in_sandbox
 from axoneme.cli.tables import Table, show
 
@@ -38,6 +40,13 @@ def group() -> None:
     type=click.Choice(["ipv4", "ipv6", "dual"]),
     help="Which addresses pods have; default: dual.",
 )
+@click.option("--dns/--no-dns", default=None, help="With or without a cluster DNS; default: with one.")
+@click.option(
+    "--zone",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, resolve_path=True, path_type=Path),
+    help="A master file with all names of the world outside; it may be edited while the sandbox runs.",
+)
 @click.option(
     "--timeout", type=float, default=60.0, show_default=True, help="Seconds until everything must be ready."
 )
@@ -52,6 +61,8 @@ def up(
     nodes: int | None,
     routing: str | None,
     family: str | None,
+    dns: bool | None,
+    zone: Path | None,
     timeout: float,
     name: str | None,
 ) -> None:
@@ -66,7 +77,7 @@ def up(
     place.sandbox = name or place.sandbox
     found = manifests.read(place, files, recursive)  # before anything is made
 
-    plan = _plan(place, nodes, routing, family)
+    plan = _plan(place, nodes, routing, family, dns, zone)
     report = lifecycle.up(
         plan,
         populate(found.objects, plan.service_ranges()) if found.objects else None,
@@ -80,8 +91,15 @@ def up(
     )
 
 
-def _plan(place: Place, nodes: int | None, routing: str | None, family: str | None) -> Plan:
-    """What is asked for; for the rest, what a sandbox that is there already has."""
+def _plan(
+    place: Place,
+    nodes: int | None,
+    routing: str | None,
+    family: str | None,
+    dns: bool | None,
+    zone: Path | None,
+) -> Plan:
+    """What is asked for; for the rest, what a sandbox that is there already has. `Failure` for a bad zone."""
     from msgspec.structs import replace
 
     from axoneme.sandbox import planfile
@@ -94,7 +112,19 @@ def _plan(place: Place, nodes: int | None, routing: str | None, family: str | No
         nodes=plan.nodes if nodes is None else nodes,
         routing=plan.routing if routing is None else Routing(routing),
         family=plan.family if family is None else Family(family),
+        dns=plan.dns if dns is None else dns,
+        zone=plan.zone if zone is None else _checked(zone),
     )
+
+
+def _checked(zone: Path) -> str:
+    from axoneme.sandbox.dns.zonefile import BadZone, ZoneNames
+
+    try:
+        ZoneNames(zone.read_text("utf-8"), str(zone))
+    except (BadZone, UnicodeDecodeError) as failure:
+        raise Failure(f"--zone: {failure}") from None
+    return str(zone)
 
 
 @group.command()

@@ -142,13 +142,32 @@ class Workload(_Part, frozen=True):
 # ---- the rest ----------------------------------------------------------------------------------------
 
 
+class ClientAffinity(_Part, frozen=True):
+    timeout_seconds: int = 0
+
+
+class AffinityConfig(_Part, frozen=True):
+    client_ip: ClientAffinity = msgspec.field(default=ClientAffinity(), name="clientIP")
+
+
 class ServiceSpec(_Part, frozen=True):
     type: str = "ClusterIP"
     cluster_ip: str = msgspec.field(default="", name="clusterIP")
+    cluster_ips: tuple[str, ...] = msgspec.field(default=(), name="clusterIPs")
+    ip_families: tuple[str, ...] = ()
+    ip_family_policy: str = ""
     external_ips: tuple[str, ...] = msgspec.field(default=(), name="externalIPs")
     external_name: str = ""
     selector: dict[str, str] = {}
     ports: tuple[ServicePort, ...] = ()
+    session_affinity: str = "None"
+    session_affinity_config: AffinityConfig = AffinityConfig()
+    external_traffic_policy: str = ""
+    internal_traffic_policy: str = ""
+    traffic_distribution: str = ""
+    load_balancer_source_ranges: tuple[str, ...] = ()
+    health_check_node_port: int = 0
+    publish_not_ready_addresses: bool = False
 
 
 class IngressAddress(_Part, frozen=True):

@@ -179,8 +179,8 @@ def _take_up(plan: Plan, layout: Layout, progress: Progress) -> None:
     if there != plan:
         raise SandboxError(
             f"sandbox {plan.name} exists already, with {there.nodes} nodes, {there.routing.value} routing "
-            f"and family {there.family.value}; give another --name, or remove it first: "
-            f"axo sandbox down --name {plan.name}"
+            f"and family {there.family.value}{'' if there.dns else ', without DNS'}; give another --name, or "
+            f"remove it first: axo sandbox down --name {plan.name}"
         )
     if not _supervised(layout):
         _start_supervisor(layout)

@@ -197,3 +197,86 @@ spec:
   endpointSelector: {}
   egressDeny: [{toCIDR: [192.0.2.0/24]}]
 """
+
+
+def service(sandbox: Sandbox, name: str, status: dict[str, object] | None = None, **spec: object) -> None:
+    metadata = {"name": name, "namespace": "default", "creationTimestamp": "2026-01-01T00:00:00Z"}
+    sandbox.put({"kind": "Service", "metadata": metadata, "spec": spec, "status": status or {}})
+
+
+def endpoint_slice(sandbox: Sandbox, name: str, *addresses: str, **conditions: bool) -> None:
+    labels = {"kubernetes.io/service-name": "web"}
+    sandbox.put(
+        {
+            "kind": "EndpointSlice",
+            "metadata": {"name": name, "namespace": "default", "labels": labels},
+            "addressType": "IPv4",
+            "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
+            "endpoints": [{"addresses": [each], "conditions": conditions} for each in addresses],
+        }
+    )
+
+
+def test_services(axo: Axo, sandbox: Sandbox) -> None:
+    port = {"port": 80, "protocol": "TCP"}
+    service(sandbox, "inside", type="ClusterIP", clusterIP="10.96.1.1", ports=[port])
+    service(sandbox, "node", type="NodePort", clusterIP="10.96.1.2", ports=[{**port, "nodePort": 30080}])
+    service(sandbox, "lb", type="LoadBalancer", clusterIP="10.96.1.3", ports=[port])
+    has_one = {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}}
+    service(sandbox, "lb2", has_one, type="LoadBalancer", clusterIP="10.96.1.4", ports=[port])
+    service(sandbox, "name", type="ExternalName", externalName="example.com")
+    rows = [row[:5] for row in axo("get", "svc").cells]
+    assert rows == [
+        ["NAME", "TYPE", "CLUSTER-IP", "EXTERNAL-IP", "PORT(S)"],
+        ["inside", "ClusterIP", "10.96.1.1", "<none>", "80/TCP"],
+        ["lb", "LoadBalancer", "10.96.1.3", "<pending>", "80/TCP"],
+        ["lb2", "LoadBalancer", "10.96.1.4", "192.0.2.1", "80/TCP"],
+        ["name", "ExternalName", "<none>", "example.com", "<none>"],
+        ["node", "NodePort", "10.96.1.2", "<none>", "80:30080/TCP"],
+    ]
+
+
+def test_endpoint_slices(axo: Axo, sandbox: Sandbox) -> None:
+    endpoint_slice(sandbox, "web-1", *(f"10.0.0.{number}" for number in range(5)))
+    endpoint_slice(sandbox, "web-2")
+    assert [row[:-1] for row in axo("get", "endpointslices").cells] == [
+        ["NAME", "ADDRESSTYPE", "PORTS", "ENDPOINTS"],
+        ["web-1", "IPv4", "8080", "10.0.0.0,10.0.0.1,10.0.0.2", "+", "2", "more..."],
+        ["web-2", "IPv4", "8080", "<unset>"],
+    ]
+
+
+def test_a_service_is_described_with_who_is_behind_it(axo: Axo, sandbox: Sandbox) -> None:
+    service(
+        sandbox,
+        "web",
+        type="NodePort",
+        selector={"app": "web"},
+        clusterIP="10.96.1.1",
+        clusterIPs=["10.96.1.1"],
+        ipFamilies=["IPv4"],
+        ipFamilyPolicy="SingleStack",
+        sessionAffinity="ClientIP",
+        sessionAffinityConfig={"clientIP": {"timeoutSeconds": 60}},
+        externalTrafficPolicy="Local",
+        ports=[{"name": "http", "port": 80, "targetPort": "web", "nodePort": 30080, "protocol": "TCP"}],
+    )
+    endpoint_slice(sandbox, "web-1", "10.0.0.1", ready=True)
+    endpoint_slice(sandbox, "web-2", "10.0.0.2", ready=False)
+    endpoint_slice(sandbox, "web-3", "10.0.0.3", ready=False, terminating=True)
+    said = axo("describe", "svc", "web").lines
+    for line in (
+        "Selector:              app=web",
+        "Type:                  NodePort",
+        "IP families:           IPv4 (SingleStack)",
+        "Addresses:             10.96.1.1",
+        "Port:                  http 80/TCP",
+        "  Target port:         web/TCP",
+        "  Node port:           30080/TCP",
+        "  Endpoints:           10.0.0.1:8080",
+        "                       10.0.0.2:8080 (not ready)",
+        "                       10.0.0.3:8080 (terminating)",
+        "Session affinity:      ClientIP for 60 s",
+        "External traffic:      Local",
+    ):
+        assert line in said, "\n".join(said)
