@@ -14,9 +14,8 @@ import pytest
 from bench_node import private_network
 from callers import MAGLEV, PLACES, UDP, Callers, Place, callers, place
 
-from axoneme.datapath import bpf, elements, sockets
+from axoneme.datapath import bpf, sockets
 from axoneme.datapath.plane import Constants, Datapath
-from axoneme.datapath.uapi import MapType
 from axoneme.net import netns
 
 SERVICE = {4: place("10.96.0.1", 80), 6: place("fd00:96::1", 80)}
@@ -171,20 +170,16 @@ def test_a_backend_that_is_a_services_address_too_is_not_translated_again(node: 
 def test_places_of_a_table_decide_where_there_is_one(node: Callers) -> None:
     there = backends(4)
     node.serve(1, [SERVICE[4]], there, algorithm=MAGLEV)
-    inner = bpf.map_create(MapType.ARRAY, 4, 4 * PLACES, 1)
-    places = np.full(PLACES, 12, "u4")
-    maglev = bpf.pinned(node.root / "maps" / "maglev")
+    table = node.plane.maglev
     with listening(*there.values()):
         with connect(4, SERVICE[4]):  # without one, slots do
             pass
-        elements.update(inner, np.zeros(1, "u4"), places)
-        elements.update(maglev, np.ones(1, "u4"), np.array([inner], "u4"))
+        table.write({1: np.full(PLACES, 12, "u4")})
         for _ in range(20):
             with connect(4, SERVICE[4]):
                 pass
     assert node.served(1)[12] >= 20
-    os.close(inner)
-    os.close(maglev)
+    table.delete([1])
 
 
 # ---- affinity -----------------------------------------------------------------------------------
@@ -202,6 +197,19 @@ def test_a_client_keeps_its_backend(node: Callers, version: int) -> None:
         node["slots"].put((1, kept - 10), 10 + (kept - 9) % 3)
         connect(version, SERVICE[version]).close()
     assert len(node.served(1)) == 2
+
+
+def test_nobody_keeps_a_backend_that_is_leaving(node: Callers) -> None:
+    there = backends(4, 2)
+    node.serve(1, [SERVICE[4]], {10: there[10]}, affinity=10_000)
+    with listening(*there.values()):
+        connect(4, SERVICE[4]).close()
+        leaving = node["backends"].get(10)
+        leaving["flags"] = node.plane.schema.enum("backend_flag")["BACKEND_LEAVING"]
+        node["backends"].put(10, leaving)
+        node.serve(1, [SERVICE[4]], {11: there[11]}, affinity=10_000)
+        connect(4, SERVICE[4]).close()
+    assert node.served(1) == {10: 1, 11: 1}
 
 
 def test_an_affinity_ends_with_its_time(node: Callers) -> None:
@@ -392,10 +400,10 @@ def test_what_was_detached_is_put_back(node: Callers) -> None:
     for _ in node.plane.audit():
         pass
     assert held(node) == before
-    assert node.plane.repairs == {"programs": 1}
+    assert node.plane.repairs["programs"] == 1
 
 
-def test_the_next_agent_replaces_programs_in_place(node: Callers) -> None:
+def test_the_next_agent_replaces_programs_in_place_and_may_go(node: Callers) -> None:
     def links() -> dict[str, int]:
         found = {}
         for name in sockets.POINTS:
@@ -412,11 +420,11 @@ def test_the_next_agent_replaces_programs_in_place(node: Callers) -> None:
         assert not set(held(node).values()) & set(programs.values())
         there = backends(4, 1)
         node.serve(1, [SERVICE[4]], there)
+        plane.close()  # nobody holds them any more but their pins
         with listening(there[10]):
             connect(4, SERVICE[4]).close()
         assert node.served(1) == {10: 1}
     finally:
-        plane.close()
         node.plane.attach_sockets(node.group)
 
 

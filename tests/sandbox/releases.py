@@ -23,8 +23,9 @@ CHANGES: Mapping[str, str] = {
     "	__u32 ifindex; /* host side of its veth pair */\n	__u32 identity;\n	__u16 id;": (
         "	__u32 flags;\n	__u32 identity;\n	__u32 ifindex;\n	__u32 id;"
     ),
-    "	__be16 port;\n	__u8 unused[2];\n	__u32 seen; /* ticks */": (
-        "	__u32 seen;\n	__u32 age;\n	__be16 port;\n	__u8 unused[6];"
+    "	__be16 port;\n	__u8 stands_for_low;": "	__u32 age;\n	__be16 port;\n	__u8 stands_for_low;",
+    "	__be16 frontend_port;\n	__be16 backend_port;\n	__u32 service;": (
+        "	__be16 frontend_port;\n	__be16 backend_port;\n	__u32 age;\n	__u32 service;"
     ),
     "	__u64 time; /* CLOCK_MONOTONIC, ns */\n	__u8 source[16];": (
         "	__u64 time;\n	__u64 sequence;\n	__u8 source[16];"
