@@ -8,13 +8,15 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
 from bench_node import private_network
-from callers import MAGLEV, PLACES, UDP, Callers, Place, callers, place
+from callers import MAGLEV, PLACES, UDP, Callers, Place, callers, own_group, place
 
-from axoneme.datapath import bpf, sockets
+from axoneme.datapath import bpf, bpffs, sockets
+from axoneme.datapath.features import Feature
 from axoneme.datapath.plane import Constants, Datapath
 from axoneme.net import netns
 
@@ -156,6 +158,21 @@ def test_a_call_of_a_service_without_backends_is_refused_at_once(node: Callers, 
         with pytest.raises(ConnectionRefusedError):
             client.sendto(b"question", text(SERVICE[version]))
     assert (node.served(1), node.served(2)) == ({0: 1}, {0: 2})
+
+
+def test_older_kernels_refuse_without_saying_why(
+    node: Callers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("axoneme.datapath.programs.has", lambda feature: feature is not Feature.SET_RETVAL)
+    with own_group("older") as group:
+        older = Callers(tmp_path / "bpf", group, Constants())
+        try:
+            older.serve(1, [SERVICE[4]], {})
+            with pytest.raises(PermissionError):
+                connect(4, SERVICE[4])
+        finally:
+            older.close()
+            bpffs.unmount(tmp_path / "bpf")
 
 
 def test_a_backend_that_is_a_services_address_too_is_not_translated_again(node: Callers) -> None:

@@ -4,6 +4,7 @@ the privileges that the units leave."""
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from one_node import group, node
 from podman import Podman
 from two_nodes import inside
 
+from axoneme.datapath import bpf, sockets
 from axoneme.net.node import OVERLAY
 
 lacking = missing("podman", "runc")
@@ -47,7 +49,7 @@ class Plain:
 
     def __init__(self, place: Machine, group: Path) -> None:
         """`group` stands for the machine's control group."""
-        self.place = place
+        self.place, self.group = place, group
         self.config = place.folder / "agent.yaml"
         self.config.write_text(f"{block('yaml', 'cni_config')}\ncgroup: {group}\n")
         self._running: dict[str, subprocess.Popen[bytes]] = {}
@@ -92,6 +94,15 @@ class Plain:
     def close(self) -> None:
         for unit in list(self._running):
             self.stop(unit)
+
+
+def at_sockets(group: Path) -> list[str]:
+    """Of our programs' places at the sockets of a control group, those that are taken."""
+    target = os.open(group, os.O_RDONLY)
+    try:
+        return [name for name, point in sockets.POINTS.items() if bpf.query(target, point)]
+    finally:
+        os.close(target)
 
 
 @pytest.fixture
@@ -142,6 +153,7 @@ def test_from_nothing_to_a_policy_and_back(plain: Plain) -> None:
         plain.stop("axoneme-agent")
         assert fetch("visitor") and not fetch("someone"), "without the agent, as before"
         assert conflist.exists() and plain.place.path("/run/axoneme/bpf/maps").exists()
+        assert at_sockets(plain.group) == list(sockets.POINTS)
         assert "3 containers are attached" in plain.axo("leave", "--config", str(plain.config), check=False)
         plain.start("axoneme-agent")
         plain.wait(lambda: "node machine1: well" in plain.axo("status", check=False), "all is well again")
@@ -159,6 +171,7 @@ def test_from_nothing_to_a_policy_and_back(plain: Plain) -> None:
     assert "removed node machine1" in done
     assert not conflist.exists()
     assert plain.axo("leave", "--config", str(plain.config)) == "", "nothing is left"
+    assert not at_sockets(plain.group)
     with inside(plain.place.network):
         links = subprocess.run(["ip", "-brief", "link"], capture_output=True, text=True, check=True).stdout
         assert OVERLAY not in links and "axo" not in links

@@ -36,13 +36,17 @@ def attach(program: int, group: Path, point: AttachType, pin: Path) -> None:
     """Attaches `program`, or replaces the one that the link pinned at `pin` has.
 
     A pinned link of another group, or of one that is gone, gives way to a new link. OSError when there is no
-    such group.
+    such group, or it takes no program.
     """
     if links.replace(program, pin, lambda info: _is_at(info, group, point)):
         return
     target = os.open(group, os.O_RDONLY | os.O_DIRECTORY)
     try:
         links.keep(bpf.link_create(program, target, point), pin)
+    except bpf.Forbidden as error:
+        doing = f"attaching {bpf.describe(program)} to the sockets of {group}"
+        hint = "it needs root; or a group above has a program that allows none below (bpftool cgroup)"
+        raise bpf.failure(error.errno or 0, doing, hint) from error
     finally:
         os.close(target)
 
