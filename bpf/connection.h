@@ -5,6 +5,13 @@
 #include "decide.h"
 #include "icmp.h"
 
+/* As whom the other node lets the initiator speak. What it has balanced is of the outside, of which each node knows
+ * in its own way. */
+static __always_inline __u32 identity_in_tunnel(const struct flow *flow)
+{
+	return flow->flags & FLOW_DIRECT ? IDENTITY_WORLD : flow->source_identity;
+}
+
 /* Whether what the table says of this packet still holds, and holds for where it came from. */
 static __always_inline int holds(const struct flow *flow, const struct packet *p, __u32 hook, __u32 now)
 {
@@ -18,7 +25,7 @@ static __always_inline int holds(const struct flow *flow, const struct packet *p
 	if (expired(flow, now) || begins_anew(flow, p))
 		return 0;
 	if (p->seen == FROM_OVERLAY &&
-	    (p->tunnel_identity != (leg ? flow->destination_identity : flow->source_identity) ||
+	    (p->tunnel_identity != (leg ? flow->destination_identity : identity_in_tunnel(flow)) ||
 	     !same_address(p->tunnel_source, flow->leg[!leg].tunnel)))
 		return 0;
 	return 1;

@@ -91,10 +91,11 @@ static __noinline __u16 mtu_of(struct __sk_buff *skb, __u32 ifindex)
 
 #define FIB_LOOKUP_SKIP_NEIGH (1U << 2) /* Linux 6.3 */
 
-/* Writes into the leg the device by which the node's routes lead to the packet's destination, and how
- * large packets may be on that way. Whether there is one: not for what is the node's own address. */
-static __noinline int route(struct __sk_buff *skb, const struct packet *p, struct flow_leg *leg)
+/* Writes into the leg the device by which the node's routes lead to the packet's destination (`back`: to its source),
+ * and how large packets may be on that way. Whether there is one: not for what is the node's own address. */
+static __noinline int route(struct __sk_buff *skb, const struct packet *p, struct flow_leg *leg, int back)
 {
+	const __u8 *from = back ? destination_of(p) : source_of(p), *to = back ? source_of(p) : destination_of(p);
 	/* With a length, even if it is not the packet's, the MTU of the route is told, not the device's. */
 	struct bpf_fib_lookup fib = {
 		.ifindex = skb->ifindex,
@@ -105,12 +106,12 @@ static __noinline int route(struct __sk_buff *skb, const struct packet *p, struc
 
 	if (p->flags & PACKET_IPV6) {
 		fib.family = 10; /* AF_INET6 */
-		copy_address(fib.ipv6_src, source_of(p));
-		copy_address(fib.ipv6_dst, destination_of(p));
+		copy_address(fib.ipv6_src, from);
+		copy_address(fib.ipv6_dst, to);
 	} else {
 		fib.family = 2; /* AF_INET */
-		fib.ipv4_src = ipv4_of(source_of(p));
-		fib.ipv4_dst = ipv4_of(destination_of(p));
+		fib.ipv4_src = ipv4_of(from);
+		fib.ipv4_dst = ipv4_of(to);
 	}
 	result = bpf_fib_lookup(skb, &fib, sizeof(fib), FIB_LOOKUP_SKIP_NEIGH);
 	if (result < 0)
@@ -141,8 +142,8 @@ static __always_inline void lead(struct flow *flow, __u32 direction, const struc
 		__builtin_memcpy(leg->mac, receiver->mac, sizeof(leg->mac));
 	} else if (receiver->place == PLACE_HOST || (back->hook | leg->hook) & HOOK_EGRESS) {
 		leg->action = ACTION_PASS;
-	} else if (overlay_ifindex &&
-		   (receiver->place == PLACE_REMOTE || back->hook == overlay_ifindex)) {
+	} else if (overlay_ifindex && (receiver->place == PLACE_REMOTE ||
+				       (back->hook == overlay_ifindex && !(flow->flags & FLOW_DIRECT)))) {
 		leg->action = ACTION_TUNNEL;
 		leg->ifindex = overlay_ifindex;
 		leg->tunnel_identity = sender->identity;
@@ -177,12 +178,37 @@ static __always_inline const __u8 *other_source(const struct packet *p, const st
 	return !link ? NULL : p->flags & PACKET_IPV6 ? link->ipv6 : link->ipv4;
 }
 
+/* How the backend, and not we, will answer a connection that begins: FLOW_WRAPPED, FLOW_TELLS; 0: it will not. */
+static __always_inline __u8 direct_return(const struct workspace *w, const struct service_workspace *s)
+{
+	if (!(w->flow.flags & FLOW_SERVED) || w->a.place != PLACE_OUTSIDE)
+		return 0;
+	if (s->flags & FRONTEND_WRAPPED)
+		return w->flow.leg[0].action == ACTION_ROUTE ? FLOW_WRAPPED : 0;
+	if (s->flags & FRONTEND_DIRECT && (w->b.place == PLACE_REMOTE || w->b.place == PLACE_NODE))
+		return FLOW_TELLS;
+	return 0;
+}
+
 /* Gives a connection that begins the node's address, if it needs one. 0 or a drop reason. */
 static __noinline int masquerade_flow(struct __sk_buff *skb, struct workspace *w, __u32 now)
 {
+	__u32 zero = 0;
+	const struct service_workspace *s = bpf_map_lookup_elem(&service_workspaces, &zero);
 	struct flow *flow = &w->flow;
 	const __u8 *address = other_source(&w->packet, w);
+	__u8 returns = s ? direct_return(w, s) : 0;
+	__u16 more = growth(&w->packet, returns);
 
+	if (returns && (address || returns == FLOW_TELLS)) {
+		if (returns == FLOW_WRAPPED)
+			copy_address(flow->nat_address, address);
+		flow->flags |= returns;
+		flow->leg[0].tunnel_identity = IDENTITY_WORLD;
+		if (flow->leg[0].mtu > more)
+			flow->leg[0].mtu -= more;
+		return 0;
+	}
 	if (!address || !(address[0] | address[10] | address[15]))
 		/* A client's connection would not come back through us. */
 		return flow->flags & FLOW_SERVED && w->a.place != PLACE_POD && flow->leg[0].action >= ACTION_TUNNEL ?
@@ -203,8 +229,8 @@ static __always_inline void prepare(struct flow *flow, const struct flow *old, c
 	flow->flags = p->from_low ? FLOW_FROM_LOW : 0;
 	flow->state = first_state(p);
 	flow->created = bpf_ktime_get_ns();
-	if (s && s->served) {
-		flow->flags |= FLOW_SERVED;
+	if (s && (s->served || s->told)) {
+		flow->flags |= s->told ? FLOW_DIRECT : FLOW_SERVED;
 		flow->service = s->called.service;
 		flow->backend = s->called.backend;
 		flow->frontend_port = s->called.frontend_port;
@@ -288,7 +314,9 @@ __noinline int judge(struct __sk_buff *skb, struct packet *p, __u32 hook)
 		reply = 0;
 	}
 	prepare(flow, old, p, s);
-	served = flow->flags & FLOW_SERVED;
+	served = flow->flags & (FLOW_SERVED | FLOW_DIRECT);
+	if (flow->flags & FLOW_DIRECT)
+		p->flags |= PACKET_TOLD;
 	if (served)
 		remember_call(&w->c.called, flow);
 	w->reply = reply;
@@ -312,7 +340,7 @@ __noinline int judge(struct __sk_buff *skb, struct packet *p, __u32 hook)
 		return NOT_OURS;
 	/* Where no route leads out, it may be an address of the node that nobody has told us of. */
 	if (!reason && !old && (p->seen == FROM_POD || served) && b->place == PLACE_OUTSIDE) {
-		w->routed = route(skb, p, &flow->leg[0]);
+		w->routed = route(skb, p, &flow->leg[0], 0);
 		if (!w->routed) {
 			own_address = 1;
 			b->place = PLACE_HOST;
@@ -383,7 +411,7 @@ __noinline int direct(struct __sk_buff *skb, struct packet *p, __u32 hook)
 		kept = back->ifindex;
 	lead(flow, reply, sender, receiver);
 	if (onward->action == ACTION_ROUTE) {
-		if (!w->routed && !route(skb, p, onward))
+		if (!w->routed && !route(skb, p, onward, 0))
 			onward->action = ACTION_PASS; /* the stack knows how to refuse it */
 		else if (!w->known)
 			back->hook = onward->ifindex;
@@ -393,6 +421,11 @@ __noinline int direct(struct __sk_buff *skb, struct packet *p, __u32 hook)
 	lead(flow, !reply, receiver, sender);
 	if (back->action == ACTION_ROUTE)
 		back->ifindex = kept ? kept : hook;
+	if (flow->flags & FLOW_DIRECT && p->seen == FROM_OVERLAY && !reply) {
+		copy_address(back->tunnel, p->tunnel_source);
+		if (!route(skb, p, back, 1))
+			back->action = ACTION_PASS;
+	}
 	if (back->action == ACTION_ROUTE || back->action == ACTION_TUNNEL)
 		back->mtu = mtu_of(skb, back->ifindex);
 	if (!w->known) {

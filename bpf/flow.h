@@ -70,6 +70,13 @@ static __always_inline __u8 first_state(const struct packet *p)
 	return p->key.protocol == IPPROTO_TCP ? FLOW_SYN_SENT : FLOW_ONE_WAY;
 }
 
+/* Whether the packet shows that the other end has been heard: it is from there, or, where the answers do not come by
+ * here, it begins nothing. */
+static __always_inline int shows_an_answer(const struct flow *flow, const struct packet *p, __u32 leg)
+{
+	return leg || (flow->flags & (FLOW_TELLS | FLOW_WRAPPED) && flow->leg[0].packets > 1 && !is_syn(p));
+}
+
 /* Follows the connection by the packet's flags. Sequence numbers are not checked: a forged RST
  * shortens an idle entry's life, and no more, because packets that come keep it alive. */
 static __always_inline void track(const struct packet *p, struct flow *flow, __u32 leg)
@@ -84,9 +91,9 @@ static __always_inline void track(const struct packet *p, struct flow *flow, __u
 		state = FLOW_CLOSED;
 	else if (p->tcp_flags & TCP_FIN)
 		state = (flow->leg[!leg].tcp_flags & TCP_FIN) ? FLOW_CLOSED : FLOW_CLOSING;
-	else if (leg && state == FLOW_SYN_SENT)
+	else if (state == FLOW_SYN_SENT && shows_an_answer(flow, p, leg))
 		state = FLOW_ESTABLISHED;
-	else if (leg && state == FLOW_ONE_WAY)
+	else if (state == FLOW_ONE_WAY && shows_an_answer(flow, p, leg))
 		state = FLOW_TWO_WAY;
 	else
 		return;
@@ -110,7 +117,7 @@ static __always_inline void account(struct __sk_buff *skb, const struct packet *
 	/* Written once a tick, so that the two directions do not fight over the cache line. */
 	if (flow->seen != now)
 		flow->seen = now;
-	if ((p->tcp_flags & (TCP_FIN | TCP_RST | TCP_SYN)) ||
-	    (leg && (flow->state == FLOW_SYN_SENT || flow->state == FLOW_ONE_WAY)))
+	if ((p->tcp_flags & (TCP_FIN | TCP_RST | TCP_SYN)) || flow->state == FLOW_SYN_SENT ||
+	    flow->state == FLOW_ONE_WAY)
 		track(p, flow, leg);
 }

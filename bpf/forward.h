@@ -3,6 +3,7 @@
 #pragma once
 #include <linux/pkt_cls.h>
 #include "config.h"
+#include "direct.h"
 #include "flow.h"
 #include "nat.h"
 
@@ -130,7 +131,11 @@ static __always_inline int send(struct __sk_buff *skb, const struct packet *p, c
 static __always_inline int forward(struct __sk_buff *skb, const struct packet *p, const struct flow *flow,
 				   __u32 direction)
 {
-	if (flow->flags & FLOW_TRANSLATED && translate(skb, p, flow, direction))
+	if (!direction && is_told_or_wrapped(flow, p)) {
+		if (pass_on(skb, p, flow))
+			return -DROP_INVALID_PACKET;
+	} else if (flow->flags & FLOW_TRANSLATED && translate(skb, p, flow, direction)) {
 		return -DROP_INVALID_PACKET;
+	}
 	return send(skb, p, &flow->leg[direction]);
 }

@@ -180,7 +180,8 @@ __noinline int settle(const struct packet *p, struct flow *flow)
 		return 0;
 	endpoint = flow->source_endpoint ? flow->source_endpoint : flow->destination_endpoint;
 	share = bpf_map_lookup_elem(&usage, &endpoint);
-	if (!share || share->held - share->collected >= flow_quota || sharing())
+	/* What has no pod at either end, a balancer's connections, has no quota. */
+	if (!share || (endpoint && share->held - share->collected >= flow_quota) || sharing())
 		return 0;
 	if (settle_translations(p, flow, w))
 		return 0;

@@ -43,6 +43,7 @@ enum packet_flag {
 	PACKET_MAY_FRAGMENT = 1 << 4,	/* IPv4 without "don't fragment" */
 	PACKET_FIRST_FRAGMENT = 1 << 5, /* the rest of it follows in others */
 	PACKET_SERVED = 1 << 6,		/* came for a service; the key has the backend that it got */
+	PACKET_TOLD = 1 << 7,		/* of a connection that another node has balanced, which says so */
 };
 
 /* Where a program sees a packet. The policy that governs it depends on this, and who may be its sender. */

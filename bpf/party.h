@@ -72,6 +72,16 @@ static __always_inline int came_by_a_guarded_way(struct __sk_buff *skb, const st
 	       bpf_map_lookup_elem(&uplinks, &ifindex);
 }
 
+static __noinline int is_node(const __u8 *address)
+{
+	struct prefix_key key = { .prefix_length = 128 };
+	const struct address *known;
+
+	copy_address(key.address, address);
+	known = bpf_map_lookup_elem(&addresses, &key);
+	return known && known->flags & ADDRESS_NODE;
+}
+
 /* Whether the sender may send this from where the packet was seen. 0 or a drop reason. */
 static __always_inline int validate(struct __sk_buff *skb, const struct packet *p, __u32 hook, struct party *sender,
 				    const struct party *receiver)
@@ -99,7 +109,10 @@ static __always_inline int validate(struct __sk_buff *skb, const struct packet *
 		if (overlay_ifindex && sender->place == PLACE_REMOTE)
 			return DROP_INVALID_SOURCE;
 		return 0;
-	default: /* FROM_OVERLAY: a node vouches for its own pods and for itself, and for nobody else */
+	default: /* FROM_OVERLAY: a node vouches for its own pods and for itself, and passes on what it has balanced */
+		if (p->flags & PACKET_TOLD && sender->place == PLACE_OUTSIDE)
+			return p->tunnel_identity == IDENTITY_WORLD && is_node(p->tunnel_source) ?
+				       0 : DROP_INVALID_SOURCE;
 		if ((sender->place != PLACE_REMOTE && sender->place != PLACE_NODE) ||
 		    !same_address(sender->node, p->tunnel_source))
 			return DROP_INVALID_SOURCE;

@@ -6,6 +6,7 @@
 #pragma once
 #include "choose.h"
 #include "config.h"
+#include "direct.h"
 #include "flow.h"
 #include "nat.h"
 #include "party.h"
@@ -19,6 +20,8 @@ enum decision { DECIDED = 0, NOT_OURS = 1 }; /* else a negative drop reason, rep
 struct service_workspace {
 	struct called called; /* what a new connection called, and what it got */
 	__u32 served;	      /* whether there is one */
+	__u32 told;	      /* whether another node has said so */
+	__u32 flags;	      /* enum frontend_flag, of what was called */
 	struct packet packet;
 	struct party client, other;
 	struct flow_key outside; /* as the client knows the connection */
@@ -329,6 +332,7 @@ static __noinline int admit(struct __sk_buff *skb, struct service_workspace *w, 
 	if (outside && !(frontend->flags & FRONTEND_EXTERNAL))
 		return NOT_OURS;
 	w->called.service = outside ? frontend->outside : frontend->service;
+	w->flags = frontend->flags;
 	if (outside && frontend->flags & FRONTEND_SOURCE_RANGES && !is_in_range(p, w->called.service))
 		return refuse_call(skb, w, hook, DROP_NOT_IN_SOURCE_RANGE);
 	return 0;
@@ -355,7 +359,13 @@ __noinline int serve(struct __sk_buff *skb, struct packet *p, __u32 hook)
 			return result;
 		flow = NULL;
 	}
-	if ((p->seen != FROM_POD && p->seen != FROM_UPLINK) || p->flags & (PACKET_TRANSLATED | PACKET_ICMP_ERROR))
+	if (p->flags & (PACKET_TRANSLATED | PACKET_ICMP_ERROR))
+		return 0;
+	if ((p->seen == FROM_UPLINK || p->seen == FROM_OVERLAY) && hear(skb, &w->packet, &w->called)) {
+		w->told = 1;
+		return 0;
+	}
+	if (p->seen != FROM_POD && p->seen != FROM_UPLINK)
 		return 0;
 	served = p->flags & PACKET_SERVED;
 	if (served) {

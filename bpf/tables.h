@@ -118,6 +118,7 @@ enum frontend_flag {
 	FRONTEND_EXTERNAL = 1 << 0,	 /* served to who calls from outside the cluster as well */
 	FRONTEND_SOURCE_RANGES = 1 << 1, /* of these, to whom `source_ranges` has */
 	FRONTEND_DIRECT = 1 << 2,	 /* backends of other nodes answer clients by themselves (direct server return) */
+	FRONTEND_WRAPPED = 1 << 3,	 /* so do all, and get the client's packets as they are, in others */
 };
 
 struct frontend {
@@ -273,6 +274,8 @@ enum flow_flag {
 	FLOW_RELEASED = 1 << 3,	   /* it is over, and another connection has its nat_port */
 	FLOW_SERVED = 1 << 4,	   /* leg 0 comes for `frontend`, leg 1 leaves as from there */
 	FLOW_DIRECT = 1 << 5,	   /* only leg 1 is translated: another node has balanced it */
+	FLOW_TELLS = 1 << 6,	   /* served, and answered directly: leg 0 says what was called */
+	FLOW_WRAPPED = 1 << 7,	   /* the same: leg 0 leaves as it is, in another packet from `nat_address` */
 };
 
 enum flow_action {

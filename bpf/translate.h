@@ -58,6 +58,13 @@ static __always_inline __be16 shown_port(const struct flow *flow, const struct p
 	return leg ? flow->frontend_port : flow->nat_port;
 }
 
+/* Whether leg 0 leaves as other than translated, in this packet (direct.h). */
+static __always_inline int is_told_or_wrapped(const struct flow *flow, const struct packet *p)
+{
+	return flow->flags & FLOW_WRAPPED ||
+	       (flow->flags & FLOW_TELLS && (p->key.protocol != IPPROTO_TCP || is_syn(p)));
+}
+
 static __always_inline __u32 checksum_offset(__u8 protocol)
 {
 	switch (protocol) {

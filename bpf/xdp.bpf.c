@@ -4,7 +4,6 @@
  * connections, what is fragmented, has options, is too large, or has no neighbour yet. Nothing is lost but time
  * when this program is not there. */
 #include <linux/udp.h>
-#include "flow.h"
 #include "nat.h"
 #include "translate.h"
 
@@ -95,8 +94,10 @@ static __always_inline struct flow *decided(struct packet *p, __u32 hook, __u32 
 		return NULL;
 	if (flow->leg[*leg].hook != hook || flow->leg[*leg].action != ACTION_ROUTE)
 		return NULL;
-	/* A first answer, and a port that is lent, are matters for the slow path. */
-	if (*leg && (flow->state == FLOW_SYN_SENT || flow->state == FLOW_ONE_WAY))
+	/* A first answer, a port that is lent, and what a packet has to tell are matters for the other way. */
+	if (flow->state == FLOW_SYN_SENT || flow->state == FLOW_ONE_WAY)
+		return NULL;
+	if (!*leg && is_told_or_wrapped(flow, p))
 		return NULL;
 	if ((flow->flags & (FLOW_MASQUERADED | FLOW_SETTLED)) == FLOW_MASQUERADED)
 		return NULL;

@@ -14,7 +14,7 @@ from axoneme.datapath.plane import packed, unpacked
 from oracle.packets import Address
 
 RANDOM, MAGLEV, WEIGHTED = 0, 1, 2
-EXTERNAL, RANGES, DIRECT = 1, 2, 4
+EXTERNAL, RANGES, DIRECT, WRAPPED = 1, 2, 4, 8
 LEAVING = 1
 ANY: Final = {4: ip_address("0.0.0.0"), 6: ip_address("::")}
 _TABLES: Final = {
@@ -148,7 +148,6 @@ class Balancer:
                         "frontend": (unpacked(bytes(flow["frontend"])), int(flow["frontend_port"])),
                         "numbers": (int(flow["service"]), int(flow["backend"])),
                         "flags": int(flow["flags"]),
-                        "protocol": int(key["protocol"]),
                     }
                 )
         return found

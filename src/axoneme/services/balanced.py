@@ -56,6 +56,9 @@ class Frontend:
     source_ranges: tuple[Network, ...] | None = None
     #: Backends of other nodes answer clients from outside by themselves (direct server return).
     direct: bool = False
+    #: The same for backends that have the service's address and port themselves, wherever they are: they get
+    #: clients' packets unchanged in IP in IP.
+    wrapped: bool = False
 
 
 class Backend(msgspec.Struct, frozen=True, gc=False):  # a node has a hundred thousand of them

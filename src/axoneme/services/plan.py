@@ -63,6 +63,8 @@ def plan(balanced: Balanced) -> Plan:
             made.views.setdefault(outside, frozenset())
         if frontend.direct:
             flags |= FrontendFlag.DIRECT
+        if frontend.wrapped:
+            flags |= FrontendFlag.WRAPPED
         where = place(frontend.address, frontend.port, frontend.protocol)
         made.pointers[where] = Pointer(within, outside, int(flags))
         if frontend.kind in _MARKED and not frontend.address.is_unspecified:

@@ -32,6 +32,7 @@ class FrontendFlag(enum.IntFlag):
     EXTERNAL = 1
     SOURCE_RANGES = 2
     DIRECT = 4
+    WRAPPED = 8
 
 
 class BackendFlag(enum.IntFlag):
