@@ -9,6 +9,7 @@ from typing import Any
 import manifests
 from axoneme.identity.labels import pod_labels
 from axoneme.model.cidrgroup import parse_cidr_group
+from axoneme.model.exposure import parse_exposure
 from axoneme.model.manifests import CIDR_GROUP, load, read, validate
 from axoneme.model.paths import ManifestError
 from axoneme.model.policies import POLICY_KINDS, parse_policy
@@ -88,6 +89,34 @@ _OWN: tuple[dict[str, Any], ...] = (
             "ports": [{"port": 53, "protocol": "UDP", "appProtocol": "dns"}],
         },
         "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.2", "ipMode": "VIP"}, {"hostname": "a.b"}]}},
+    },
+    {
+        "apiVersion": "cilium.io/v2",
+        "kind": "CiliumLoadBalancerIPPool",
+        "metadata": {"name": "a", "creationTimestamp": "2026-01-01T00:00:00Z", "generation": 2},
+        "spec": {
+            "blocks": [
+                {"cidr": "10.0.0.0/24"},
+                {"start": "fd00::1", "stop": "fd00::9"},
+                {"start": "1.2.3.4"},
+            ],
+            "serviceSelector": {"matchLabels": {"io.kubernetes.service.namespace": "b"}},
+            "disabled": False,
+            "allowFirstLastIPs": "No",
+        },
+        "status": {"conditions": [{"type": "cilium.io/PoolConflict", "status": "False"}]},
+    },
+    {
+        "apiVersion": "cilium.io/v2alpha1",
+        "kind": "CiliumL2AnnouncementPolicy",
+        "metadata": {"name": "a"},
+        "spec": {
+            "serviceSelector": {"matchLabels": {"color": "blue"}},
+            "nodeSelector": {"matchExpressions": [{"key": "a", "operator": "DoesNotExist"}]},
+            "interfaces": ["^eth[0-9]+"],
+            "externalIPs": True,
+            "loadBalancerIPs": True,
+        },
     },
     {
         "apiVersion": "discovery.k8s.io/v1",
@@ -226,6 +255,9 @@ def check_object(data: bytes) -> None:
             policies = parse_policy(object)
         elif object.get("kind") == CIDR_GROUP:
             parse_cidr_group(object)
+            return
+        elif object.get("kind") == "Service":
+            parse_exposure(object)
             return
         else:
             return
