@@ -14,6 +14,10 @@ import yaml
 from neighbours import Address, Neighbour
 from runtime import Document, Live, live_as
 
+from axoneme.sandbox.client import Protocol
+from axoneme.sandbox.echo.answers import Answer
+from axoneme.sandbox.plan import IPV4_ROUTER
+
 CLUSTER = """
 apiVersion: apps/v1
 kind: Deployment
@@ -146,6 +150,24 @@ def test_a_local_service_is_announced_where_its_endpoint_is(
     wait_for_answer(cluster, neighbour, NEAR, node)
 
 
+def answer(cluster: Announcing, address: Address) -> Document:
+    """What a client on the link hears, once it hears something: who answered, and whom that one saw."""
+    found = cluster.wait(lambda: ask(cluster, address), f"an answer from {address}", 30)
+    return {"pod": found.pod, "peer": found.peer.address}
+
+
+def ask(cluster: Announcing, address: Address) -> Answer | None:
+    return cluster.probe(cluster.outside, str(address), 80, Protocol.HTTP, b"", timeout=2).answer
+
+
+def test_clients_on_the_link_reach_the_services(cluster: Announcing) -> None:
+    pod = next(iter(cluster.pods(app="web")))
+    for address in WEB:
+        assert answer(cluster, address)["pod"] == pod["metadata"]["name"]
+    # As itself: nobody stands between.
+    assert answer(cluster, NEAR) == {"pod": pod["metadata"]["name"], "peer": str(IPV4_ROUTER)}
+
+
 def test_an_agent_that_is_killed_and_comes_back_keeps_the_address(
     cluster: Announcing, neighbour: Neighbour
 ) -> None:
@@ -182,6 +204,7 @@ def test_when_an_agent_is_silent_another_node_takes_over(cluster: Announcing, ne
         # Though its programs and tables are there still: they know until when the lease held.
         for address in WEB:
             wait_for_answer(cluster, neighbour, address, other)
+            assert answer(cluster, address)["pod"]
     finally:
         os.kill(silent, signal.SIGCONT)
         listener.close()
