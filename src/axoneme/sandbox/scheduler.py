@@ -22,6 +22,12 @@ def choose(pod: Pod, nodes: Sequence[Node], placed: Sequence[Pod]) -> str:
     if not fitting:
         wanted = ", ".join(f"{key}={value}" for key, value in pod.spec.node_selector.items())
         raise Unschedulable(f"0/{len(nodes)} nodes match the node selector {wanted}")
+    if ports := host_ports(pod.spec):
+        taken = {other.spec.node_name for other in placed if ports & host_ports(other.spec)}
+        fitting = [node for node in fitting if node not in taken]
+        if not fitting:
+            shown = ", ".join(f"{number}/{protocol}" for protocol, number in sorted(ports))
+            raise Unschedulable(f"0/{len(nodes)} nodes have the host ports {shown} free")
     owner = pod.metadata.controller
     alike = dict.fromkeys(fitting, 0)
     every = dict.fromkeys(fitting, 0)
@@ -31,3 +37,13 @@ def choose(pod: Pod, nodes: Sequence[Node], placed: Sequence[Pod]) -> str:
             every[node] += 1
             alike[node] += owner is not None and other.metadata.controller == owner
     return min(fitting, key=lambda node: (alike[node], every[node], fitting.index(node)))
+
+
+def host_ports(spec: PodSpec) -> frozenset[tuple[str, int]]:
+    """Protocols and numbers of the ports of its node that a pod needs for itself."""
+    return frozenset(
+        (port.protocol, number)
+        for container in spec.containers
+        for port in container.ports
+        if (number := port.host_port or (port.container_port if spec.host_network else 0))
+    )

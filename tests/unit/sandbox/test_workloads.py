@@ -259,3 +259,18 @@ def test_scheduler_says_why_there_is_no_node() -> None:
     pod = read(b'{"metadata":{"name":"p"},"spec":{"nodeSelector":{"disk":"ssd"}}}', Pod)
     with pytest.raises(scheduler.Unschedulable, match="0/1 nodes match the node selector disk=ssd"):
         scheduler.choose(pod, nodes(one={}), [])
+
+
+def test_scheduler_gives_a_host_port_of_a_node_once() -> None:
+    def wanting(protocol: str, host: int = 0, node: str = "", network: bool = False) -> Pod:
+        port = {"containerPort": 53, "protocol": protocol, **({"hostPort": host} if host else {})}
+        spec = {"containers": [{"name": "c", "ports": [port]}], "nodeName": node, "hostNetwork": network}
+        return read(msgspec.json.encode({"metadata": {"name": "p"}, "spec": spec}), Pod)
+
+    both = nodes(one={}, two={})
+    there = [wanting("UDP", 53, "one")]
+    assert scheduler.choose(wanting("UDP", 53), both, [*there, wanting("UDP", 0, "two")]) == "two"
+    assert scheduler.choose(wanting("UDP", network=True), both, there) == "two"
+    assert scheduler.choose(wanting("TCP", 53), both, [*there, wanting("UDP", 99, "two")]) == "one"
+    with pytest.raises(scheduler.Unschedulable, match="0/2 nodes have the host ports 53/UDP free"):
+        scheduler.choose(wanting("UDP", 53), both, [*there, wanting("UDP", 53, "two")])
