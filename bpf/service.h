@@ -96,13 +96,14 @@ static __noinline const struct frontend *find_frontend(const struct packet *p)
 	return found && is_own(destination_of(p)) ? found : NULL;
 }
 
-/* Whether the address is a service's, and nobody's else. */
-static __noinline int is_of_services(const struct packet *p)
+/* What stands for all that nothing else is said of, if the address is a service's, and nobody's else; else NULL. It
+ * has no number of a service. */
+static __noinline const struct frontend *find_marker(const struct packet *p)
 {
 	struct frontend_key key = {};
 
 	copy_address(key.address, destination_of(p));
-	return bpf_map_lookup_elem(&frontends, &key) != NULL;
+	return bpf_map_lookup_elem(&frontends, &key);
 }
 
 /* Whether a packet from outside is for a service. Segments of TCP connections that no service has are most of what
@@ -111,9 +112,7 @@ static __always_inline int is_for_a_service(const struct packet *p)
 {
 	if (find_frontend(p))
 		return 1;
-	if (p->key.protocol == IPPROTO_TCP && !is_syn(p))
-		return 0;
-	return is_of_services(p);
+	return (p->key.protocol != IPPROTO_TCP || is_syn(p)) && find_marker(p);
 }
 
 static __noinline int is_in_range(const struct packet *p, __u32 service)
@@ -322,8 +321,6 @@ static __noinline int admit(struct __sk_buff *skb, struct service_workspace *w, 
 
 	copy_address(w->called.frontend, destination_of(p));
 	w->called.frontend_port = destination_port_of(p);
-	if (!frontend)
-		return refuse_call(skb, w, hook, DROP_NO_BACKEND);
 	resolve(source_of(p), &w->client);
 	reason = validate(skb, p, hook, &w->client, &w->other);
 	if (reason)
@@ -331,6 +328,10 @@ static __noinline int admit(struct __sk_buff *skb, struct service_workspace *w, 
 	outside = w->client.place == PLACE_OUTSIDE;
 	if (outside && !(frontend->flags & FRONTEND_EXTERNAL))
 		return NOT_OURS;
+	if (!frontend->service && is_echo_request(p))
+		return -DROP_NO_BACKEND; /* which is answered as it deserves */
+	if (!frontend->service)
+		return refuse_call(skb, w, hook, DROP_NO_BACKEND);
 	w->called.service = outside ? frontend->outside : frontend->service;
 	w->flags = frontend->flags;
 	if (outside && frontend->flags & FRONTEND_SOURCE_RANGES && !is_in_range(p, w->called.service))
@@ -376,10 +377,10 @@ __noinline int serve(struct __sk_buff *skb, struct packet *p, __u32 hook)
 		*p = w->packet;
 	}
 	frontend = find_frontend(&w->packet);
-	if (!frontend && !is_of_services(&w->packet))
+	if (!frontend)
+		frontend = find_marker(&w->packet);
+	if (!frontend)
 		return served ? NOT_OURS : 0;
-	if (!frontend && is_echo_request(&w->packet))
-		return -DROP_NO_BACKEND; /* which is answered as it deserves */
 	if (flow && !served)
 		forget(&w->packet, flow);
 	result = admit(skb, w, hook, frontend);

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv6Address, ip_address
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from bench_node import Node
 
 from axoneme.datapath.maps import Table
-from axoneme.datapath.plane import packed, unpacked
+from axoneme.datapath.plane import Datapath, packed, unpacked
 from oracle.packets import Address
 
 RANDOM, MAGLEV, WEIGHTED = 0, 1, 2
@@ -32,15 +32,16 @@ _TABLES: Final = {
 class Balancer:
     """The tables of services, open. ``close`` it."""
 
-    def __init__(self, kernel: Node) -> None:
-        schema = kernel.plane.schema
-        self._kernel = kernel
+    def __init__(self, plane: Datapath, root: Path) -> None:
+        """``root``: where its maps are pinned."""
+        schema = plane.schema
+        self._plane = plane
 
         def type_of(name: str) -> Any:
             return np.dtype(name) if name == "u4" else schema.struct(name)
 
         self.tables = {
-            name: Table.pinned(kernel.root / "maps" / name, type_of(key), type_of(value))
+            name: Table.pinned(root / "maps" / name, type_of(key), type_of(value))
             for name, (key, value) in _TABLES.items()
         }
 
@@ -68,9 +69,9 @@ class Balancer:
     def remove_frontend(self, address: Address, port: int, protocol: int) -> None:
         self.tables["frontends"].discard(self._frontend(address, port, protocol))
 
-    def marker(self, address: Address) -> None:
+    def marker(self, address: Address, flags: int = EXTERNAL) -> None:
         """The address is a service's."""
-        self.frontend(address, 0, 0, 0, 0)
+        self.frontend(address, 0, 0, 0, flags)
 
     def _frontend(self, address: Address, port: int, protocol: int) -> Any:
         key = np.zeros((), self.tables["frontends"].key)
@@ -99,7 +100,7 @@ class Balancer:
         """It is gone, and connections to it are looked at again."""
         value = self.tables["backends"].pop(number)
         assert value is not None
-        self._kernel.plane.raise_addresses([bytes(value["address"])])
+        self._plane.raise_addresses([bytes(value["address"])])
 
     def source_range(self, service: int, address: Address, length: int) -> None:
         key = np.zeros((), self.tables["source_ranges"].key)
@@ -136,7 +137,7 @@ class Balancer:
     def flows(self) -> list[dict[str, Any]]:
         """Connections of services, as their ends know them."""
         found = []
-        for table in (self._kernel.plane.flows, self._kernel.plane.half_open):
+        for table in (self._plane.flows, self._plane.half_open):
             for key, flow in zip(*table.read_all(), strict=True):
                 ends = [(unpacked(bytes(key[end])), int(key[f"{end}_port"])) for end in ("low", "high")]
                 if not int(flow["flags"]) & 1:

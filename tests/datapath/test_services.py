@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
-from balancing import ANY, EXTERNAL, LEAVING, RANGES, Balancer
-from bench_node import PASS, REDIRECT, SHOT, Node
-from places import CLIENT, NODE, OTHER, OUR, POD, REMOTE, SERVER, VERSIONS, WORLD
+from balancing import ANY, EXTERNAL, LEAVING, RANDOM, RANGES, Balancer
+from bench_node import PASS, REDIRECT, SHOT, Node, node
+from places import CLIENT, NODE, OTHER, OUR, POD, REMOTE, SERVER, VERSIONS, WORLD, furnish
 
+from axoneme.datapath.plane import Constants
 from axoneme.datapath.testrun import Run
 from oracle.packets import (
     ACK,
@@ -30,6 +33,7 @@ from oracle.packets import (
 
 #: A service's own address, a backend outside, and the node itself, by IP version.
 SERVICE = {4: ip_address("10.96.0.10"), 6: ip_address("fd00:10:96::10")}
+SECOND = {4: ip_address("10.96.0.11"), 6: ip_address("fd00:10:96::11")}
 ELSEWHERE = {4: ip_address("198.51.100.7"), 6: ip_address("2001:db8:b::7")}
 HOST, HOST_FLAGS, REMOTE_NODE = 1, 1, 6
 MASQUERADED, SERVED = 2, 16
@@ -42,7 +46,7 @@ def balancer(kernel: Node) -> Iterator[Balancer]:
     kernel.answer_as(OUR[4], OUR[6])
     for version in (4, 6):
         kernel.address(OUR[version], HOST, None, HOST_FLAGS)
-    made = Balancer(kernel)
+    made = Balancer(kernel.plane, kernel.root)
     made.clear()
     yield made
     made.clear()
@@ -356,8 +360,10 @@ def test_echo_to_a_services_address_is_answered(kernel: Node, balancer: Balancer
         assert seen.l4[4:] == dissect(asked).l4[4:]
         assert (seen.to, seen.sender) == (asked[6:12], asked[:6])
     assert not kernel.events()
-    elsewhere = with_checksum(frame(WORLD[version], ELSEWHERE[version], protocol, 77, ask))
-    assert kernel.send("from_uplink", elsewhere, kernel.uplink).value == PASS
+    balancer.marker(SECOND[version], 0)
+    for not_ours in (ELSEWHERE, SECOND):
+        asked = with_checksum(frame(WORLD[version], not_ours[version], protocol, 77, ask))
+        assert kernel.send("from_uplink", asked, kernel.uplink).value == PASS
 
 
 def test_nobody_is_answered_without_end(kernel: Node, balancer: Balancer) -> None:
@@ -542,17 +548,28 @@ def test_a_backend_that_is_a_frontend_is_called_as_it_stands(
             assert back.value in (PASS, SHOT), "what comes back to us goes no round"
 
 
-@VERSIONS
-def test_a_flood_of_calls_displaces_no_connection(kernel: Node, balancer: Balancer, version: int) -> None:
-    balancer.simple(SERVICE[version], 80, TCP, {7: (OTHER[version], 8080)})
+def test_a_flood_of_calls_displaces_no_connection(tmp_path: Path) -> None:
+    sizes = {"half_open": 256, "half_open_translations": 256}
+    with node(tmp_path / "bpf", Constants(), **sizes) as kernel:
+        kernel.uplink_to_everywhere(OUR[4], OUR[6])
+        furnish(kernel)
+        kernel.open(CLIENT, SERVER)
+        balancer = Balancer(kernel.plane, kernel.root)
+        for version in (4, 6):
+            flooded(kernel, balancer, version)
+        balancer.close()
+
+
+def flooded(kernel: Node, balancer: Balancer, version: int) -> None:
+    balancer.simple(
+        SERVICE[version], 80, TCP, {version: (OTHER[version], 8080)}, number=version, algorithm=RANDOM
+    )
     call = packet(WORLD[version], SERVICE[version], TCP, (40000, 80))
-    kernel.send("from_uplink", call, kernel.uplink)
+    assert kernel.send("from_uplink", call, kernel.uplink).value == REDIRECT
     answer = packet(OTHER[version], WORLD[version], TCP, (8080, 40000), flags=SYN | ACK)
-    kernel.send("from_pod", answer, kernel.uplink)
-    room = kernel.plane.half_open.info.max_entries
-    for number in range(room + room // 8):
-        client = WORLD[version] + 1 + number // 60000
-        flood = frame(client, SERVICE[version], TCP, 1024 + number % 60000, 80)
+    assert kernel.send("from_pod", answer, kernel.uplink).value == REDIRECT
+    for port in range(1024, 5024):
+        flood = frame(WORLD[version] + 1, SERVICE[version], TCP, port, 80)
         assert kernel.send("from_uplink", flood, kernel.uplink).value == REDIRECT
     kernel.events()
     more = packet(WORLD[version], SERVICE[version], TCP, (40000, 80), flags=ACK)
@@ -560,3 +577,42 @@ def test_a_flood_of_calls_displaces_no_connection(kernel: Node, balancer: Balanc
     assert kernel.send("from_pod", answer, kernel.uplink).value == REDIRECT
     fresh = packet(WORLD[version], SERVICE[version], TCP, (40001, 80))
     assert kernel.send("from_uplink", fresh, kernel.uplink).value == REDIRECT
+    assert not kernel.events()[1:], "nothing is dropped; one connection has begun"
+
+
+@VERSIONS
+def test_whatever_comes_for_a_service_does_no_harm(kernel: Node, balancer: Balancer, version: int) -> None:
+    """Calls, answers and errors, cut short and with bytes changed: none is passed on with a wrong address."""
+    rng = random.Random(version)
+    balancer.marker(SERVICE[version])
+    for number, (protocol, backend) in enumerate(
+        [(TCP, OTHER), (UDP, ELSEWHERE), (SCTP, OUR), (UDP, POD)], 1
+    ):
+        balancer.simple(
+            SERVICE[version], 80 + number, protocol, {number: (backend[version], 8080)}, number=number
+        )
+    calls = [
+        packet(client[version], SERVICE[version], protocol, (40000, port))
+        for client in (WORLD, POD)
+        for protocol in (TCP, UDP, SCTP)
+        for port in range(80, 86)
+    ]
+    kind = (ICMP, 3) if version == 4 else (ICMPV6, 1)
+    errors = [
+        frame(WORLD[version], SERVICE[version], kind[0], 0, kind[1], payload=each[14:]) for each in calls
+    ]
+    allowed = {each[version] for each in (OTHER, POD, ELSEWHERE, OUR, REMOTE, WORLD, SERVICE)}
+    for _ in range(3000):
+        data = bytearray(rng.choice(calls + errors))
+        start = 34 if version == 4 else 54
+        for _ in range(rng.choice((0, 1, 1, 2, 8))):
+            data[rng.randrange(start, len(data))] = rng.randrange(256)
+        if rng.random() < 0.3:
+            del data[rng.randrange(start, len(data)) :]
+        program, ifindex = rng.choice(
+            [("from_uplink", kernel.uplink), ("from_pod", 1), ("to_uplink", kernel.uplink)]
+        )
+        run = kernel.send(program, bytes(data), ifindex)
+        assert run.value in (PASS, SHOT, REDIRECT)
+        if run.value == REDIRECT and len(run.data) >= 54:
+            assert dissect(run.data).destination in allowed
