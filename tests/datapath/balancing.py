@@ -149,6 +149,7 @@ class Balancer:
                         "frontend": (unpacked(bytes(flow["frontend"])), int(flow["frontend_port"])),
                         "numbers": (int(flow["service"]), int(flow["backend"])),
                         "flags": int(flow["flags"]),
+                        "protocol": int(key["protocol"]),
                     }
                 )
         return found

@@ -47,7 +47,8 @@ PREFIXES = (POLICIES, SERVICES, SLICES, NODE_OBJECTS, NODES, LEASES + _LEASE_NAM
 
 #: How often neighbours are told, and after how many seconds each time: RFC 4861, section 10.
 _TIMES, _INTERVAL = 3, 1.0
-_RETRY = 2.0
+#: Seconds for which news are gathered, and after which a refusal of the kernel's is tried again.
+_GATHER, _RETRY = 0.02, 2.0
 #: What a document of a service that has addresses for the outside holds.
 _MARKS = (b'"LoadBalancer"', b'"externalIPs"')
 
@@ -170,6 +171,7 @@ class Announcer:
                 try:
                     while True:
                         await self._called.wait()
+                        await asyncio.sleep(_GATHER)
                         self._called.clear()
                         await self._settle(tasks, speaker, groups)
                 finally:

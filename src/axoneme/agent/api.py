@@ -17,12 +17,13 @@ from axoneme.agent.health import Health
 from axoneme.agent.listener import Listener, Object
 from axoneme.agent.pods import Attach, Attached, Detach, Pods
 from axoneme.agent.questions import AddressLine, IdentityLine, PolicyLine, Question, Questions
+from axoneme.agent.services import Services
 from axoneme.datapath.bpf import BpfError
 from axoneme.datapath.plane import Datapath
 from axoneme.health.ways import HealthSummary
 from axoneme.model.state import EndpointState
 from axoneme.rpc import INVALID, UNAVAILABLE, NoParams, RpcError, Server
-from axoneme.services.view import BalancingSummary
+from axoneme.services.view import BalancingSummary, ServiceView
 
 #: Seconds for which an attach waits for an agent that is starting: less than runtimes wait themselves.
 PATIENCE = 20.0
@@ -101,6 +102,7 @@ class Api:
         health: Health | None,
         kernel_lacks: Sequence[str],
         plane: Datapath,
+        services: Services,
     ) -> None:
         self._node = node
         self._readiness = readiness
@@ -112,6 +114,7 @@ class Api:
         self._health = health
         self._kernel_lacks = kernel_lacks
         self._plane = plane
+        self._services = services
         self._started = time.time()
 
     def register(self, server: Server) -> None:
@@ -122,6 +125,7 @@ class Api:
         server.method("identity.list", NoParams, _answer(self._questions.identities))
         server.method("address.list", NoParams, _answer(self._questions.addresses))
         server.method("policy.list", NoParams, _answer(self._questions.policies))
+        server.method("services", NoParams, _answer(self._services.list))
         server.method("policy.evaluate", Question, self._evaluate)
         server.method("policy.fits", Candidates, self._fits)
         if self._health:
@@ -169,17 +173,18 @@ class Api:
             policy_entries=len(engine.table),
             addresses=counts.addresses,
             nodes=counts.nodes,
-            writes=dict(self._control.writes),
-            problems=self._listener.problems | self._control.refused,
+            writes=self._control.writes | self._services.writes,
+            problems=self._listener.problems | self._control.refused | self._services.problems,
             kernel=os.uname().release,
             kernel_lacks=list(self._kernel_lacks),
             health=self._health.monitor.summary() if self._health else None,
             repairs=dict(self._plane.repairs),
+            balancing=self._services.summary(),
             out_of_ports=self._plane.out_of_ports(),
         )
 
 
-Listing = list[IdentityLine] | list[AddressLine] | list[PolicyLine]
+Listing = list[IdentityLine] | list[AddressLine] | list[PolicyLine] | list[ServiceView]
 
 
 def _answer(question: Callable[[], Listing]) -> Callable[[NoParams], Awaitable[Listing]]:

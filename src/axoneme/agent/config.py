@@ -25,6 +25,10 @@ class PoolConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     node_prefix_length: int
 
 
+#: Tables of the control plane whose size depends on the cluster's.
+_GROWING = ("policies", "addresses", "frontends", "services", "slots", "backends", "source_ranges")
+
+
 class TableConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How many entries a table has room for at the start; those in `limits` may grow ``growth``-fold."""
 
@@ -35,6 +39,15 @@ class TableConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     policies: int = 262144
     addresses: int = 524288
     endpoints: int = 4096
+    frontends: int = 131072
+    services: int = 131072
+    slots: int = 524288
+    backends: int = 524288
+    source_ranges: int = 65536
+    maglev: int = 16384
+    served: int = 524288
+    affinities: int = 16384
+    datagrams: int = 16384
     flow_events: int = 1 << 22  # bytes
     drop_events: int = 1 << 20  # bytes
     growth: int = 8
@@ -43,7 +56,7 @@ class TableConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return {name: getattr(self, name) for name in self.__struct_fields__ if name != "growth"}
 
     def limits(self) -> dict[str, int]:
-        return {name: self.growth * getattr(self, name) for name in ("policies", "addresses")}
+        return {name: self.growth * getattr(self, name) for name in _GROWING}
 
 
 class HealthConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -51,6 +64,18 @@ class HealthConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     enabled: bool = True
     interval: float = 10.0
+
+
+class LoadBalancingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the node balances where a Service does not say it itself. ``node_port_addresses``: ranges of the
+    node's addresses at which node ports are served; empty: at all. ``proxy_name``: only services that label
+    ``service.kubernetes.io/service-proxy-name`` gives to the proxy of this name; empty: only those of nobody.
+    """
+
+    enabled: bool = True
+    algorithm: Literal["random", "maglev"] = "random"
+    node_port_addresses: list[str] = []
+    proxy_name: str = ""
 
 
 class AnnouncementConfig(Timing, frozen=True, forbid_unknown_fields=True):
@@ -86,6 +111,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     flow_history: HistoryConfig = HistoryConfig()
     tables: TableConfig = TableConfig()
     health: HealthConfig = HealthConfig()
+    load_balancing: LoadBalancingConfig = LoadBalancingConfig()
     announcements: AnnouncementConfig = AnnouncementConfig()
     denied: Literal["drop", "answer"] = "drop"  # answer: by TCP reset or ICMP "administratively prohibited"
     cgroup: str = ""  # whose processes call services at their sockets; empty: of the whole machine
@@ -123,6 +149,8 @@ def load(path: Path) -> AgentConfig:
     try:
         config = msgspec.convert(single(path.read_bytes(), str(path)), AgentConfig)
         config.pools()
+        for text in config.load_balancing.node_port_addresses:
+            ip_network(text)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
     except ManifestError as error:

@@ -20,6 +20,7 @@ from axoneme.agent.lastgood import LastGood
 from axoneme.agent.machine import Machine
 from axoneme.agent.pods import NAMESPACES, PODS, Pods
 from axoneme.agent.podview import NamespaceView
+from axoneme.agent.services import ENDPOINT_SLICE, REDIRECT, Services
 from axoneme.health.monitor import Monitor
 from axoneme.model.cidrgroup import parse_cidr_group
 from axoneme.model.labels import Labels
@@ -36,6 +37,7 @@ from axoneme.model.state import (
     decode,
     identity_of,
 )
+from axoneme.model.storedservices import read_service
 from axoneme.net.commands import NetworkError
 from axoneme.policy.engine import PolicyKey
 from axoneme.policy.peers import Service
@@ -52,6 +54,8 @@ PREFIXES = (
     *(f"{OBJECTS}{kind}/" for kind in sorted(POLICY_KINDS)),
     f"{OBJECTS}{CIDR_GROUP}/",
     f"{OBJECTS}{SERVICE}/",
+    f"{OBJECTS}{ENDPOINT_SLICE}/",
+    f"{OBJECTS}{REDIRECT}/",
     NAMESPACES,
     NODES,
     IDENTITIES,
@@ -66,7 +70,7 @@ Object = dict[str, Any]
 
 
 class Listener:
-    """Takes changes in; `Control.settle` then makes them true."""
+    """Takes changes in; `Control.settle` and `Services.settle` then make them true."""
 
     def __init__(
         self,
@@ -75,6 +79,7 @@ class Listener:
         control: Control,
         machine: Machine,
         pods: Pods,
+        services: Services,
         last_good: LastGood,
         health: Monitor | None = None,
     ) -> None:
@@ -83,6 +88,7 @@ class Listener:
         self._control = control
         self._machine = machine
         self._pods = pods
+        self._services = services
         self._last_good = last_good
         self._health = health
         #: By key: what is wrong with an object.
@@ -144,8 +150,7 @@ class Listener:
             name = key.removeprefix(NAMESPACES)
             await self._pods.namespace_changed(name, view.metadata.labels if view else None)
         else:
-            object = None if value is None else msgspec.json.decode(value, type=Object)
-            self._object(*_parts(key), object)
+            self._object(*_parts(key), value)
 
     # ---- other nodes ---------------------------------------------------------------------------
 
@@ -155,6 +160,7 @@ class Listener:
             state = None if value is None else decode(value, NodeState, key)
             self._machine.node_changed(name, state)
             self._control.node_changed(name, state)
+            self._services.node_changed(name, state)
             if self._health:
                 self._health.node_changed(name, state)
         elif key.startswith(IDENTITIES):
@@ -169,7 +175,14 @@ class Listener:
 
     # ---- objects -------------------------------------------------------------------------------
 
-    def _object(self, kind: str, namespace: str, name: str, object: Object | None) -> None:
+    def _object(self, kind: str, namespace: str, name: str, value: bytes | None) -> None:
+        if kind == SERVICE:
+            self._service(namespace, name, value)
+            return
+        if kind in (ENDPOINT_SLICE, REDIRECT):
+            self._services.object_changed(kind, namespace, name, value)
+            return
+        object = None if value is None else msgspec.json.decode(value, type=Object)
         engine = self._control.engine
         if kind in POLICY_KINDS:
             policies = parse_policy(object, self._cluster) if object else ()
@@ -179,11 +192,17 @@ class Listener:
                 engine.remove_cidr_group(name)
             else:
                 engine.upsert_cidr_group(parse_cidr_group(object))
-        elif kind == SERVICE:
-            if object is None:
-                engine.remove_service(namespace, name)
-            else:
-                engine.upsert_service(_service(namespace, name, object))
+
+    def _service(self, namespace: str, name: str, value: bytes | None) -> None:
+        """Policies may name it, and it is balanced."""
+        service = None if value is None else read_service(value)
+        if service is None:
+            self._control.engine.remove_service(namespace, name)
+        else:
+            self._control.engine.upsert_service(
+                Service(namespace, name, service.metadata.labels, service.selector)
+            )
+        self._services.service_changed(namespace, name, service)
 
     def tried(self, objects: Mapping[str, Object]) -> list[Need]:
         """`Control.tried` of objects by their keys. ValueError when one cannot be understood."""

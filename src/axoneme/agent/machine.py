@@ -16,6 +16,7 @@ from axoneme.identity.addressbook import Address, Network
 from axoneme.identity.numbers import Reserved
 from axoneme.model.state import NodeState
 from axoneme.net import cgroup2, netns, node, pods
+from axoneme.services.facts import NodeFacts
 
 log = logging.getLogger(__name__)
 
@@ -37,12 +38,13 @@ class Machine:
                 raise ConfigError(
                     f"uplinks: there is no interface {name}; there are: {', '.join(self._found)}"
                 )
-        self._group = Path(config.cgroup) if config.cgroup else cgroup2.hierarchy()
-        if self._group is None:
+        #: Whose processes' calls are translated where they are made.
+        self.group = Path(config.cgroup) if config.cgroup else cgroup2.hierarchy()
+        if self.group is None:
             log.warning("no cgroup v2 hierarchy is mounted: only pods can call services, packet by packet")
-        elif not (self._group / "cgroup.procs").exists():
+        elif not (self.group / "cgroup.procs").exists():
             raise ConfigError(
-                f"cgroup: {self._group} is no control group (cgroup v2); name one, or leave it out for all "
+                f"cgroup: {self.group} is no control group (cgroup v2); name one, or leave it out for all "
                 "processes of the machine"
             )
         self.underlay = [ip_address(text) for text in config.underlay_addresses] or self._first_of_uplinks()
@@ -61,6 +63,15 @@ class Machine:
         self._routes: dict[str, set[node.NodeRoute]] = {}
         #: Pod ranges that an earlier agent routed, and nobody has spoken for yet.
         self._inherited = node.routed()
+
+    def facts(self) -> NodeFacts:
+        """What the balancing of services depends on."""
+        own = {each: None for addresses in self._found.values() for each in addresses}
+        return NodeFacts(
+            self._config.node,
+            addresses=tuple(own),
+            versions=tuple(sorted(self._versions)),
+        )
 
     @property
     def route_mtu(self) -> int:
@@ -92,8 +103,8 @@ class Machine:
             plane.attach_uplink(name, socket.if_nametoindex(name))
         if self.overlay_ifindex:
             plane.attach_overlay(node.OVERLAY, self.overlay_ifindex)
-        if self._group is not None:
-            plane.attach_sockets(self._group)
+        if self.group is not None:
+            plane.attach_sockets(self.group)
 
     def look_again(self, plane: Datapath) -> bool:
         """Whether the node has other addresses than when it was last looked at; what it masquerades as

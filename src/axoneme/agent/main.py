@@ -19,8 +19,10 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import TypeVar
 
+from axoneme.agent import highmark
 from axoneme.agent.announcer import Announcer
 from axoneme.agent.api import Api, Readiness
+from axoneme.agent.balancer import Balancer
 from axoneme.agent.callers import CallCloser
 from axoneme.agent.cniserver import CniServer, write_network
 from axoneme.agent.config import AgentConfig, load
@@ -28,12 +30,14 @@ from axoneme.agent.control import Control
 from axoneme.agent.endpoints import EndpointTable
 from axoneme.agent.health import Health
 from axoneme.agent.healthendpoint import HealthEndpoint
+from axoneme.agent.highmark import HighMark
 from axoneme.agent.lastgood import LastGood
 from axoneme.agent.listener import PREFIXES, Listener
 from axoneme.agent.lock import only_agent
 from axoneme.agent.machine import Machine
 from axoneme.agent.pods import PODS, Link, Pods
 from axoneme.agent.questions import Questions
+from axoneme.agent.services import Services
 from axoneme.datapath import features
 from axoneme.datapath.bpf import BpfError
 from axoneme.datapath.plane import Datapath
@@ -104,6 +108,18 @@ class Agent:
             self._last_good,
         )
         self._closer = CallCloser(lambda: self._plane.calls, self._namespaces, config.close_tcp)
+        self._services = Services(
+            self._machine.facts(),
+            config.load_balancing,
+            Balancer(
+                self._plane,
+                self._journal,
+                HighMark(config.state_path / highmark.FILE_NAME),
+                config.tables.limits(),
+                self._closer.departed,
+            ),
+            str(self._machine.group or ""),
+        )
         self._questions = Questions(self._control, self._endpoints, versions)
         self._link = Link(self._machine.mtu, self._machine.route_mtu)
         self._health_endpoint = HealthEndpoint(
@@ -131,6 +147,7 @@ class Agent:
             self._control,
             self._machine,
             pods,
+            self._services,
             self._last_good,
             health.monitor if health else None,
         )
@@ -155,6 +172,7 @@ class Agent:
             health,
             self._lacks,
             self._plane,
+            self._services,
         ).register(server)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(server.serve())
@@ -169,6 +187,10 @@ class Agent:
             for event in heard:
                 await event.wait()
             written = self._control.start()
+            try:
+                written += self._services.settle()
+            except BpfError as error:
+                log.error("%s; the tables will be compared and mended", error)
             self._endpoints.adopt()
             self._endpoints.sweep()
             self._machine.drop_inherited_routes()
@@ -266,6 +288,8 @@ class Agent:
             try:
                 if self._machine.look_again(self._plane):
                     log.info("the addresses of this node are other than before")
+                    self._services.here(self._machine.facts())
+                    self._settle()
                     await self._announce()
                 for what in [*self._machine.mend(self._plane), *await pods.look_after()]:
                     log.warning("%s had been deleted; made anew", what)
@@ -282,10 +306,11 @@ class Agent:
                 problems[FILE_NAME] = self._journal.problem
 
     def _settle(self) -> None:
-        try:
-            self._control.settle()
-        except BpfError as error:
-            log.error("%s; the tables will be compared and mended", error)
+        for part in (self._control, self._services):
+            try:
+                part.settle()
+            except BpfError as error:
+                log.error("%s; the tables will be compared and mended", error)
 
     # ---- what goes on beside -------------------------------------------------------------------
 
@@ -296,6 +321,7 @@ class Agent:
             try:
                 if self._control.broken:
                     log.info("%d entries mended", self._control.reconcile())
+                self._services.mend()
                 await pods.retry()
             except (BpfError, Unavailable, OSError) as error:
                 log.error("not mended: %s", error)
@@ -309,8 +335,8 @@ class Agent:
                 before = time.thread_time()
                 for _ in self._plane.audit():
                     await asyncio.sleep((time.thread_time() - before) / AUDIT_SHARE)
-                    if self._control.broken:  # its tables are about to be compared as a whole
-                        break
+                    if self._control.broken or self._services.broken:
+                        break  # tables are about to be compared as a whole
                     before = time.thread_time()
             except (BpfError, ValueError) as error:  # ValueError: tables were succeeded by others meanwhile
                 log.info("looking through the kernel's tables was given up: %s", error)

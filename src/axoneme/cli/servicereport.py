@@ -106,6 +106,8 @@ def _service(views: Mapping[str, ServiceView], counts: Mapping[str, _Counts]) ->
     problems = [f"node {node}: {view.problem}" for node, view in views.items() if view.problem]
     if not any(each.state == "active" for each in backends):
         problems.append("no backend takes connections: they are refused")
+    told = any(counts[node] is not None for node in views)
+    nothing = Traffic() if told else None
     return ServiceReport(
         name=first.name,
         port=first.port,
@@ -116,7 +118,7 @@ def _service(views: Mapping[str, ServiceView], counts: Mapping[str, _Counts]) ->
         affinity=first.affinity,
         chosen=sum(each.chosen for each in backends),
         refused=sum(view.refused for view in views.values()),
-        traffic=_sum(each.traffic for each in backends),
+        traffic=_sum((*(each.traffic for each in backends), nothing)),
         problems=tuple(problems),
     )
 

@@ -169,7 +169,9 @@ def _end(end: Endpoint, address: str, port: int) -> str:
         who = f"[{address}]" if port and ":" in address else address
     reserved = [label.removeprefix(_RESERVED) for label in end.labels if label.startswith(_RESERVED)]
     identity = ",".join(reserved) if reserved and not end.pod_name else f"ID:{end.identity}"
-    return f"{who}:{port} ({identity})" if port else f"{who} ({identity})"
+    where = f"{who}:{port}" if port else who
+    # A packet that got no further than a service was not asked who its sender is.
+    return f"{where} ({identity})" if reserved or end.identity else where
 
 
 def _called(service: Service, port: int) -> str:

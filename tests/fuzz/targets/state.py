@@ -7,12 +7,17 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from axoneme.agent.config import LoadBalancingConfig
 from axoneme.agent.control import Control
 from axoneme.agent.listener import Listener
+from axoneme.agent.services import Services
 from axoneme.flows import feed
 from axoneme.flows.names import Names
 from axoneme.model.state import EndpointState, IdentityState, NamedPortState, NodeState, encode
 from axoneme.policy.engine import Options, PolicyEngine
+from axoneme.services.balanced import Address, Balanced
+from axoneme.services.facts import NodeFacts
+from axoneme.services.tables import Name, ServiceTables
 from axoneme.sources.store import Change
 from fuzz.target import Target
 from unit.agent.fakes import FakeJournal, FakePlane
@@ -97,6 +102,25 @@ class _Nothing:
     async def pod_changed(self, namespace: str, name: str, value: bytes) -> None: ...
 
 
+class _PureBalancer:
+    """Compiles as the real one does, and writes nothing."""
+
+    def __init__(self) -> None:
+        self.tables = ServiceTables()
+
+    def machines(self, addresses: Iterable[Address]) -> None:
+        self.tables.machines(addresses)
+
+    def apply(self, upserts: Iterable[Balanced], removals: Iterable[Name]) -> None:
+        for name in removals:
+            self.tables.remove(*name)
+        for balanced in upserts:
+            self.tables.upsert(balanced)
+
+    def settle(self) -> int:
+        return len(self.tables.changes())
+
+
 #: As in the process: of what is not one of these, nobody tells the agent.
 _FOLLOWED = ("state/nodes/", "state/identities/by-number/", "state/endpoints/", "objects/")
 
@@ -107,7 +131,9 @@ def check_agent(data: bytes) -> None:
     nothing: Any = _Nothing()
     plane, journal = FakePlane(), FakeJournal()
     control = Control("node1", PolicyEngine(Options()), plane, journal)
-    listener = Listener("node1", "default", control, nothing, nothing, nothing)
+    balancer = _PureBalancer()
+    services = Services(NodeFacts("node1"), LoadBalancingConfig(), balancer)  # type: ignore[arg-type]
+    listener = Listener("node1", "default", control, nothing, nothing, services, nothing)
     control.local_subject(300, "here", True)
     control.start()
     for change in changes:
@@ -116,6 +142,7 @@ def check_agent(data: bytes) -> None:
         if change.key in listener.problems:
             assert control.counts == before[0], f"{change.key}: refused, and yet: {control.counts}"
         control.settle()
+        services.settle()
     held = (dict(plane.addresses.entries), dict(plane.policies.entries))
     assert control.reconcile() == 0, "something else was written than what should be there"
     assert held == (plane.addresses.entries, plane.policies.entries)

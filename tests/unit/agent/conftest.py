@@ -33,6 +33,16 @@ class NoMachine:
     def node_changed(self, name: str, state: NodeState | None) -> None: ...
 
 
+class NoServices:
+    """Nothing is balanced."""
+
+    def node_changed(self, name: str, state: NodeState | None) -> None: ...
+
+    def service_changed(self, namespace: str, name: str, service: object) -> None: ...
+
+    def object_changed(self, kind: str, namespace: str, name: str, value: bytes | None) -> None: ...
+
+
 @dataclass
 class World:
     """One agent without its process. ``start_again`` is a new one over what the last one left."""
@@ -66,7 +76,15 @@ class World:
             LabelFilter(),
             Link(1500, 1450),
         )
-        self.listener = Listener("node1", "default", self.control, NoMachine(), self.pods, last_good)  # type: ignore[arg-type]
+        self.listener = Listener(
+            "node1",
+            "default",
+            self.control,
+            NoMachine(),  # type: ignore[arg-type]
+            self.pods,
+            NoServices(),  # type: ignore[arg-type]
+            last_good,
+        )
         self.questions = Questions(self.control, self.endpoints, (4, 6))
         await self.store.put(node_key("node1"), encode(NODE))
         self.pods.begin(self.pools)

@@ -86,7 +86,7 @@ def test_nodes_words_are_added_up_by_name_and_address_not_by_number(axo: Axo, sa
         documents = axo("service", "list", "-o", "json").json
     assert found.code == 0
     assert found.cells[1][:4] == ["data/db", "http", "ClusterIP,NodePort", "10.96.0.7:80,*:30080"]
-    assert found.cells[1][4:8] == ["0", "-", "0", "8"]
+    assert found.cells[1][4:] == ["0", "0", "0", "8", "0", "B", "0", "B"]
     assert found.cells[2][0] == "shop/web"
     assert "1+1 leaving" in found.lines[2]
     assert found.cells[2][6:] == ["7", "17", "0", "2.2", "kB", "40.4", "kB"]
