@@ -80,14 +80,11 @@ static __always_inline int is_loopback(const __u8 *address)
 	return !w[0] && !w[1] && !w[2] && (w[3] & ~bpf_htonl(1)) == 0;
 }
 
-/* Whether the caller reaches the node itself by this address. A pod's loopback is the pod. */
-static __always_inline int is_of_the_node(struct bpf_sock_addr *ctx, const __u8 *address)
+static __always_inline int is_of_the_node(const __u8 *address)
 {
 	struct prefix_key key = { .prefix_length = 128 };
 	const struct address *known;
 
-	if (is_loopback(address))
-		return bpf_get_netns_cookie(ctx) == node_namespace;
 	copy_address(key.address, address);
 	known = bpf_map_lookup_elem(&addresses, &key);
 	return known && known->identity == IDENTITY_HOST && known->flags & ADDRESS_NODE;
@@ -97,11 +94,14 @@ static __always_inline int is_of_the_node(struct bpf_sock_addr *ctx, const __u8 
 static __always_inline const struct frontend *called(struct bpf_sock_addr *ctx, const struct peer *peer)
 {
 	struct frontend_key key = { .port = peer->port, .protocol = ctx->protocol };
-	const struct frontend *found = NULL;
+	int loopback = is_loopback(peer->address);
+	const struct frontend *found;
 
+	/* A pod's loopback is the pod. */
+	if (loopback && bpf_get_netns_cookie(ctx) != node_namespace)
+		return NULL;
 	copy_address(key.address, peer->address);
-	if (!is_loopback(key.address)) /* the unspecified one would be found, as that of the node's ports */
-		found = bpf_map_lookup_elem(&frontends, &key);
+	found = bpf_map_lookup_elem(&frontends, &key);
 	if (found)
 		return found;
 	if (is_ipv4((const __u32 *)key.address))
@@ -109,7 +109,7 @@ static __always_inline const struct frontend *called(struct bpf_sock_addr *ctx, 
 	else
 		__builtin_memset(key.address, 0, sizeof(key.address));
 	found = bpf_map_lookup_elem(&frontends, &key);
-	return found && is_of_the_node(ctx, peer->address) ? found : NULL;
+	return found && (loopback || is_of_the_node(peer->address)) ? found : NULL;
 }
 
 /* ---- calls --------------------------------------------------------------------------------- */

@@ -262,8 +262,20 @@ def test_a_port_of_the_node_is_at_all_its_addresses(node: Callers, version: int)
     assert node.served(1) == {10: 3}
 
 
+def test_a_port_of_one_address_of_the_node_is_at_no_other(node: Callers) -> None:
+    there = backends(4, 1)
+    node.serve(1, [place("127.0.0.1", 30080)], there)
+    node.own(place(NODE[4], 0)[0])
+    with listening(there[10]):
+        connect(4, ("127.0.0.1", 30080)).close()
+        for address in (NODE[4], "127.0.0.2"):
+            with pytest.raises(ConnectionRefusedError):
+                connect(4, (address, 30080))
+    assert node.served(1) == {10: 1}
+
+
 def test_the_loopback_of_a_pod_is_not_the_nodes(node: Callers) -> None:
-    node.serve(1, [place("0.0.0.0", 30080)], backends(4, 1))
+    node.serve(1, [place("0.0.0.0", 30080), place("127.0.0.1", 30080)], backends(4, 1))
     with private_network():
         for address in ("127.0.0.1", "0.0.0.0"):
             with pytest.raises(OSError, match=r"unreachable|refused"):
@@ -403,6 +415,25 @@ def held(node: Callers) -> dict[str, int]:
         name: sockets.attached(node.group, point, node.root / "links" / f"socket-{name}")
         for name, point in sockets.POINTS.items()
     }
+
+
+def test_programs_of_others_stay(node: Callers, tmp_path: Path) -> None:
+    there = backends(4, 2)
+    node.serve(1, [SERVICE[4]], {10: there[10]})
+    other = Callers(tmp_path / "bpf", node.group, Constants())
+    try:
+        other.serve(1, [OTHER[4]], {11: there[11]})
+        with listening(*there.values()):
+            for name in (SERVICE[4], OTHER[4]):
+                with connect(4, name) as client:
+                    assert client.getpeername() == text(name)
+            other.plane.detach_sockets()
+            connect(4, SERVICE[4]).close()
+        assert (node.served(1), other.served(1)) == ({10: 2}, {11: 1})
+        assert all(held(node).values())
+    finally:
+        other.close()
+        bpffs.unmount(tmp_path / "bpf")
 
 
 def test_what_was_detached_is_put_back(node: Callers) -> None:
