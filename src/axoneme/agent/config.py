@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Literal
 
@@ -70,12 +70,15 @@ class LoadBalancingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     """How the node balances where a Service does not say it itself. ``node_port_addresses``: ranges of the
     node's addresses at which node ports are served; empty: at all. ``proxy_name``: only services that label
     ``service.kubernetes.io/service-proxy-name`` gives to the proxy of this name; empty: only those of nobody.
+    ``healthz``: ``address:port`` (no address: all of them) at which load balancers are told whether
+    the node takes traffic, as kube-proxy does at ``:10256``; empty: nowhere.
     """
 
     enabled: bool = True
     algorithm: Literal["random", "maglev"] = "random"
     node_port_addresses: list[str] = []
     proxy_name: str = ""
+    healthz: str = ""
 
 
 class AnnouncementConfig(Timing, frozen=True, forbid_unknown_fields=True):
@@ -142,6 +145,17 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return [(ip_network(pool.cidr), pool.node_prefix_length) for pool in self.cluster_pool]
 
 
+def listening_at(text: str) -> tuple[str, int]:
+    """The address (empty: all of them) and port in ``address:port``. ValueError for what is none."""
+    address, colon, port = text.rpartition(":")
+    bare = address.removeprefix("[").removesuffix("]")
+    if bare:
+        ip_address(bare)
+    if not (colon and port.isascii() and port.isdecimal() and len(port) <= 5 and 0 < int(port) < 1 << 16):
+        raise ValueError(f"load_balancing.healthz: {text!r} has no port; it is address:port, or :port")
+    return bare, int(port)
+
+
 def load(path: Path) -> AgentConfig:
     """Raises `ConfigError`."""
     from axoneme.model.yamltext import single
@@ -151,6 +165,8 @@ def load(path: Path) -> AgentConfig:
         config.pools()
         for text in config.load_balancing.node_port_addresses:
             ip_network(text)
+        if config.load_balancing.healthz:
+            listening_at(config.load_balancing.healthz)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
     except ManifestError as error:

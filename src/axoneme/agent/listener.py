@@ -10,10 +10,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 
+from axoneme.agent.announcer import NODE_OBJECTS
 from axoneme.agent.capacity import Need
 from axoneme.agent.control import Control
 from axoneme.agent.lastgood import LastGood
@@ -56,6 +58,7 @@ PREFIXES = (
     f"{OBJECTS}{SERVICE}/",
     f"{OBJECTS}{ENDPOINT_SLICE}/",
     f"{OBJECTS}{REDIRECT}/",
+    NODE_OBJECTS,
     NAMESPACES,
     NODES,
     IDENTITIES,
@@ -91,6 +94,8 @@ class Listener:
         self._services = services
         self._last_good = last_good
         self._health = health
+        #: Services without selector: policies that name one mean the addresses in its slices.
+        self._selectorless: dict[tuple[str, str], Service] = {}
         #: By key: what is wrong with an object.
         self.problems: dict[str, str] = {}
 
@@ -145,6 +150,9 @@ class Listener:
             if value is not None:
                 namespace, name = key.removeprefix(PODS).split("/")
                 await self._pods.pod_changed(namespace, name, value)
+        elif key.startswith(NODE_OBJECTS):
+            if key == NODE_OBJECTS + self._node:
+                self._services.node_object_changed(value)
         elif key.startswith(NAMESPACES):
             view = None if value is None else msgspec.json.decode(value, type=NamespaceView)
             name = key.removeprefix(NAMESPACES)
@@ -179,7 +187,10 @@ class Listener:
         if kind == SERVICE:
             self._service(namespace, name, value)
             return
-        if kind in (ENDPOINT_SLICE, REDIRECT):
+        if kind == ENDPOINT_SLICE:
+            self._slice(namespace, name, value)
+            return
+        if kind == REDIRECT:
             self._services.object_changed(kind, namespace, name, value)
             return
         object = None if value is None else msgspec.json.decode(value, type=Object)
@@ -196,13 +207,28 @@ class Listener:
     def _service(self, namespace: str, name: str, value: bytes | None) -> None:
         """Policies may name it, and it is balanced."""
         service = None if value is None else read_service(value)
+        self._services.service_changed(namespace, name, service)
+        self._selectorless.pop((namespace, name), None)
         if service is None:
             self._control.engine.remove_service(namespace, name)
-        else:
-            self._control.engine.upsert_service(
-                Service(namespace, name, service.metadata.labels, service.selector)
-            )
-        self._services.service_changed(namespace, name, service)
+            return
+        named = Service(namespace, name, service.metadata.labels, service.selector)
+        if not service.selector:
+            self._selectorless[namespace, name] = named
+        self._control.engine.upsert_service(self._with_addresses(named))
+
+    def _slice(self, namespace: str, name: str, value: bytes | None) -> None:
+        """It is balanced, and says where a service without selector is."""
+        former = self._services.service_of(namespace, name)
+        self._services.object_changed(ENDPOINT_SLICE, namespace, name, value)
+        for of in {former, self._services.service_of(namespace, name)}:
+            if of is not None and (named := self._selectorless.get((namespace, of))):
+                self._control.engine.upsert_service(self._with_addresses(named))
+
+    def _with_addresses(self, service: Service) -> Service:
+        if service.selector:
+            return service
+        return replace(service, addresses=self._services.addresses(service.namespace, service.name))
 
     def tried(self, objects: Mapping[str, Object]) -> list[Need]:
         """`Control.tried` of objects by their keys. ValueError when one cannot be understood."""
@@ -215,7 +241,9 @@ class Listener:
             elif kind == CIDR_GROUP:
                 things.append(parse_cidr_group(object))
             elif kind == SERVICE:
-                things.append(_service(namespace, name, object))
+                found = parse_service(object)
+                named = Service(namespace, name, found.metadata.labels, found.selector)
+                things.append(self._with_addresses(named))
         return self._control.tried(policies, things)
 
 
@@ -223,8 +251,3 @@ def _parts(key: str) -> tuple[str, str, str]:
     """Kind, namespace (empty for kinds without) and name."""
     kind, namespace, name = key.removeprefix(OBJECTS).split("/")
     return kind, "" if namespace == "_" else namespace, name
-
-
-def _service(namespace: str, name: str, object: Object) -> Service:
-    found = parse_service(object)
-    return Service(namespace, name, found.metadata.labels, found.selector)

@@ -139,6 +139,7 @@ class Agent:
             identities,
             LabelFilter.parse(config.labels),
             self._link,
+            self._services,
         )
         health = Health(config, self._machine, self._health_endpoint) if config.health.enabled else None
         listener = Listener(
@@ -187,6 +188,7 @@ class Agent:
             for event in heard:
                 await event.wait()
             written = self._control.start()
+            await _patiently(pods.introduce)
             try:
                 written += self._services.settle()
             except BpfError as error:
@@ -214,6 +216,7 @@ class Agent:
             tasks.create_task(self._audit())
             tasks.create_task(announcer.run(heard=PREFIXES))
             tasks.create_task(self._closer.run())
+            tasks.create_task(self._services.serve())
 
     def _namespaces(self) -> list[Path]:
         """Where there are sockets whose calls go through the tables of this node."""

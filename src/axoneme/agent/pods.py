@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import msgspec
 
@@ -27,6 +27,7 @@ from axoneme.model.labels import Labels
 from axoneme.model.state import ENDPOINTS, EndpointState, encode, endpoint_key
 from axoneme.net import pods
 from axoneme.rpc import CONFLICT, INVALID, NOT_FOUND, UNAVAILABLE, RpcError
+from axoneme.services.facts import LocalPod
 from axoneme.sources.identities import Identities
 from axoneme.sources.store import Store, StoreError, Unavailable
 
@@ -86,6 +87,14 @@ class Link:
     route_mtu: int
 
 
+class Balanced(Protocol):
+    """Told of the pods to which the node's own services lead: host ports, local redirects."""
+
+    def pod_here(self, pod: LocalPod) -> None: ...
+
+    def pod_gone(self, namespace: str, name: str) -> None: ...
+
+
 class Pods:
     """The pods of this node. All methods are for one event loop; `begin` comes first."""
 
@@ -99,6 +108,7 @@ class Pods:
         identities: Identities,
         labels: LabelFilter,
         link: Link,
+        services: Balanced | None = None,
     ) -> None:
         self._node = node
         self._cluster = cluster
@@ -109,6 +119,7 @@ class Pods:
         self._pools: AddressPools
         self._filter = labels
         self._link = link
+        self._services = services
         self._busy: dict[str, asyncio.Lock] = {}
         self._confirmed = False
         self._ids: set[int] = set()
@@ -138,7 +149,10 @@ class Pods:
             if removal := self._removing.get(host):
                 await asyncio.wait([removal])
             try:
-                return await self._plug(wish, await self._pod(wish), host)
+                view = await self._pod(wish)
+                made = await self._plug(wish, view, host)
+                self._introduce(wish.namespace, wish.pod, [each.address for each in made.addresses], view)
+                return made
             except OSError as error:
                 reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
             except Unavailable as error:
@@ -213,6 +227,8 @@ class Pods:
         host = record.state.host_interface
         self._endpoints.cut_off(record)
         self._endpoints.forget(record)
+        if self._services and self.here(record.state.namespace, record.state.pod) is None:
+            self._services.pod_gone(record.state.namespace, record.state.pod)
         self._leave(record)
         self._pools.release(self._endpoints.link(record).addresses)
         self._removing[host] = asyncio.create_task(self._remove_link(host))
@@ -274,6 +290,7 @@ class Pods:
             view = _read(value, PodView, f"Pod {namespace}/{pod}")
             if record.state.uid and view.metadata.uid and view.metadata.uid != record.state.uid:
                 return  # another pod of this name, which has not been attached yet
+            self._introduce(namespace, pod, record.state.addresses, view)
             labels = await self._labels(namespace, view)
             kind, workload = view.workload
             wanted = msgspec.structs.replace(
@@ -305,6 +322,10 @@ class Pods:
             log.info("%s/%s: identity %d in place of %d", wanted.namespace, wanted.pod, wanted.identity,
                      before.identity)  # fmt: skip
 
+    def _introduce(self, namespace: str, pod: str, addresses: Iterable[str], view: PodView) -> None:
+        if self._services:
+            self._services.pod_here(view.local(namespace, pod, addresses))
+
     # ---- after a restart -----------------------------------------------------------------------
 
     def begin(self, pools: AddressPools) -> None:
@@ -314,6 +335,17 @@ class Pods:
             self._pools.reserve(self._endpoints.link(record).addresses)
             self._control.endpoint_changed(self._key(record.state), record.state)
             self._control.local_subject(record.state.identity, self._key(record.state), True)
+
+    async def introduce(self) -> None:
+        """Tells of the pods of before as their objects are now; without, what leads to them would be taken
+        away until they are looked at. Unavailable when the shared state is."""
+        for record in self._endpoints.of_pods():
+            state = record.state
+            entry = await self._store.get(f"{PODS}{state.namespace}/{state.pod}")
+            if entry is not None:
+                with contextlib.suppress(RpcError):  # it is said when the pod is looked at
+                    view = _read(entry.value, PodView, f"Pod {state.namespace}/{state.pod}")
+                    self._introduce(state.namespace, state.pod, state.addresses, view)
 
     async def confirm_restored(self) -> None:
         """Compares the pods of before with the shared state, once that can be reached."""

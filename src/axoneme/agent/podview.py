@@ -1,4 +1,4 @@
-"""As much of a Pod as its network needs, read straight from the stored object.
+"""As much of a Pod, Namespace or Node as a pod's network needs, read straight from the stored object.
 
 Field names are those of the Kubernetes API. What is not named here is passed over; what is there but of
 the wrong type is refused, since a pod would get an identity that nobody meant.
@@ -6,9 +6,14 @@ the wrong type is refused, since a pod would get an identity that nobody meant.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
+from ipaddress import ip_address
+
 import msgspec
 
 from axoneme.model.state import NamedPortState
+from axoneme.services.facts import LocalPod, PodPort
 
 
 class _Part(msgspec.Struct, frozen=True, rename="camel"):
@@ -27,12 +32,26 @@ class _Metadata(_Part, frozen=True):
     uid: str = ""
     labels: dict[str, str] = {}
     owner_references: list[_Owner] = []
+    creation_timestamp: str | None = None
+    deletion_timestamp: str | None = None
 
 
 class _Port(_Part, frozen=True):
     container_port: int
     name: str = ""
     protocol: str = "TCP"
+    host_port: int = 0
+    host_ip: str = msgspec.field(default="", name="hostIP")
+
+    def made(self) -> PodPort:
+        """A host address that is none counts as a port that is not wanted at the host."""
+        port = PodPort(self.container_port, self.protocol, self.name)
+        if not self.host_port:
+            return port
+        with suppress(ValueError):
+            address = ip_address(self.host_ip) if self.host_ip else None
+            return PodPort(port.port, port.protocol, port.name, self.host_port, address)
+        return port
 
 
 class _Container(_Part, frozen=True):
@@ -45,9 +64,19 @@ class _Spec(_Part, frozen=True):
     init_containers: list[_Container] | None = None
 
 
+class _Condition(_Part, frozen=True):
+    type: str = ""
+    status: str = ""
+
+
+class _Status(_Part, frozen=True):
+    conditions: list[_Condition] | None = None
+
+
 class PodView(_Part, frozen=True):
     metadata: _Metadata = _Metadata()
     spec: _Spec = _Spec()
+    status: _Status | None = None
 
     @classmethod
     def of_container(cls, namespace: str, name: str, labels: dict[str, str]) -> PodView:
@@ -75,8 +104,44 @@ class PodView(_Part, frozen=True):
             if port.name
         ]
 
+    def local(self, namespace: str, name: str, addresses: Iterable[str]) -> LocalPod:
+        """As a pod of this node to which services can lead."""
+        containers = (*(self.spec.init_containers or ()), *self.spec.containers)
+        ready = _Condition("Ready", "True")
+        return LocalPod(
+            namespace,
+            name,
+            tuple(ip_address(text) for text in addresses),
+            self.metadata.labels,
+            tuple(port.made() for container in containers for port in container.ports or ()),
+            self.status is not None and ready in (self.status.conditions or ()),
+            self.metadata.creation_timestamp or "",
+        )
+
 
 class NamespaceView(_Part, frozen=True):
     """A Namespace: its labels are part of its pods' identities."""
 
     metadata: _Metadata = _Metadata()
+
+
+class _Taint(_Part, frozen=True):
+    key: str = ""
+
+
+class _NodeSpec(_Part, frozen=True):
+    taints: list[_Taint] | None = None
+
+
+class NodeView(_Part, frozen=True):
+    """A Node: its labels say in which zone it is."""
+
+    metadata: _Metadata = _Metadata()
+    spec: _NodeSpec | None = None
+
+    @property
+    def eligible(self) -> bool:
+        """Whether nobody is about to take the node away (KEP-3836)."""
+        taints = (self.spec.taints or ()) if self.spec else ()
+        leaving = any(taint.key == "ToBeDeletedByClusterAutoscaler" for taint in taints)
+        return self.metadata.deletion_timestamp is None and not leaving

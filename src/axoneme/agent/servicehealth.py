@@ -55,8 +55,9 @@ class ServiceHealth:
 
     def tell(self, checks: Mapping[Key, HealthCheck]) -> None:
         """These are all."""
-        self._checks = dict(checks)
-        self._news.set()
+        if checks != self._checks:
+            self._checks = dict(checks)
+            self._news.set()
 
     async def run(self) -> None:
         """Until cancelled; then the ports are free."""

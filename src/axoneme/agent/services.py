@@ -1,24 +1,33 @@
 """A cluster's services on this node: from what the shared state says of them to the kernel's tables.
 
-Service, EndpointSlice, ... -> ClusterServices -> Balanced -> Balancer -> tables
+Service, EndpointSlice, pods, ... -> ClusterServices -> Balanced -> Balancer -> tables
+                                          └─> health checks -> ServiceHealth
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
 import msgspec
 
 from axoneme.agent.balancer import Balancer
-from axoneme.agent.config import LoadBalancingConfig
+from axoneme.agent.config import LoadBalancingConfig, listening_at
+from axoneme.agent.podview import NodeView
+from axoneme.agent.servicehealth import NodeHealth, ServiceHealth
+from axoneme.datapath.bpf import BpfError
 from axoneme.model.localredirect import parse_local_redirect
 from axoneme.model.services import Service
 from axoneme.model.state import NodeState
 from axoneme.model.storedservices import Object, read_endpoint_slice
 from axoneme.services.balanced import Address, Algorithm
-from axoneme.services.cluster import ClusterServices
-from axoneme.services.facts import NodeFacts, Options
+from axoneme.services.cluster import Changes, ClusterServices
+from axoneme.services.facts import LocalPod, NodeFacts, Options
 from axoneme.services.view import BalancingSummary, ServiceView
+
+log = logging.getLogger(__name__)
 
 ENDPOINT_SLICE, REDIRECT = "EndpointSlice", "CiliumLocalRedirectPolicy"
 
@@ -43,7 +52,10 @@ class Services:
         self._cluster = ClusterServices(node, options(config))
         self._balancer = balancer
         self._sockets = sockets
-        self._own = node.addresses
+        self._node = node
+        self._eligible = True
+        self._settled = False
+        self._health = ServiceHealth(lambda: self._settled and not self.broken)
         #: Addresses of every node.
         self._nodes: dict[str, tuple[Address, ...]] = {}
         self._machines_changed = True
@@ -51,8 +63,6 @@ class Services:
     # ---- what is heard -------------------------------------------------------------------------
 
     def service_changed(self, namespace: str, name: str, service: Service | None) -> None:
-        if not self._config.enabled:
-            return
         if service is None:
             self._cluster.remove_service(namespace, name)
         else:
@@ -60,8 +70,6 @@ class Services:
 
     def object_changed(self, kind: str, namespace: str, name: str, value: bytes | None) -> None:
         """A slice or a policy that redirects. ManifestError and others when it cannot be understood."""
-        if not self._config.enabled:
-            return
         if kind == ENDPOINT_SLICE:
             if value is None:
                 self._cluster.remove_slice(namespace, name)
@@ -82,10 +90,34 @@ class Services:
         self._machines_changed = True
 
     def here(self, facts: NodeFacts) -> None:
-        """This node has other labels or addresses."""
-        self._own = facts.addresses
+        """This node has other addresses."""
         self._machines_changed = True
-        self._cluster.node_changed(facts)
+        self._node = replace(facts, labels=self._node.labels)
+        self._cluster.node_changed(self._node)
+
+    def node_object_changed(self, value: bytes | None) -> None:
+        """Of this node: its labels, and whether it is about to be taken away."""
+        view = NodeView() if value is None else msgspec.json.decode(value, type=NodeView)
+        self._eligible = view.eligible
+        self._node = replace(self._node, labels=view.metadata.labels)
+        self._cluster.node_changed(self._node)
+
+    def pod_here(self, pod: LocalPod) -> None:
+        """A pod of this node, new or other than before; services that lead to it follow at once."""
+        self._cluster.upsert_pod(pod)
+        self._follow()
+
+    def pod_gone(self, namespace: str, name: str) -> None:
+        self._cluster.remove_pod(namespace, name)
+        self._follow()
+
+    def _follow(self) -> None:
+        if not self._settled:  # not all has been heard
+            return
+        try:
+            self.settle()
+        except BpfError as error:
+            log.error("%s; the tables will be compared and mended", error)
 
     # ---- to the kernel -------------------------------------------------------------------------
 
@@ -97,12 +129,21 @@ class Services:
         """
         if self._machines_changed:
             self._machines_changed = False
-            self._balancer.machines(
-                {*self._own, *(each for addresses in self._nodes.values() for each in addresses)}
-            )
-        changes = self._cluster.changes()
+            nodes = (each for addresses in self._nodes.values() for each in addresses)
+            self._balancer.machines({*self._node.addresses, *nodes})
+        changes = self._cluster.changes() if self._config.enabled else Changes()
+        self._settled = True
+        self._health.tell(self._cluster.health_checks)
         self._balancer.apply(changes.upserts, changes.removals)
         return self._balancer.settle()
+
+    async def serve(self) -> None:
+        """Answers load balancers, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._health.run())
+            if at := self._config.healthz:
+                node = NodeHealth(lambda: not self.broken, lambda: self._eligible)
+                tasks.create_task(node.run(*listening_at(at)))
 
     @property
     def broken(self) -> bool:
@@ -119,10 +160,18 @@ class Services:
     @property
     def problems(self) -> dict[str, str]:
         """By object: what of it is not in force, and why."""
-        found = dict(self._cluster.problems)
+        found = {**self._cluster.problems, **self._health.problems}
         for (name, port), why in self._balancer.problems.items():
             found[f"{name} port {port}"] = why
         return found
+
+    def addresses(self, namespace: str, name: str) -> frozenset[Address]:
+        """Of all endpoints of a Service."""
+        return self._cluster.addresses(namespace, name)
+
+    def service_of(self, namespace: str, slice_: str) -> str | None:
+        """The Service that a slice belongs to."""
+        return self._cluster.service_of(namespace, slice_)
 
     @property
     def writes(self) -> dict[str, int]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from axoneme.model import checks
+from axoneme.model.addresses import Address, address
 from axoneme.model.metadata import Metadata, naming, parse_metadata
 from axoneme.model.paths import Fields, Place
 
@@ -25,6 +26,7 @@ class ContainerPort:
     name: str = ""
     protocol: str = "TCP"
     host_port: int = 0
+    host_ip: Address | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,12 +188,14 @@ def _ports(items: list[Place]) -> tuple[ContainerPort, ...]:
             if checks.port_name(name) in taken:
                 name.refuse("each port of a container has a name of its own")
             taken.add(name.text())
+        host = fields.get("hostIP")
         ports.append(
             ContainerPort(
                 checks.port_number(fields.need("containerPort")),
                 fields.text("name"),
                 fields.one_of("protocol", PROTOCOLS, "TCP"),
                 fields.number("hostPort", 0, 0, checks.LAST_PORT),
+                address(host) if host is not None and host.value != "" else None,
             )
         )
     return tuple(ports)

@@ -149,6 +149,11 @@ class ClusterServices:
             self._note_problems(unit)
         return Changes(tuple(upserts), tuple(removals))
 
+    def service_of(self, namespace: str, slice_: str) -> str | None:
+        """The name of the Service that a slice belongs to."""
+        key = self._service_of.get((namespace, slice_))
+        return key[1] if key else None
+
     def addresses(self, namespace: str, name: str) -> frozenset[Address]:
         """Of all endpoints that the slices of a Service name, in whatever condition."""
         return frozenset(

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import manifests
 from axoneme.identity.labels import pod_labels
 from axoneme.model.cidrgroup import parse_cidr_group
+from axoneme.model.endpointslices import parse_endpoint_slice
 from axoneme.model.exposure import parse_exposure
-from axoneme.model.manifests import CIDR_GROUP, load, read, validate
+from axoneme.model.manifests import CIDR_GROUP, Manifest, load, read, validate
 from axoneme.model.paths import ManifestError
 from axoneme.model.policies import POLICY_KINDS, parse_policy
+from axoneme.model.services import parse_service
+from axoneme.model.storedservices import read_endpoint_slice, read_service
 from axoneme.policy.engine import PolicyEngine, PolicyKey
 from fuzz.target import Target, says_why
 
@@ -240,6 +243,21 @@ def check_text(data: bytes) -> None:
         json.dumps(manifest.object, allow_nan=False, ensure_ascii=False).encode()
 
 
+def _read_quickly(manifest: Manifest) -> None:
+    """What an agent reads is what the parser has read."""
+    readers: dict[str, tuple[Callable[[bytes], object], Callable[[Mapping[str, object]], object]]] = {
+        "Service": (read_service, parse_service),
+        "EndpointSlice": (read_endpoint_slice, parse_endpoint_slice),
+    }
+    if manifest.kind in readers and manifest.supported:
+        read, parse = readers[manifest.kind]
+        try:
+            value = json.dumps(manifest.object, ensure_ascii=False).encode()
+        except UnicodeEncodeError:  # half a surrogate pair
+            return
+        assert read(value) == parse(manifest.object)
+
+
 def check_object(data: bytes) -> None:
     """What an API server would store is taken whole or refused; a policy that is taken compiles."""
     try:
@@ -251,6 +269,7 @@ def check_object(data: bytes) -> None:
     try:
         for manifest in load(json.dumps(object), "f"):
             validate(manifest)
+            _read_quickly(manifest)
         if object.get("kind") in POLICY_KINDS:
             policies = parse_policy(object)
         elif object.get("kind") == CIDR_GROUP:

@@ -15,12 +15,10 @@ from axoneme.flows import feed
 from axoneme.flows.names import Names
 from axoneme.model.state import EndpointState, IdentityState, NamedPortState, NodeState, encode
 from axoneme.policy.engine import Options, PolicyEngine
-from axoneme.services.balanced import Address, Balanced
 from axoneme.services.facts import NodeFacts
-from axoneme.services.tables import Name, ServiceTables
 from axoneme.sources.store import Change
 from fuzz.target import Target
-from unit.agent.fakes import FakeJournal, FakePlane
+from unit.agent.fakes import FakeBalancer, FakeJournal, FakePlane
 
 _POLICY = {
     "kind": "NetworkPolicy",
@@ -102,25 +100,6 @@ class _Nothing:
     async def pod_changed(self, namespace: str, name: str, value: bytes) -> None: ...
 
 
-class _PureBalancer:
-    """Compiles as the real one does, and writes nothing."""
-
-    def __init__(self) -> None:
-        self.tables = ServiceTables()
-
-    def machines(self, addresses: Iterable[Address]) -> None:
-        self.tables.machines(addresses)
-
-    def apply(self, upserts: Iterable[Balanced], removals: Iterable[Name]) -> None:
-        for name in removals:
-            self.tables.remove(*name)
-        for balanced in upserts:
-            self.tables.upsert(balanced)
-
-    def settle(self) -> int:
-        return len(self.tables.changes())
-
-
 #: As in the process: of what is not one of these, nobody tells the agent.
 _FOLLOWED = ("state/nodes/", "state/identities/by-number/", "state/endpoints/", "objects/")
 
@@ -131,7 +110,7 @@ def check_agent(data: bytes) -> None:
     nothing: Any = _Nothing()
     plane, journal = FakePlane(), FakeJournal()
     control = Control("node1", PolicyEngine(Options()), plane, journal)
-    balancer = _PureBalancer()
+    balancer = FakeBalancer()
     services = Services(NodeFacts("node1"), LoadBalancingConfig(), balancer)  # type: ignore[arg-type]
     listener = Listener("node1", "default", control, nothing, nothing, services, nothing)
     control.local_subject(300, "here", True)

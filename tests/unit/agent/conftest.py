@@ -2,45 +2,40 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from axoneme.agent.config import LoadBalancingConfig
 from axoneme.agent.control import Control
 from axoneme.agent.endpoints import EndpointTable
 from axoneme.agent.lastgood import LastGood
 from axoneme.agent.listener import Listener
 from axoneme.agent.pods import Attach, Attached, Link, Pods
 from axoneme.agent.questions import Questions
+from axoneme.agent.services import Services
 from axoneme.datapath.schema import OBJECTS
 from axoneme.identity.labels import LabelFilter
 from axoneme.ipam.pools import AddressPools
 from axoneme.model.state import NodeState, encode, node_key
 from axoneme.policy.engine import Options, PolicyEngine
+from axoneme.services.facts import NodeFacts
 from axoneme.sources.identities import Identities
 from axoneme.sources.sqlite import SqliteStore
 from axoneme.sources.store import Change, Store
 
-from .fakes import FakeJournal, FakeLinks, FakePlane
+from .fakes import FakeBalancer, FakeJournal, FakeLinks, FakePlane
 
 NODE = NodeState("node1", ["172.31.0.1"], ["172.31.0.1"], ["10.244.1.0/24", "fd00:10:244:1::/64"])
+
+FACTS = NodeFacts("node1", addresses=(ip_address("172.31.0.1"),))
 
 
 class NoMachine:
     def node_changed(self, name: str, state: NodeState | None) -> None: ...
-
-
-class NoServices:
-    """Nothing is balanced."""
-
-    def node_changed(self, name: str, state: NodeState | None) -> None: ...
-
-    def service_changed(self, namespace: str, name: str, service: object) -> None: ...
-
-    def object_changed(self, kind: str, namespace: str, name: str, value: bytes | None) -> None: ...
 
 
 @dataclass
@@ -66,6 +61,8 @@ class World:
         self.endpoints = EndpointTable(self.folder / "endpoints", self.plane)  # type: ignore[arg-type]
         self.endpoints.restore()
         self.pools = AddressPools(map(ip_network, NODE.pod_cidrs))
+        self.balancer = FakeBalancer()
+        self.services = Services(FACTS, LoadBalancingConfig(), self.balancer)  # type: ignore[arg-type]
         self.pods = Pods(
             "node1",
             "default",
@@ -75,6 +72,7 @@ class World:
             Identities(self.store, "node1"),
             LabelFilter(),
             Link(1500, 1450),
+            self.services,
         )
         self.listener = Listener(
             "node1",
@@ -82,7 +80,7 @@ class World:
             self.control,
             NoMachine(),  # type: ignore[arg-type]
             self.pods,
-            NoServices(),  # type: ignore[arg-type]
+            self.services,
             last_good,
         )
         self.questions = Questions(self.control, self.endpoints, (4, 6))
@@ -92,6 +90,8 @@ class World:
             entries = (await self.store.list(prefix)).entries
             await self.listener.take([Change(e.key, e.value, e.revision) for e in entries])
         written = self.control.start()
+        await self.pods.introduce()
+        self.services.settle()
         self.endpoints.sweep()
         await self.pods.confirm_restored()
         return written
@@ -106,6 +106,7 @@ class World:
             await self.store.put(key, value)
         await self.listener.take([Change(key, value, 1)])
         self.control.settle()
+        self.services.settle()
 
     async def pod(self, name: str, **labels: str) -> None:
         metadata = {"name": name, "namespace": "default", "labels": labels}

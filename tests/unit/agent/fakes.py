@@ -14,6 +14,8 @@ from axoneme.datapath.plane import packed
 from axoneme.datapath.schema import Schema
 from axoneme.model.policy import Direction, PolicyRef
 from axoneme.net import pods
+from axoneme.services.balanced import Address, Balanced
+from axoneme.services.tables import Name, ServiceTables
 
 
 class FakeTable:
@@ -133,3 +135,28 @@ class FakeLinks:
     def _may(self, step: str) -> None:
         if self.fails == step:
             raise OSError(f"{step} refused")
+
+
+class FakeBalancer:
+    """Compiles as the real one does, and writes nothing."""
+
+    def __init__(self) -> None:
+        self.tables = ServiceTables()
+        self.broken = False
+        self.problems: dict[Name, str] = {}
+        #: By name and port, what it has been told.
+        self.told: dict[Name, Balanced] = {}
+
+    def machines(self, addresses: Iterable[Address]) -> None:
+        self.tables.machines(addresses)
+
+    def apply(self, upserts: Iterable[Balanced], removals: Iterable[Name]) -> None:
+        for name in removals:
+            self.tables.remove(*name)
+            del self.told[name]
+        for balanced in upserts:
+            self.tables.upsert(balanced)
+            self.told[balanced.name, balanced.port] = balanced
+
+    def settle(self) -> int:
+        return len(self.tables.changes())
