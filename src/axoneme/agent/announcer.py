@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
@@ -288,17 +288,15 @@ class Announcer:
 
     def _write(self, entries: Mapping[tuple[Address, int], bytes]) -> None:
         table = self._plane.announced
-        until = int(self._tenure.until * 1e9)
-        keys, values = np.zeros(len(entries), table.key), np.zeros(len(entries), table.value)
-        for number, ((address, index), mac) in enumerate(entries.items()):
-            keys[number] = _key(table.key, address, index)
-            values[number]["until"], values[number]["mac"] = until, np.frombuffer(mac, "u1")
-        gone = [_key(table.key, *place) for place in self._told.keys() - entries.keys()]
+        values = np.zeros(len(entries), table.value)
+        values["until"] = int(self._tenure.until * 1e9)
+        values["mac"] = np.frombuffer(b"".join(entries.values()), "u1").reshape(-1, 6)
+        gone = self._told.keys() - entries.keys()
         try:
-            if len(keys):
-                table.write(keys, values)
+            if entries:
+                table.write(_keys(table.key, entries), values)
             if gone:
-                table.delete(np.array(gone, table.key))
+                table.delete(_keys(table.key, gone))
         except BpfError as error:
             log.error("announced addresses: %s; trying again", error)
             self._later(_RETRY)
@@ -340,7 +338,9 @@ def _place(each: Announcement, there: Mapping[str, Device]) -> tuple[Address, in
     return each.address, there[each.device].number
 
 
-def _key(dtype: Any, address: Address, index: int) -> Any:
-    key = np.zeros((), dtype)
-    key["address"], key["ifindex"] = np.frombuffer(packed(address), "u1"), index
-    return key
+def _keys(dtype: Any, places: Collection[tuple[Address, int]]) -> Any:
+    keys = np.zeros(len(places), dtype)
+    addresses = b"".join(packed(address) for address, _ in places)
+    keys["address"] = np.frombuffer(addresses, "u1").reshape(-1, 16)
+    keys["ifindex"] = [index for _, index in places]
+    return keys

@@ -9,6 +9,7 @@ import ipaddress
 import socket
 import struct
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 from axoneme.net.node import Address
@@ -66,18 +67,21 @@ def _checksum(data: bytes) -> int:
 
 
 class Speaker:
-    """Sends frames. Needs CAP_NET_RAW; belongs to the network namespace in which it was made."""
+    """Sends frames. Needs CAP_NET_RAW; belongs to the network namespace in which it first speaks."""
 
     def __init__(self) -> None:
-        # No protocol: it hears nothing.
-        self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+        self._socket: socket.socket | None = None
 
     def send(self, device: str, frame: bytes) -> None:
-        """OSError when the device is gone or down."""
+        """OSError when the device is gone or down, or when this process may not."""
+        if self._socket is None:
+            # No protocol: it hears nothing.
+            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         self._socket.sendto(frame, (device, 0))
 
     def close(self) -> None:
-        self._socket.close()
+        if self._socket is not None:
+            self._socket.close()
 
 
 class Groups:
@@ -97,7 +101,8 @@ class Groups:
             (_SOLICITED | int(address) & 0xFFFFFF, index) for address, index in wanted if address.version == 6
         }
         for group in self._joined.keys() - groups:
-            self._change(self._joined.pop(group), socket.IPV6_LEAVE_GROUP, group)
+            with suppress(OSError):  # with the device, its groups are gone
+                self._change(self._joined.pop(group), socket.IPV6_LEAVE_GROUP, group)
         return [problem for group in sorted(groups - self._joined.keys()) if (problem := self._enter(group))]
 
     def close(self) -> None:
@@ -105,25 +110,29 @@ class Groups:
             each.close()
 
     def _enter(self, group: tuple[int, int]) -> str:
-        for each in reversed(self._sockets):
-            failure = self._change(each, socket.IPV6_JOIN_GROUP, group)
-            if failure is None:
-                self._joined[group] = each
+        """Joins; why not, as a sentence."""
+        try:
+            for each in reversed(self._sockets):
+                if self._change(each, socket.IPV6_JOIN_GROUP, group):
+                    self._joined[group] = each
+                    return ""
+            # A socket has room for some hundreds of memberships.
+            self._sockets.append(socket.socket(socket.AF_INET6, socket.SOCK_DGRAM))
+            if self._change(self._sockets[-1], socket.IPV6_JOIN_GROUP, group):
+                self._joined[group] = self._sockets[-1]
                 return ""
-            if failure.errno not in _TOO_MANY:
-                return f"device {group[1]}: group {ipaddress.IPv6Address(group[0])}: {failure.strerror}"
-        # A socket has room for some hundreds of memberships.
-        self._sockets.append(socket.socket(socket.AF_INET6, socket.SOCK_DGRAM))
-        failure = self._change(self._sockets[-1], socket.IPV6_JOIN_GROUP, group)
-        if failure is not None:
-            return f"device {group[1]}: group {ipaddress.IPv6Address(group[0])}: {failure.strerror}"
-        self._joined[group] = self._sockets[-1]
-        return ""
+            reason = "there is no room for it"
+        except OSError as error:
+            reason = error.strerror or str(error)
+        return f"device {group[1]}: group {ipaddress.IPv6Address(group[0])}: {reason}"
 
-    def _change(self, handle: socket.socket, option: int, group: tuple[int, int]) -> OSError | None:
+    def _change(self, handle: socket.socket, option: int, group: tuple[int, int]) -> bool:
+        """False when the socket has no room for more groups."""
         request = ipaddress.IPv6Address(group[0]).packed + struct.pack("@I", group[1])
         try:
             handle.setsockopt(socket.IPPROTO_IPV6, option, request)
         except OSError as error:
-            return error
-        return None
+            if error.errno in _TOO_MANY:
+                return False
+            raise
+        return True

@@ -73,13 +73,14 @@ class Tenure:
 
         `Unavailable` leaves open whether it is.
         """
+        lease = await self._granted()
         try:
-            lease = await self._granted()
             self.held[key] = await self._store.transact({key: revision}, [Put(key, value, lease)])
         except Conflict:
             return False
         except LeaseExpired:
-            self._lose()
+            if lease is self._lease:
+                self._lose()
             return False
         return True
 
