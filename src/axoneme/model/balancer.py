@@ -130,7 +130,7 @@ class Desired(_Struct, frozen=True):
         return next((each for each in self.services if each.name == name), None)
 
 
-def version(of: Desired | Service | Pool) -> str:
+def version(of: Desired | Service | Pool | Backend) -> str:
     """A short digest of what is meant: equal on machines that mean the same."""
     from hashlib import sha256
 
