@@ -135,6 +135,10 @@ class Machine:
             plane.uplinks.put(ifindex, value)
         plane.uplinks.put(_NODE_ITSELF, node_value)
 
+    def addresses_of(self, name: str) -> list[Address]:
+        """Of an interface, when it was last looked at."""
+        return list(self._found.get(name, ()))
+
     def state(self, ranges: Iterable[Network], health: Iterable[str] = ()) -> NodeState:
         """What the other nodes are told."""
         everywhere = [a for name in self._found for a in self._found[name] if a.version in self._versions]

@@ -7,11 +7,12 @@ import contextlib
 import os
 import socket
 import struct
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 import h11
 
-from axoneme.model.balancer import HealthCheck, status_range
+from axoneme.model.balancer import Backend, Desired, HealthCheck, Service, status_range
 
 _CHUNK: Final = 4096
 #: Bytes of an answer's head; what is longer is no answer to a health check.
@@ -83,3 +84,19 @@ def _judge(status: int, check: HealthCheck) -> str:
     if any(first <= status <= last for first, last in map(status_range, check.expect)):
         return ""
     return f"HTTP status {status}"
+
+
+def trials(desired: Desired) -> Iterator[tuple[Service, Backend, Trial]]:
+    """What is to be tried, of the services that have a check."""
+    for service in desired.services:
+        for backend in service.backends:
+            if trial := trial_of(service, backend):
+                yield service, backend, trial
+
+
+def trial_of(service: Service, backend: Backend) -> Trial | None:
+    """At the port that the check names, or the backend's, or the first that is called over TCP."""
+    if service.health is None:
+        return None
+    called = next((each.all_ports()[0] for each in service.frontends if each.protocol == "TCP"), 0)
+    return Trial(backend.address, service.health.port or backend.port or called, service.health)

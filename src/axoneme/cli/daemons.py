@@ -15,6 +15,7 @@ class Role(Enum):
     AGENT = "agent"
     FLOWS = "flows serve"
     OPERATOR = "operator"
+    BALANCER = "lb run"
 
 
 class Daemon(NamedTuple):
@@ -66,6 +67,10 @@ def _main(role: Role) -> Callable[[Path], None]:
         from axoneme.operator import main as operator
 
         return operator.run
+    if role is Role.BALANCER:
+        from axoneme.balancer import main as balancer
+
+        return balancer.run
     from axoneme.flows import server
 
     return server.run

@@ -14,6 +14,7 @@ _SPOKEN = {
     ("axoneme.sandbox.errors", "SandboxError"),
     ("axoneme.sources.store", "StoreError"),
     ("axoneme.model.paths", "ManifestError"),
+    ("axoneme.balancer.client", "ApiError"),
     ("axoneme.agent.config", "ConfigError"),
     ("axoneme.flows.config", "ConfigError"),
     ("axoneme.flows.flowfilter", "FilterError"),

@@ -54,6 +54,9 @@ COMMANDS: Table = {
         "operator": Entry("processes:operator", "Run the operator of a cluster."),
         "leave": Entry("processes:leave", "Take this machine out of the network for good."),
     },
+    "Without a cluster": {
+        "lb": Entry("balancer:group", "The standalone load balancer."),
+    },
     "Other": {
         "version": Entry("other:version", "Print versions."),
         "completion": Entry("other:completion", "Print the completion script for a shell."),
