@@ -130,10 +130,12 @@ class Runtime:
         return [json.loads(entry.value) for entry in listing.entries]
 
     def pods(self, **labels: str) -> list[Document]:
+        """Those with these labels; without any labels, all that are not the cluster's own."""
         return [
             pod
             for pod in self.every("Pod")
-            if labels.items() <= pod["metadata"].get("labels", {}).items()
+            if (labels or pod["metadata"]["namespace"] != "kube-system")
+            and labels.items() <= pod["metadata"].get("labels", {}).items()
             and "deletionTimestamp" not in pod["metadata"]
         ]
 
@@ -248,11 +250,12 @@ class Live(Runtime):
         )
 
     def endpoints(self) -> dict[str, Document]:
-        """What the agents say about their pods, by name."""
+        """What the agents say about their pods, by name, those of the cluster itself left out."""
         return {
             f"{each['namespace']}/{each['pod']}": each
             for agent in self.agents()
             for each in agent.call("endpoint.list")
+            if each["namespace"] != "kube-system"
         }
 
     def why(self, source: Document, destination: Document, port: int, protocol: str = "TCP") -> bool:

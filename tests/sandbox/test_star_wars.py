@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,6 +33,27 @@ def land(runtime: Live, ship: str) -> list[Verdict]:
     return found
 
 
+#: As the demonstration has it: ``curl -s -XPOST deathstar.default.svc.cluster.local/v1/request-landing``.
+REQUEST = """
+import urllib.request
+url = "http://deathstar.default.svc.cluster.local/v1/request-landing"
+request = urllib.request.Request(url, method="POST")
+try:
+    print(urllib.request.urlopen(request, timeout=3).read().decode())
+except OSError as failure:
+    print(failure)
+"""
+
+
+def request_landing(runtime: Live, ship: str) -> str:
+    """What a program in the ship is told, that calls the death star by its name."""
+    axo = (sys.executable, "-m", "axoneme.cli", "--sandbox", runtime.name, "exec", ship, "--")
+    done = subprocess.run(
+        [*axo, sys.executable, "-c", REQUEST], capture_output=True, text=True, timeout=60, check=True
+    )
+    return done.stdout
+
+
 def test_without_policy_everybody_lands(empire: Live) -> None:
     assert {pod["spec"]["nodeName"] for pod in empire.every("Pod")} == {"node1", "node2"}
     for ship in ("tiefighter", "xwing"):
@@ -45,6 +68,24 @@ def test_the_policy_keeps_the_rebels_out(empire: Live) -> None:
     station = addresses(empire.pods(**{"class": "deathstar"})[0])[0]
     late = empire.probe(empire.namespace("tiefighter"), station, 81, timeout=1)
     assert late.verdict is Verdict.TIMEOUT, "also the empire only on port 80"
+
+
+def test_the_same_by_name_through_the_service(empire: Live) -> None:
+    stations = [each["metadata"]["name"] for each in empire.pods(**{"class": "deathstar"})]
+    empire.wait(
+        lambda: any(each in request_landing(empire, "tiefighter") for each in stations) or None,
+        "the tie fighter lands",
+    )
+    assert "timed out" in request_landing(empire, "xwing")
+
+    def calls() -> list[dict[str, Any]] | None:
+        return (
+            empire.flows(filters=[{"from_pod": ["default/xwing"], "service": ["default/deathstar"]}]) or None
+        )
+
+    for flow in empire.wait(calls, "the x-wing's node has seen whom it called"):
+        assert flow["destination_service"]["name"] == "deathstar"
+        assert flow["destination"]["pod_name"] in stations, "and which station it was"
 
 
 def test_the_drop_is_seen_with_the_policys_name(empire: Live) -> None:
