@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from http import HTTPStatus
 from typing import Final, NamedTuple
 
 import h11
@@ -94,7 +95,8 @@ class HttpAnswers:
             ("content-length", f"{len(reply.body)}"),
             *reply.headers,
         ]
-        sent = connection.send(h11.Response(status_code=reply.status, headers=headers)) or b""
+        reason = HTTPStatus(reply.status).phrase.encode()
+        sent = connection.send(h11.Response(status_code=reply.status, headers=headers, reason=reason)) or b""
         if request.method != b"HEAD":
             sent += connection.send(h11.Data(data=reply.body)) or b""
         return sent + (connection.send(h11.EndOfMessage()) or b"")

@@ -146,7 +146,7 @@ def test_nonsense_and_slowness_are_sent_away(monkeypatch: pytest.MonkeyPatch) ->
         assert await said(port, b"GET / HT") == b""  # and no more
         assert b"405" in await said(port, b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nab")
         head = await said(port, b"HEAD /x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 200") and head.endswith(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 OK\r\n") and head.endswith(b"\r\n\r\n")
         twice = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\nGET /b HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
         assert (await said(port, twice)).count(b"200 ") == 2
         idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
