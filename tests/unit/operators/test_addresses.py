@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -188,6 +189,24 @@ async def test_who_has_lost_his_office_writes_nothing(store: SqliteStore) -> Non
         assert done
         assert "Conflict" in repr(work.exception())
     assert await addresses(store, "web") == []
+
+
+async def test_the_process_runs_until_it_is_told_to_stop(store: SqliteStore, tmp_path: Path) -> None:
+    file = tmp_path / "operator.yaml"
+    file.write_text(f"name: one\nstore: {{path: {tmp_path / 'store.db'}}}\n")
+    await store.put(POOL, pool("10.0.0.0/24"))
+    await store.put(SERVICE + "web", service("web"))
+    command = ("-m", "axoneme.cli", "operator", "--config", str(file))
+    process = await asyncio.create_subprocess_exec(sys.executable, *command)
+    try:
+        await has(store, "web", "10.0.0.0")
+        process.terminate()
+        assert await process.wait() == 0
+        assert await store.get(LEADERS + "operator") is None, "another may lead at once"
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 def test_the_configuration_is_checked(tmp_path: Path) -> None:
