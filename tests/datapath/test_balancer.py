@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from bench_node import Node, node
+from msgspec import structs
 
 from axoneme.agent.balancer import TABLES, Balancer
 from axoneme.agent.highmark import HighMark
@@ -191,7 +192,7 @@ def test_flows_of_a_backend_that_is_gone_are_decided_anew_and_its_callers_told(
     balancer.apply([web()])
     balancer.settle()
     service = web()
-    leaving = replace(service.backends[0], state=BackendState.LEAVING)
+    leaving = structs.replace(service.backends[0], state=BackendState.LEAVING)
     before = slot_of(kernel, "10.1.0.1")
     balancer.apply([replace(service, backends=(leaving, *service.backends[1:]))])
     balancer.settle()
@@ -237,7 +238,7 @@ def test_clients_are_not_led_to_a_backend_that_is_leaving(kernel: Node, balancer
     for backend in numbers:
         remember(kernel, *table, client=backend, service=mine, backend=backend)
     remember(kernel, *table, client=9, service=mine + 1, backend=numbers[0])
-    leaving = replace(service.backends[0], state=BackendState.LEAVING)
+    leaving = structs.replace(service.backends[0], state=BackendState.LEAVING)
     balancer.apply([replace(service, backends=(leaving, *service.backends[1:]))])
     balancer.settle()
     keys, values = kernel.plane.affinities.read_all()

@@ -9,9 +9,11 @@ stays in force.
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any, Final
 from typing import Protocol as Interface
 
@@ -32,6 +34,8 @@ from axoneme.services.writes import Changes, Departed, Step
 log = logging.getLogger(__name__)
 
 TABLES: Final = ("frontends", "services", "slots", "backends", "source_ranges")
+#: Services at once.
+_MANY: Final = 500
 #: Lookup tables that are in memory at once: each has 64 KiB.
 _AT_ONCE: Final = 256
 
@@ -118,6 +122,10 @@ class Balancer:
 
         BpfError when the kernel refuses it; then only `reconcile` makes it whole again.
         """
+        with _uncollected() if len(self._changed) > _MANY else nullcontext():
+            return self._settle()
+
+    def _settle(self) -> int:
         self._fit()
         changes = self.tables.changes()
         self._names.services({number: ServicePort(*name) for number, name in changes.named.items()})
@@ -276,6 +284,18 @@ class Balancer:
         pairs = zip(keys["service"].tolist(), keys["backend"].tolist(), strict=True)
         served = dict(zip(pairs, values["connections"].tolist(), strict=True))
         return telling.tell(self.tables, served, self.problems)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the garbage collector: what is made stays, and it would look through it again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _numbers(found: Iterable[int]) -> Any:

@@ -46,11 +46,24 @@ class Image:
 
     def put(self, keys: Array, values: Array) -> None:
         raw, contents = _bytes(keys), _bytes(values)
+        if len(raw) > _WAITING and len(np.unique(self._hash(raw))) == len(raw):
+            self._put_many(raw, contents)
+            return
         self._count += self._absent(raw)
         self._recent.update(
             zip((row.tobytes() for row in raw), (row.tobytes() for row in contents), strict=True)
         )
         self._tidy()
+
+    def _put_many(self, keys: Array, values: Array) -> None:
+        """Of different keys, at once."""
+        self._merge()
+        at, known = self._find(keys)
+        stays = np.ones(len(self._order), np.bool_)
+        stays[at[known]] = False
+        self._arrange(
+            np.concatenate([self._keys[stays], keys]), np.concatenate([self._values[stays], values])
+        )
 
     def drop(self, keys: Array) -> None:
         raw = _bytes(keys)

@@ -63,30 +63,35 @@ class Writes:
     """Rows that wait to be written, and what stands in their place: what comes to the same is not written."""
 
     def __init__(self) -> None:
-        self._rows: dict[str, dict[Any, tuple[Any, Any]]] = {table: {} for table in _PUT}
+        self._after: dict[str, dict[Any, Any]] = {table: {} for table in _PUT}
+        #: Where something stands.
+        self._before: dict[str, dict[Any, Any]] = {table: {} for table in _PUT}
 
     def change(self, table: str, key: Any, before: Any, after: Any) -> None:
         """A row becomes another; None: there is none."""
-        rows = self._rows[table]
-        waiting = rows.get(key)
-        rows[key] = (before if waiting is None else waiting[0], after)
+        rows = self._after[table]
+        if before is not None and key not in rows:
+            self._before[table][key] = before
+        rows[key] = after
 
     def take(self) -> list[Step]:
         """All of them, in order; none is left."""
         steps: list[Step] = []
         for table in _PUT:
+            before = self._before[table]
             put = {
-                key: after
-                for key, (before, after) in self._rows[table].items()
-                if after is not None and after != before
+                key: row
+                for key, row in self._after[table].items()
+                if row is not None and row != before.get(key)
             }
             if put:
                 steps.append(Step(table, list(put), list(put.values())))
         for table in _DELETE:
-            rows = self._rows[table]
-            keys = [key for key, (before, after) in rows.items() if after is None and before is not None]
+            after = self._after[table]
+            keys = [key for key in self._before[table] if after[key] is None]
             if keys:
                 steps.append(Step(table, keys, None))
-        for rows in self._rows.values():
-            rows.clear()
+        for waiting in (self._after, self._before):
+            for rows in waiting.values():
+                rows.clear()
         return steps
