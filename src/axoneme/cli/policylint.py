@@ -136,7 +136,7 @@ async def _of_sandbox(store: Store, ranges: tuple[Network, ...]) -> tuple[list[M
     known = Surroundings(
         pods,
         True,
-        {(each.metadata.namespace, each.metadata.name): bool(each.selector) for each in services},
+        frozenset((each.metadata.namespace, each.metadata.name) for each in services),
         frozenset(each.name for each in found if each.kind == CIDR_GROUP),
         ranges or tuple(dict.fromkeys(ipaddress.ip_network(text) for text in texts)),
     )

@@ -177,9 +177,10 @@ NO_SUCH_PORT = Trap(
 NO_SUCH_SERVICE = Trap(
     "AXO207",
     Severity.WARNING,
-    "a service that means nobody",
-    "toServices means the pods that the service selects.",
-    "Name a service with a selector; addresses without one belong into toCIDR.",
+    "a service that is not there",
+    "toServices means the pods that the service selects, or the addresses in the EndpointSlices of one that "
+    "selects none.",
+    "Make the service, or correct the name.",
 )
 NO_SUCH_GROUP = Trap(
     "AXO208",

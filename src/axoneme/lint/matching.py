@@ -130,11 +130,8 @@ def _has(pod: KnownPod, wanted: NamedPort) -> bool:
 
 def _service(namespace: str, name: str, path: str, known: Surroundings) -> Iterator[Found]:
     there = {pod.namespace for pod in known.pods} | {of for of, _ in known.services}
-    selects = known.services.get((namespace, name))
-    if selects is None and (known.whole or namespace in there):
+    if (namespace, name) not in known.services and (known.whole or namespace in there):
         yield traps.NO_SUCH_SERVICE, path, f"the service {namespace}/{name} is not there"
-    elif selects is False:
-        yield traps.NO_SUCH_SERVICE, path, f"the service {namespace}/{name} has no selector"
 
 
 def _range(cidr: Network, excepts: tuple[Network, ...], path: str, known: Surroundings) -> Iterator[Found]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import ip_network
 
 from axoneme.identity.labels import LabelFilter, pod_labels
@@ -41,12 +41,12 @@ class KnownPod:
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """``whole``: there is nothing else, as in a live cluster; otherwise a namespace of which no pod is
-    known may have any. ``ranges`` are those of the cluster's pods and nodes; ``services`` say whether they
-    have a selector, by namespace and name."""
+    known may have any. ``ranges`` are those of the cluster's pods and nodes; ``services`` are namespaces
+    and names."""
 
     pods: tuple[KnownPod, ...] = ()
     whole: bool = False
-    services: Mapping[tuple[str, str], bool] = field(default_factory=dict)
+    services: frozenset[tuple[str, str]] = frozenset()
     groups: frozenset[str] = frozenset()
     ranges: tuple[Network, ...] = POD_RANGES
     labels: LabelFilter = DEFAULT_LABELS
@@ -59,7 +59,7 @@ def of_manifests(
 ) -> Surroundings:
     """The workloads in manifests; an object that is wrong counts as absent."""
     namespaces: dict[str, Mapping[str, str]] = {}
-    services: dict[tuple[str, str], bool] = {}
+    services: set[tuple[str, str]] = set()
     groups: set[str] = set()
     workloads: list[tuple[Metadata, Mapping[str, str], PodSpec]] = []
     for manifest in manifests:
@@ -75,7 +75,7 @@ def of_manifests(
         if manifest.kind == "Namespace":
             namespaces[view.metadata.name] = view.metadata.labels
         elif isinstance(view, Service):
-            services[view.metadata.namespace, view.metadata.name] = bool(view.selector)
+            services.add((view.metadata.namespace, view.metadata.name))
         elif isinstance(view, Pod):
             workloads.append((view.metadata, view.metadata.labels, view.spec))
         elif isinstance(view, _WORKLOADS):
@@ -85,7 +85,7 @@ def of_manifests(
         for metadata, own, spec in workloads
         if not spec.host_network  # policies see the node
     )
-    return Surroundings(pods, False, services, frozenset(groups), ranges, labels)
+    return Surroundings(pods, False, frozenset(services), frozenset(groups), ranges, labels)
 
 
 def _pod(

@@ -108,8 +108,6 @@ DNS = 'toPorts: [{ports: [{port: "53", protocol: ANY}], rules: {dns: [{matchPatt
             "ports: [{port: http}]}]"), "AXO206", "spec.egress[0]"),
         (cnp(f"{ALL}, egress: [{{toServices: [{{k8sService: {{serviceName: gone}}}}]}}]"), "AXO207",
          "spec.egress[0]"),
-        (cnp(f"{ALL}, egress: [{{toServices: [{{k8sService: {{serviceName: bare}}}}]}}]"), "AXO207",
-         "spec.egress[0]"),
         (cnp(f"{ALL}, ingress: [{{fromCIDRSet: [{{cidrGroupRef: gone}}]}}]"), "AXO208", "spec.ingress[0]"),
         (np("podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 10.244.3.0/24}}]}]"), "AXO301",
          "spec.ingress[0]"),
@@ -127,6 +125,11 @@ DNS = 'toPorts: [{ports: [{port: "53", protocol: ANY}], rules: {dns: [{matchPatt
 )  # fmt: skip
 def test_every_trap_is_found(policy: str, code: str, path: str) -> None:
     assert (code, path) in found(policy)
+
+
+def test_a_service_without_selector_means_the_addresses_in_its_slices() -> None:
+    policy = cnp(f"{ALL}, egress: [{{toServices: [{{k8sService: {{serviceName: bare}}}}]}}]")
+    assert "AXO207" not in {code for code, _ in found(policy)}
 
 
 def test_the_table_above_has_them_all() -> None:

@@ -114,6 +114,14 @@ def test_several_slices_and_an_endpoint_in_two() -> None:
     assert active(found.backends) == {"10.0.2.1", "10.0.1.1"} and not leaving(found.backends)
 
 
+def test_of_two_entries_the_one_of_this_node_counts_before_the_ready_one() -> None:
+    here = endpoint("10.0.1.1", "unready", node="n1")
+    elsewhere = endpoint("10.0.1.1", node="n2")
+    for first, second in ((here, elsewhere), (elsewhere, here)):
+        found = only(cluster(service(), slice_of(first), slice_of(second, name="web-2")))
+        assert not active(found.backends) and leaving(found.backends) == {"10.0.1.1"}
+
+
 def test_an_endpoint_at_two_ports_is_two() -> None:
     other = slice_of(FAR, name="web-2", ports=[EndpointPort(9090, "http")])
     found = only(cluster(service(), slice_of(FAR), other))

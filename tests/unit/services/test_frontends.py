@@ -16,7 +16,7 @@ from axoneme.services.balanced import Algorithm, Balanced, FrontendKind
 from axoneme.services.compile import HealthCheck
 from axoneme.services.facts import Options
 
-from .given import NODE, at, cluster, endpoint, only, service, slice_of
+from .given import NODE, active, at, cluster, endpoint, leaving, only, service, slice_of
 
 FAR, NEAR = endpoint("10.0.2.1", node="n2", target="web-b"), endpoint("10.0.1.1", node="n1", target="web-a")
 
@@ -139,6 +139,16 @@ def test_weights_of_slices() -> None:
     made = cluster(service(), slice_of(FAR, weight=3), slice_of(NEAR, name="web-2", weight=0))
     found = only(made)
     assert [(each.weight, each.state.value) for each in found.backends] == [(3, "active"), (0, "leaving")]
+
+
+def test_endpoints_without_weight_do_not_keep_a_going_one_from_serving() -> None:
+    going = endpoint("10.0.1.2", "serving", node="n1")
+    for policy in ("Cluster", "Local"):
+        made = cluster(
+            service(internal_policy=policy), slice_of(going), slice_of(NEAR, name="web-2", weight=0)
+        )
+        found = only(made)
+        assert (active(found.backends), leaving(found.backends)) == ({"10.0.1.2"}, {"10.0.1.1"})
 
 
 # ---- the health check's port ---------------------------------------------------------------------
