@@ -79,11 +79,10 @@ def test_the_same_by_name_through_the_service(empire: Live) -> None:
     assert "timed out" in request_landing(empire, "xwing")
 
     def calls() -> list[dict[str, Any]] | None:
-        return (
-            empire.flows(filters=[{"from_pod": ["default/xwing"], "service": ["default/deathstar"]}]) or None
-        )
+        wanted = {"from_pod": ["default/tiefighter"], "service": ["default/deathstar"]}
+        return empire.flows(filters=[wanted]) or None
 
-    for flow in empire.wait(calls, "the x-wing's node has seen whom it called"):
+    for flow in empire.wait(calls, "its node has seen whom the tie fighter called"):
         assert flow["destination_service"]["name"] == "deathstar"
         assert flow["destination"]["pod_name"] in stations, "and which station it was"
 
