@@ -90,7 +90,7 @@ class Ward:
 
 @pytest.fixture(scope="module")
 def ward() -> Iterator[Ward]:
-    with live("doctor", PODS, nodes=2) as cluster:
+    with live("doctor", PODS, nodes=2, dns=False) as cluster:  # one pod on each node
         made = Ward(cluster)
         made.recovered()  # from being made
         yield made
