@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -37,6 +37,8 @@ from axoneme.sources.store import Change, Store, Unavailable
 from axoneme.sources.tenure import Tenure, boot_time
 
 log = logging.getLogger(__name__)
+
+V = TypeVar("V")
 
 POLICIES, SERVICES, SLICES = f"objects/{POLICY}/", "objects/Service/", f"objects/{SLICE}/"
 NODE_OBJECTS = "objects/Node/_/"
@@ -102,7 +104,8 @@ class Announcer:
             if not change.key.startswith(PREFIXES):
                 continue
             try:
-                self._hear(change)
+                if self._hear(change):
+                    self._called.set()
             except (ValueError, RecursionError, msgspec.MsgspecError) as error:
                 log.warning("%s: %s; what it said before stays in force", change.key, error)
                 if change.key.startswith(POLICIES):  # of the others, others tell
@@ -110,39 +113,36 @@ class Announcer:
             else:
                 if change.key.startswith(POLICIES):
                     self._problems.pop(change.key, None)
-            self._called.set()
 
-    def _hear(self, change: Change) -> None:
+    def _hear(self, change: Change) -> bool:
+        """Whether it may alter what this node announces: services and slices change all the time."""
         key, value = change.key, change.value
         if key.startswith(POLICIES):
-            if value is None:
-                self._policies.pop(key, None)
-            else:
-                self._policies[key] = parse_announcement_policy(_object(value))
-        elif key.startswith(SERVICES):
-            if value is None or not any(mark in value for mark in _MARKS):
-                self._services.pop(key, None)
-            else:
-                self._services[key] = parse_exposure(_object(value))
-        elif key.startswith(SLICES):
-            self._hear_slice(key, value)
-        elif key.startswith(NODE_OBJECTS):
+            return _put(self._policies, key, parse_announcement_policy(_object(value)) if value else None)
+        if key.startswith(SERVICES):
+            matters = value is not None and any(mark in value for mark in _MARKS)
+            return _put(self._services, key, parse_exposure(_object(value)) if value and matters else None)
+        if key.startswith(SLICES):
+            return _put(self._here, key, self._served_here(value))
+        if key.startswith(NODE_OBJECTS):
+            before = self._labels
             if key == NODE_OBJECTS + self._node:
                 self._labels = _labels_of_node(value)
-        elif key.startswith(NODES):
+            return self._labels != before
+        if key.startswith(NODES):
             (self._nodes.discard if value is None else self._nodes.add)(key.removeprefix(NODES))
-        else:
-            self._hear_lease(change)
+            return False  # it matters when there is a lease to take
+        return self._hear_lease(change)
 
-    def _hear_slice(self, key: str, value: bytes | None) -> None:
-        self._here.pop(key, None)
+    def _served_here(self, value: bytes | None) -> Key | None:
+        """The service of a slice that has an endpoint on this node."""
         if value is None or self._node.encode() not in value:
-            return
+            return None
         found = parse_endpoint_slice(_object(value))
-        if any(each.node == self._node and (each.ready or each.serving) for each in found.endpoints):
-            self._here[key] = found.metadata.namespace, found.service
+        here = any(each.node == self._node and (each.ready or each.serving) for each in found.endpoints)
+        return (found.metadata.namespace, found.service) if here else None
 
-    def _hear_lease(self, change: Change) -> None:
+    def _hear_lease(self, change: Change) -> bool:
         if change.value is None:
             self._leases.pop(change.key, None)
         else:
@@ -151,6 +151,7 @@ class Announcer:
         held = self._tenure.held.get(change.key)
         if held is not None and held < change.revision:
             self._tenure.gone(change.key)
+        return True
 
     # ---- what is done about it -----------------------------------------------------------------
 
@@ -318,6 +319,14 @@ class Announcer:
                     except OSError as error:
                         log.warning("%s is not announced on %s: %s", each.address, each.device, error)
             await asyncio.sleep(_INTERVAL)
+
+
+def _put(known: dict[str, V], key: str, value: V | None) -> bool:
+    """Whether it is other than before."""
+    before = known.pop(key, None)
+    if value is not None:
+        known[key] = value
+    return value != before
 
 
 def _object(value: bytes) -> dict[str, Any]:
