@@ -1,5 +1,5 @@
-"""What follows from the pods of a node: host ports, redirects to them, what load balancers are told; and
-policies that name a service whose endpoints somebody else tells."""
+"""What follows from the pods of a node: host ports, redirects to them, what load balancers are told. What
+annotations ask for, and policies that name a service whose endpoints somebody else tells."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from runtime import Live, addresses, live_as
 from axoneme.rpc import RpcError
 from axoneme.sandbox import cgroups
 
-HOST_PORT = 18080
+HOST_PORT, DIRECT_PORT = 18080, 30090
 #: In the world outside, where an echo server is.
 PARTNER, STRANGER = "203.0.113.10", "203.0.113.20"
 METADATA = "169.254.169.254"
@@ -34,6 +34,7 @@ MANIFESTS = (
     POD.format(name="client", app="client", node="node1", more="")
     + POD.format(name="web-1", app="web", node="node1", more=f", hostPort: {HOST_PORT}")
     + POD.format(name="web-2", app="web", node="node2", more="")
+    + POD.format(name="far", app="far", node="node2", more="")
     + """
 ---
 apiVersion: v1
@@ -49,6 +50,15 @@ apiVersion: v1
 kind: Service
 metadata: {name: web}
 spec: {selector: {app: web}, ports: [{port: 80, targetPort: http}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: direct, annotations: {service.cilium.io/forwarding-mode: dsr}}
+spec:
+  type: NodePort
+  ipFamilyPolicy: PreferDualStack
+  selector: {app: far}
+  ports: [{port: 80, targetPort: http, nodePort: 30090}]
 ---
 apiVersion: v1
 kind: Service
@@ -101,9 +111,9 @@ class House(Live):
         assert found is not None
         return str(found["spec"]["clusterIP"])
 
-    def address(self, node: str) -> str:
+    def address(self, node: str, version: int = 4) -> str:
         found = next(each for each in self.plan.all_nodes() if each.name == node)
-        return next(str(each) for each in found.addresses() if ":" not in str(each))
+        return next(str(each) for each in found.addresses() if (":" in str(each)) == (version == 6))
 
     def pods_that_answer(self, caller: str, address: str, port: int = 80) -> set[str]:
         """So often that a second one would not be missed by chance."""
@@ -206,6 +216,14 @@ def test_load_balancers_are_told_whether_the_node_has_endpoints(house: House) ->
     house.apply(POD.format(name="web-2", app="web", node="node2", more=""))
     house.settle()
     house.wait(lambda: told("node2") == ("200", 1), "node2 has one again")
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_backend_elsewhere_sees_its_client_where_it_answers_directly(house: House, version: int) -> None:
+    answer = house.callers["outside"].ask(house.address("node1", version), DIRECT_PORT)
+    assert isinstance(answer, dict) and answer["pod"] == "far"
+    assert answer["from"] == [house.address("node1", version), DIRECT_PORT]
+    assert answer["peer"]["address"] not in (house.address("node1", version), house.address("node2", version))
 
 
 def test_policies_mean_the_slices_of_a_service_without_selector(house: House) -> None:

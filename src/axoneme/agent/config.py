@@ -68,7 +68,9 @@ class HealthConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class LoadBalancingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How the node balances where a Service does not say it itself. ``node_port_addresses``: ranges of the
-    node's addresses at which node ports are served; empty: at all. ``proxy_name``: only services that label
+    node's addresses at which node ports are served; empty: at all. ``forwarding``: how callers from outside
+    get to backends of other nodes, alike on all nodes: ``snat``, ``dsr`` (these answer directly), ``hybrid``
+    (directly over TCP). ``proxy_name``: only services that label
     ``service.kubernetes.io/service-proxy-name`` gives to the proxy of this name; empty: only those of nobody.
     ``healthz``: ``address:port`` (no address: all of them) at which load balancers are told whether
     the node takes traffic, as kube-proxy does at ``:10256``; empty: nowhere.
@@ -77,6 +79,7 @@ class LoadBalancingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     enabled: bool = True
     algorithm: Literal["random", "maglev"] = "random"
     node_port_addresses: list[str] = []
+    forwarding: Literal["snat", "dsr", "hybrid"] = "snat"
     proxy_name: str = ""
     healthz: str = ""
 

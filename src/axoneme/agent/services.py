@@ -36,6 +36,7 @@ def options(config: LoadBalancingConfig) -> Options:
     """ValueError for what is no network."""
     return Options(
         node_port_addresses=tuple(ip_network(text) for text in config.node_port_addresses),
+        forwarding=config.forwarding,
         algorithm=Algorithm(config.algorithm),
         proxy_name=config.proxy_name,
     )
@@ -190,6 +191,6 @@ class Services:
             counts.backends,
             counts.empty,
             self._config.algorithm,
-            "snat",
+            self._config.forwarding,
             self._sockets,
         )

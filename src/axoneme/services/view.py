@@ -60,5 +60,5 @@ class BalancingSummary(msgspec.Struct, frozen=True):
     backends: int = 0
     empty: int = 0  # services that refuse their callers: they have no backend
     algorithm: str = ""
-    forwarding: str = ""  # how callers from outside reach backends of other nodes: snat, dsr
+    forwarding: str = ""  # how callers from outside reach backends of other nodes: snat, dsr, hybrid
     sockets: str = ""  # the control group whose processes' calls are translated where they are made; "": none
