@@ -40,6 +40,7 @@ from axoneme.services.writes import Changes, Writes
 #: Name and port.
 Name = tuple[str, str]
 
+_RULE = "of those that claim it the oldest has it, or the first by name"
 _PROTOCOLS = {6: "TCP", 17: "UDP", 132: "SCTP"}
 
 
@@ -292,4 +293,4 @@ class ServiceTables:
             (_, owner, _), *others = self._claims[key]
             for _, name, port in others:
                 where = f"{place_text(key)}/{_PROTOCOLS.get(key[-1], key[-1])}"
-                self.problems.setdefault((name, port), f"{where} belongs to {owner}, which is older")
+                self.problems.setdefault((name, port), f"{where} belongs to {owner}: {_RULE}")

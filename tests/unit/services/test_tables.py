@@ -415,7 +415,8 @@ def test_two_services_that_claim_one_frontend_are_told_apart_by_age() -> None:
     kernel.write(tables.changes())
     assert_right(kernel, [younger, older], frozenset())
     assert tables.problems == {
-        ("default/web-0", "http"): "172.20.0.1:80/TCP belongs to default/older, which is older"
+        ("default/web-0", "http"): "172.20.0.1:80/TCP belongs to default/older: "
+        "of those that claim it the oldest has it, or the first by name"
     }
     tables.remove("default/older", "http")
     kernel.write(tables.changes())
