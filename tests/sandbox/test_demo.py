@@ -33,7 +33,10 @@ def test_it_shows_verdicts_and_flows_and_leaves_the_sandbox() -> None:
     code, output = run()
     assert code == 0, output
     lines = output.splitlines()
-    assert sum(line.endswith("   yes") for line in lines) == 14
+    calls = [line for line in lines if " http://" in line]
+    assert len(calls) == 3
+    assert all(line.endswith("   yes") for line in calls), "services by their names"
+    assert sum(line.endswith("   yes") for line in lines) == 14 + 3
     for policy in ("visitors", "closed", "orders", "ledger", "no-bad-neighbours"):
         assert any("POLICY_DEN" in line or "FORWARDED" in line for line in lines if policy in line)
     assert lifecycle.status(SANDBOX).ready

@@ -63,9 +63,28 @@ def demo(place: Place, timeout: float) -> None:
     outcomes = run(place, file.test.expect)
     policytest.show_outcomes(place, outcomes)
     _show_flows(outcomes)
+    lost = _call_by_name(place)
     _show_more(place, outcomes)
     if wrong := [each for each in outcomes if not each.as_expected]:
         raise Failure(f"{len(wrong)} of {len(outcomes)} expectations were not fulfilled")
+    if lost:
+        raise Failure(f"{lost} calls by name came to something else than they should")
+
+
+def _call_by_name(place: Place) -> int:
+    """How many calls of services went wrong."""
+    from axoneme.cli import byname
+
+    click.echo("Services, called by their names by programs in pods, and denied like any other connection:")
+    shop = next(each for each in work(place, state.endpoints) if each.workload == "shop")
+    calls = (
+        byname.Call("town", "visitor", "http://shop.bakery.svc.cluster.local/", "bakery/shop"),
+        byname.Call("bakery", shop.pod, "http://orders:9000/", "bakery/orders"),
+        byname.Call("town", "visitor", "http://ledger.bakery:5432/"),
+    )
+    wrong = byname.run(place.sandbox, calls)
+    click.echo()
+    return wrong
 
 
 def _show_pods(place: Place) -> None:
@@ -124,7 +143,8 @@ def _show_more(place: Place, outcomes: Sequence[Outcome]) -> None:
     for command, what in (
         ("axo get pods -A -o wide", "also services, policies, endpoints, identities, nodes"),
         ("axo observe --follow", "every flow as it happens; --verdict DROPPED for drops alone"),
-        ("axo exec -n town visitor -- sh", "a shell inside a pod"),
+        ("axo exec -n town visitor -- sh", "a shell inside a pod; from there, curl shop.bakery"),
+        ("axo service list", "services: their backends, and what went there"),
         (
             f"axo policy why --from {shown.source.name} --to {shown.target.name} --port {port}",
             "a verdict, and the rules behind it",

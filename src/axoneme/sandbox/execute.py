@@ -47,18 +47,9 @@ def exec_in_pod(
     nothing, so that it does not eat a script's input.
     """
     place = target(sandbox, namespace, pod, container)
-    enclosure = launch.Enclosure(
-        netns=place.netns,
-        group=place.group,
-        hostname=place.hostname,
-        hidden=place.hidden,
-        files=place.files,
-        join=place.join,
-        directory=place.directory,
-    )
     terminal = {"TERM": os.environ.get("TERM", "xterm")} if tty else {}
     process = subprocess.Popen(
-        launch.command_line("run", enclosure, -1, argv),
+        launch.command_line("run", _enclosure(place), -1, argv),
         stdin=None if tty or stdin else subprocess.DEVNULL,
         env={**place.environment, **terminal},
     )
@@ -67,3 +58,29 @@ def exec_in_pod(
             return process.wait()
         except KeyboardInterrupt:
             continue  # the command has heard it too, and decides
+
+
+def output_of(sandbox: str, namespace: str, pod: str, argv: Sequence[str]) -> str:
+    """What `argv` writes when it runs in the pod, beside its first container."""
+    place = target(sandbox, namespace, pod)
+    done = subprocess.run(
+        launch.command_line("run", _enclosure(place), -1, argv),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        env=dict(place.environment),
+        text=True,
+        check=False,
+    )
+    return done.stdout
+
+
+def _enclosure(place: ExecTarget) -> launch.Enclosure:
+    return launch.Enclosure(
+        netns=place.netns,
+        group=place.group,
+        hostname=place.hostname,
+        hidden=place.hidden,
+        files=place.files,
+        join=place.join,
+        directory=place.directory,
+    )
