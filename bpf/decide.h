@@ -317,12 +317,12 @@ __noinline int judge(struct __sk_buff *skb, struct packet *p, __u32 hook)
 	served = flow->flags & (FLOW_SERVED | FLOW_DIRECT);
 	if (flow->flags & FLOW_DIRECT)
 		p->flags |= PACKET_TOLD;
-	if (served)
-		remember_call(&w->c.called, flow);
 	w->reply = reply;
 	w->known = old != NULL;
 	if (!old && !served)
 		name_call(skb, p, flow);
+	if (flow->service)
+		remember_call(&w->c.called, flow);
 	if (old && a->flags & ADDRESS_RANGE)
 		a->identity = old->source_identity;
 	if (old && b->flags & ADDRESS_RANGE)

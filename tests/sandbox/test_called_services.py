@@ -10,7 +10,11 @@ from typing import Any
 
 import pytest
 from callers import RANDOM, UDP, Place, Services, own_group, place
-from two_nodes import Cluster, Pod, connect, inside, listening
+from two_nodes import POLICY, Cluster, Pod, connect, inside, listening
+
+from axoneme.datapath.ring import RingReader
+from axoneme.model.labels import Selector, equals
+from axoneme.model.policy import Direction, Policy, PolicyRef
 
 CLIENT, SERVER = 300, 301
 SERVICE = {4: place("10.96.0.1", 80), 6: place("fd00:96::1", 80)}
@@ -107,6 +111,37 @@ def test_a_flow_of_datagrams_names_the_service(world: World, connected: bool, ve
             assert (answer, heard[:2]) == (b"answer", to)
     flow = world.flows()[UDP, 2]
     assert (flow["backend"], flow["frontend_port"]) == (12, 80)
+
+
+@VERSIONS
+def test_a_drop_names_the_service(world: World, version: int) -> None:
+    _, port = world.serve(version, "far")
+    one = world.cluster.nodes[0]
+    event = one.plane.schema.struct("event")
+    world.cluster.enforce(nobody())
+    try:
+        with (
+            listening(world.pod("far").namespace, port),
+            RingReader.pinned(one.folder / "bpf" / "maps" / "drop_events", event) as drops,
+        ):
+            drops.read()
+            with pytest.raises(TimeoutError):
+                connect(world.pod("client").namespace, str(SERVICE[version][0]), 80, timeout=0.4)
+            found = [each for each in drops.read() if each["destination_port"] == port]
+    finally:
+        world.cluster.enforce()
+    assert {(int(each["service"]), int(each["backend"])) for each in found} == {(1, 11)}
+    assert {int(each["frontend_port"]) for each in found} == {80}
+
+
+def nobody() -> Policy:
+    """The client may call nobody."""
+    return Policy(
+        PolicyRef(POLICY.kind, POLICY.namespace, POLICY.name),
+        Selector((equals("any", "app", "client"),)),
+        (),
+        frozenset({Direction.EGRESS}),
+    )
 
 
 @VERSIONS
