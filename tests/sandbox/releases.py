@@ -27,6 +27,10 @@ CHANGES: Mapping[str, str] = {
     "	__be16 frontend_port;\n	__be16 backend_port;\n	__u32 service;": (
         "	__be16 frontend_port;\n	__be16 backend_port;\n	__u32 age;\n	__u32 service;"
     ),
+    "	__u32 service; /* for callers within the cluster */": (
+        "	__u32 since;\n	__u32 service; /* for callers within the cluster */"
+    ),
+    "MAGLEV_PLACES = 16381": "MAGLEV_PLACES = 251",
     "	__u64 time; /* CLOCK_MONOTONIC, ns */\n	__u8 source[16];": (
         "	__u64 time;\n	__u64 sequence;\n	__u8 source[16];"
     ),

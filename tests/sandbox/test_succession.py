@@ -6,15 +6,19 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
 import releases
+from bench_node import private_network
 from traffic import Traffic, wait_until_moved
 from two_nodes import WORLD, Cluster, inside
 
-from axoneme.datapath import attach, clsact, succession
+from axoneme.agent.balancer import Balancer
+from axoneme.agent.highmark import HighMark
+from axoneme.datapath import attach, bpffs, clsact, succession
 from axoneme.datapath.bpf import NotFound
 from axoneme.datapath.plane import Datapath
 from axoneme.datapath.schema import OBJECTS, Schema
@@ -22,8 +26,11 @@ from axoneme.datapath.succession import Succession
 from axoneme.flows.events import Vocabulary
 from axoneme.flows.expiry import FlowTable
 from axoneme.flows.kernel import Kernel, OtherSchema, lifetimes
+from axoneme.flows.servicenames import ServicePort
 from axoneme.flows.sweep import Sweep
 from axoneme.flows.traffic import Tally
+from axoneme.model.policy import Protocol
+from axoneme.services.balanced import Algorithm, Backend, Balanced, Frontend, FrontendKind
 
 CLIENT, SERVER = 300, 301
 
@@ -137,6 +144,44 @@ def test_releases_with_other_tables_follow_each_other(
         assert counts.keys() & now.keys()
         counts = now
     assert traffic.faults == []
+
+
+class Names:
+    def services(self, services: Mapping[int, ServicePort]) -> None: ...
+
+
+def edge() -> Balanced:
+    """With all that a service may have."""
+    pods = tuple(Backend(ip_address(f"10.1.9.{at}"), 8443, at) for at in (1, 2, 3))
+    ranges = (ip_network("198.51.100.0/24"),)
+    address = Frontend(ip_address("203.0.113.5"), 443, Protocol.UDP, FrontendKind.LOAD_BALANCER, True, ranges)
+    return Balanced("shop/edge", "443", Protocol.UDP, (address,), pods, pods[:2], Algorithm.MAGLEV, 60)
+
+
+def test_services_stand_in_the_tables_of_other_releases(other: Path, tmp_path: Path) -> None:
+    """Carried over, but lookup tables, which are filled anew where their size is another."""
+    root, first = tmp_path / "bpf", True
+    with private_network():
+        try:
+            for folder in (OBJECTS, other, OBJECTS):
+                plane = Datapath.load(root, folder=folder)
+                plane.take_over()
+                balancer = Balancer(plane, Names(), HighMark(tmp_path / "highest"))
+                balancer.apply([edge()])
+                balancer.settle()
+                assert balancer.writes["maglev"] == 2
+                assert first or +balancer.writes == {"maglev": 2}
+                numbers = balancer.tables.numbers("shop/edge", "443")
+                (row,) = (row for key, row in zip(*plane.frontends.read_all(), strict=True) if key["port"])
+                assert (row["service"], row["outside"]) == (numbers[4, ""], numbers[4, "outside"])
+                for number in numbers.values():
+                    places, shares = plane.maglev.read(number), balancer.tables.shares(number)
+                    assert places is not None and shares is not None
+                    assert (places == shares.places(plane.schema.enum("maglev_range")["MAGLEV_PLACES"])).all()
+                plane.close()
+                first = False
+        finally:
+            bpffs.unmount(root)
 
 
 class Killed(BaseException):

@@ -86,7 +86,9 @@ class Balancer:
         plane = self._plane
         found = held({name: getattr(plane, name).adopt() for name in TABLES}, plane.maglev.adopt())
         tables = ServiceTables(found, self._mark.after)
-        plane.maglev.refill = lambda service: shares.places() if (shares := tables.shares(service)) else None
+        plane.maglev.refill = lambda service: (
+            shares.places(plane.maglev.places) if (shares := tables.shares(service)) else None
+        )
         return tables
 
     # ---- what is told --------------------------------------------------------------------------
@@ -180,7 +182,7 @@ class Balancer:
         written = 0
         for at in range(0, len(step.keys), _AT_ONCE):
             some = slice(at, at + _AT_ONCE)
-            places = (shares.places() for shares in step.values[some])
+            places = (shares.places(self._plane.maglev.places) for shares in step.values[some])
             written += self._plane.maglev.write(dict(zip(step.keys[some], places, strict=True)))
         return written
 

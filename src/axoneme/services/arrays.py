@@ -5,7 +5,7 @@ The dtypes come from the datapath's schema; big-endian fields of theirs take car
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,19 +25,23 @@ from axoneme.services.rows import (
 Array = npt.NDArray[Any]
 AnyDtype = np.dtype[Any]
 
+#: Of rows that are tuples, the names of the fields in the kernel's structs.
+_KEYS: Mapping[str, Sequence[str]] = {"slots": ("service", "slot"), "source_ranges": RangeKey._fields}
+_VALUES: Mapping[str, Sequence[str]] = {"frontends": FrontendRow._fields, "services": ServiceRow._fields}
+
 
 def key_array(table: str, keys: Sequence[Any], dtype: AnyDtype) -> Array:
     """The keys of a `Step` to that table; shape ``(len(keys),)``."""
     if table == "frontends":
         return _places(keys, dtype)
-    return _records(keys, dtype)
+    return _records(keys, _KEYS.get(table), dtype)
 
 
 def value_array(table: str, values: Sequence[Any], dtype: AnyDtype) -> Array:
     """The values of a `Step` to that table."""
     if table == "backends":
         return _places(values, dtype)
-    return _records(values, dtype)
+    return _records(values, _VALUES.get(table), dtype)
 
 
 def _places(rows: Sequence[bytes], dtype: AnyDtype) -> Array:
@@ -53,13 +57,13 @@ def _places(rows: Sequence[bytes], dtype: AnyDtype) -> Array:
     return array
 
 
-def _records(rows: Sequence[Any], dtype: AnyDtype) -> Array:
-    """Numbers, or tuples whose fields stand in the order of the record's."""
-    if dtype.names is None:
+def _records(rows: Sequence[Any], names: Sequence[str] | None, dtype: AnyDtype) -> Array:
+    """Tuples of these fields, or (None) numbers."""
+    if names is None:
         return np.array(rows, dtype)
     array = np.zeros(len(rows), dtype)
     if rows:
-        for name, column in zip(dtype.names, zip(*rows, strict=True), strict=True):
+        for name, column in zip(names, zip(*rows, strict=True), strict=True):
             if name == "address":
                 array[name] = np.frombuffer(b"".join(column), np.uint8).reshape(-1, ADDRESS)
             else:
@@ -71,11 +75,14 @@ def held(tables: Mapping[str, tuple[Array, Array]], maglev: Iterable[int]) -> He
     """What the kernel's tables hold: keys and values of ``frontends``, ``services``, ``slots``, ``backends``
     and ``source_ranges``, and the numbers of the services that have places."""
     keys, values = tables["frontends"]
-    frontends = dict(zip(map(Place, _raw(keys, False)), map(FrontendRow._make, _tuples(values)), strict=True))
+    rows = map(FrontendRow._make, _tuples(values, FrontendRow._fields))
+    frontends = dict(zip(map(Place, _raw(keys, False)), rows, strict=True))
     keys, values = tables["services"]
-    services = dict(zip(keys.tolist(), map(ServiceRow._make, _tuples(values)), strict=True))
+    services = dict(
+        zip(keys.tolist(), map(ServiceRow._make, _tuples(values, ServiceRow._fields)), strict=True)
+    )
     keys, values = tables["slots"]
-    slots = dict(zip(_tuples(keys), values.tolist(), strict=True))
+    slots = dict(zip(_tuples(keys, _KEYS["slots"]), values.tolist(), strict=True))
     keys, values = tables["backends"]
     backends = dict(zip(keys.tolist(), map(BackendRow, _raw(values, True)), strict=True))
     keys, _ = tables["source_ranges"]
@@ -98,5 +105,5 @@ def _raw(array: Array, flags: bool) -> list[bytes]:
     return [data[at : at + width] for at in range(0, len(data), width)]
 
 
-def _tuples(array: Array) -> list[Any]:
-    return list(array.tolist())
+def _tuples(array: Array, names: Sequence[str]) -> Iterator[Any]:
+    return zip(*(array[name].tolist() for name in names), strict=True)
