@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 import yaml
-from balancers import CHECK, PORT, VIP, Scene, address, backends, eventually, scene, service, shown
+from balancers import CHECK, PORT, VIP, Scene, Tunnel, address, backends, eventually, scene, service, shown
 from traffic import Pings
 
 from axoneme.balancer.config import load
@@ -268,3 +268,41 @@ def test_when_all_are_down_a_service_refuses_or_gives_any() -> None:
         with pytest.raises(ConnectionRefusedError):
             made.connect(4)
         assert made.chosen(4, 3, 81)
+
+
+@VERSIONS
+def test_with_direct_return_backends_see_clients_and_connections_move_between_balancers(
+    direct: Scene, version: int
+) -> None:
+    direct.route("lb1")
+    with direct.connect(version, PORT) as talk:
+        assert talk.saw == address("client", version)
+        assert talk.echo("by the first")
+        listed = direct.balancers["lb1"].connections().connections
+        mine = [each for each in listed if each.client.endswith(f":{talk.port}")]
+        assert [each.backend for each in mine] == [f"{talk.backend}-v{version}"], shown(listed)
+        direct.route("lb2")
+        assert talk.echo("by the second, which has never heard of it")
+        direct.route("lb1")
+        assert talk.echo("and back")
+    assert direct.chosen(version, 30, PORT).keys() == {"b1", "b2", "b3"}
+
+
+@pytest.fixture(scope="module")
+def direct() -> Iterator[Scene]:
+    """Two balancers whose backends answer clients by themselves."""
+    with scene("lb1", "lb2") as made:
+        tunnels = [Tunnel(made.namespaces.path(name)) for name in made.servers]
+        frontends = [{"address": VIP[version], "port": PORT} for version in (4, 6)]
+        without_ports = [
+            {key: value for key, value in backend.items() if key != "port"}
+            for backend in backends("b1", "b2", "b3")
+        ]
+        for each in made.balancers.values():
+            each.configure({"services": [service(frontends=frontends, backends=without_ports, mode="dsr")]})
+            each.start()
+        try:
+            yield made
+        finally:
+            for tunnel in tunnels:
+                tunnel.close()

@@ -33,7 +33,7 @@ class MachineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     state: str = "/var/lib/axoneme/lb"
     bpffs: str = ""
     families: tuple[Literal["ipv4", "ipv6"], ...] = ("ipv4", "ipv6")
-    cgroup: str = ""  # whose processes call services at their sockets; empty: of the whole machine
+    cgroup: str = ""  # whose processes, on this machine itself, can call services; empty: nobody's
     #: Entries of the kernel's tables, at least; names as in bpf/maps.h.
     tables: dict[Literal["flows", "translations", "half_open", "half_open_translations"], int] = {}
 

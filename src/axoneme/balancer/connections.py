@@ -32,33 +32,43 @@ class Names(NamedTuple):
 
 
 class Connections:
-    """Reads the flow table; entries that are over, and not taken out yet, do not count."""
+    """Reads the flow tables; entries that are over, and not taken out yet, do not count.
+
+    Of those that only one side has begun none do, but where backends answer clients by themselves: nobody
+    here hears more.
+    """
 
     def __init__(self, schema: Schema) -> None:
         self._meaning = FlowTable.read(schema.enums, lifetimes().tolist())
         flags = schema.enum("flow_flag")
         self._from_low, self._masqueraded = flags["FLOW_FROM_LOW"], flags["FLOW_MASQUERADED"]
+        self._wrapped = flags["FLOW_WRAPPED"]
         self._states = {
             number: name.removeprefix("FLOW_").lower().replace("_", "-")
             for name, number in schema.enum("flow_state").items()
         }
 
-    def census(self, flows: Table, now: int) -> Counter[tuple[int, int]]:
+    def census(self, flows: Table, half_open: Table, now: int) -> Counter[tuple[int, int]]:
         """How many there are, by numbers of service and backend. ``now``: CLOCK_MONOTONIC, ns."""
         found: Counter[tuple[int, int]] = Counter()
-        for _, values in self._live(flows, now):
+        for _, values in self._live(flows, half_open, now):
             pairs = values["service"].astype(np.uint64) << np.uint64(32) | values["backend"]
             for pair, count in zip(*np.unique(pairs, return_counts=True), strict=True):
                 found[int(pair) >> 32, int(pair) & 0xFFFFFFFF] += int(count)
         return found
 
     def listed(
-        self, flows: Table, names: Mapping[tuple[int, int], Names], now: int, limit: int
+        self,
+        flows: Table,
+        half_open: Table,
+        names: Mapping[tuple[int, int], Names],
+        now: int,
+        limit: int,
     ) -> tuple[int, list[ConnectionReport]]:
         """How many have one of these pairs of numbers, and the oldest of them."""
         wanted = np.fromiter((service << 32 | backend for service, backend in names), np.uint64, len(names))
         keys, values = [], []
-        for some_keys, some in self._live(flows, now):
+        for some_keys, some in self._live(flows, half_open, now):
             pairs = some["service"].astype(np.uint64) << np.uint64(32) | some["backend"]
             chosen = np.isin(pairs, wanted)
             keys.append(some_keys[chosen])
@@ -70,11 +80,14 @@ class Connections:
         pairs = zip(all_keys[oldest], all_values[oldest], strict=True)
         return len(all_values), [self._report(key, value, names, now) for key, value in pairs]
 
-    def _live(self, flows: Table, now: int) -> Iterator[tuple[_Rows, _Rows]]:
-        for keys, values in flows.batches(_CHUNK):
-            live = (values["service"] != 0) & ~self._meaning.due(values, now)
-            live &= values["state"] != self._meaning.closed
-            yield keys[live], values[live]
+    def _live(self, flows: Table, half_open: Table, now: int) -> Iterator[tuple[_Rows, _Rows]]:
+        for table in (flows, half_open):
+            for keys, values in table.batches(_CHUNK):
+                live = (values["service"] != 0) & ~self._meaning.due(values, now)
+                live &= values["state"] != self._meaning.closed
+                if table is half_open:
+                    live &= (values["flags"] & self._wrapped) != 0
+                yield keys[live], values[live]
 
     def _report(
         self, key: Any, value: Any, names: Mapping[tuple[int, int], Names], now: int

@@ -53,6 +53,8 @@ class Kernel:
         `axoneme.datapath.libbpf.LoadError` say what this machine lacks."""
         node = as_node(config)
         self._machine = Machine(node)
+        if not config.cgroup:
+            self._machine.group = None
         self._uplinks = config.uplinks
         self._plane = Datapath.load(node.bpffs_path, self._machine.constants(), self._machine.sizes())
         self._machine.attach(self._plane)
@@ -125,9 +127,10 @@ class Kernel:
 
     def census(self) -> Counter[tuple[int, int]]:
         """Connections, by numbers of service and backend."""
-        return self._connections.census(self._plane.flows, time.monotonic_ns())
+        return self._connections.census(self._plane.flows, self._plane.half_open, time.monotonic_ns())
 
     def connections(
         self, names: Mapping[tuple[int, int], Names], limit: int
     ) -> tuple[int, list[ConnectionReport]]:
-        return self._connections.listed(self._plane.flows, names, time.monotonic_ns(), limit)
+        plane = self._plane
+        return self._connections.listed(plane.flows, plane.half_open, names, time.monotonic_ns(), limit)

@@ -105,9 +105,8 @@ def check(file: Path) -> int:
     assign(desired, {})
     where = "" if config.store is None else "; services stand in the store"
     backends = sum(len(service.backends) for service in desired.services)
-    click.echo(
-        f"{file}: {len(desired.services)} services, {backends} backends, version {version(desired)}{where}"
-    )
+    what = f"services: {len(desired.services)}, backends: {backends}, version {version(desired)}{where}"
+    click.echo(f"{file}: good; {what}")
     return 0
 
 

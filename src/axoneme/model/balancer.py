@@ -97,16 +97,22 @@ class HealthCheck(_Struct, frozen=True):
 
 
 class Service(_Struct, frozen=True):
-    """``affinity``: for so many seconds a client keeps its backend, 0 for none. ``source_ranges``: only these
-    are served. ``when_down``: what becomes of the connections to a backend that fails its checks.
-    ``when_all_down``: refuse clients, or serve them from all backends as if they were up."""
+    """What clients call, and who answers.
+
+    ``mode``: backends see the balancer's address (``snat``), or get the client's own packets, in others (IP
+    in IP), and answer it by themselves (``dsr``).
+    ``affinity``: for so many seconds a client keeps its backend; 0 for none.
+    ``source_ranges``: only these are served.
+    ``when_down``: what becomes of the connections to a backend that fails its checks.
+    ``when_all_down``: refuse clients, or serve them from all backends as if they were up.
+    """
 
     name: Name
     frontends: Annotated[tuple[Frontend, ...], Meta(min_length=1)]
     backends: tuple[Backend, ...] = ()
     health: HealthCheck | None = None
     algorithm: Literal["maglev", "random"] = "maglev"
-    mode: Literal["snat"] = "snat"
+    mode: Literal["snat", "dsr"] = "snat"
     affinity: Annotated[int, Meta(ge=0, le=86400)] = 0
     source_ranges: tuple[Text, ...] | None = None
     when_down: Literal["move", "keep"] = "move"
@@ -161,6 +167,7 @@ def check(desired: Desired) -> None:
                 )
             taken[address, port, protocol] = service.name
         _check_backends(service, path, {(address, port) for _, address, port, _ in fronts})
+        _check_mode(service, path, {port for _, _, port, _ in fronts})
         _check_health(service, path)
         for number, text in enumerate(service.source_ranges or ()):
             checks.network(Place(text, f"{path}.source_ranges[{number}]"), bare=True)
@@ -224,6 +231,15 @@ def _check_backends(service: Service, path: str, fronts: set[tuple[Address | Non
         for port in ports if backend.port is None else {backend.port}:
             if (address, port) in fronts:
                 Place(backend.address, here).refuse("a frontend cannot be its own backend: that is a loop")
+
+
+def _check_mode(service: Service, path: str, ports: set[int]) -> None:
+    for index, backend in enumerate(service.backends if service.mode == "dsr" else ()):
+        if backend.port is not None and {backend.port} != ports:
+            Place(backend.port, f"{path}.backends[{index}].port").refuse(
+                "with mode dsr a backend gets the client's own packets, which are for the port that was "
+                "called: leave it out"
+            )
 
 
 def _check_health(service: Service, path: str) -> None:

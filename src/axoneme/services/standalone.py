@@ -110,7 +110,15 @@ def _compile(
             f"{port}/{protocol.name}",
             protocol,
             tuple(
-                balanced.Frontend(address, port, protocol, FrontendKind.BALANCER, True, ranges)
+                balanced.Frontend(
+                    address,
+                    port,
+                    protocol,
+                    FrontendKind.BALANCER,
+                    external=True,
+                    source_ranges=ranges,
+                    wrapped=service.mode == "dsr",
+                )
                 for address in found
             ),
             tuple(_backend(backend, port, active) for backend, active in standing),

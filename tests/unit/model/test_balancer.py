@@ -68,6 +68,11 @@ def test_a_file_is_read() -> None:
         ("198.51.100.0/24", "198.51.100.0/33", "services[0].source_ranges[0]"),
         ("10.0.0.2", "127.0.0.1", "an address of one machine that others can reach"),
         ("- name: dns", "- name: web", "services[1].name"),
+        (
+            "- name: web\n",
+            "- name: web\n  mode: dsr\n",
+            "services[0].backends[0].port: found 8080; with mode dsr",
+        ),
     ],
 )
 def test_a_mistake_is_told_with_its_place(good: str, bad: str, told: str) -> None:
