@@ -380,7 +380,7 @@ __noinline int serve(struct __sk_buff *skb, struct packet *p, __u32 hook)
 	if (!frontend)
 		frontend = find_marker(&w->packet);
 	if (!frontend)
-		return served ? NOT_OURS : 0;
+		return 0;
 	if (flow && !served)
 		forget(&w->packet, flow);
 	result = admit(skb, w, hook, frontend);

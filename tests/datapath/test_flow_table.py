@@ -9,6 +9,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+from balancing import Balancer
 from bench_node import REDIRECT, SHOT, Node, node
 
 from axoneme.datapath.plane import Constants
@@ -19,6 +20,7 @@ from axoneme.flows.sweep import Sweep
 from axoneme.flows.traffic import Tally
 from oracle.packets import ACK, ICMP, RST, SYN, TCP, UDP, Address, frame
 
+SERVICE = ip_address("10.96.0.10")
 CLIENT, SERVER = 300, 301
 POD, OTHER = ip_address("10.244.1.5"), ip_address("10.244.1.6")
 WORLD, OUR = ip_address("203.0.113.10"), ip_address("172.31.0.1")
@@ -173,3 +175,33 @@ def test_a_connection_begun_anew_leaves_nothing_of_the_old_one(kernel: Node) -> 
     assert len(kernel.plane.translations.read_all()[0]) == 1
     assert not len(kernel.plane.half_open_translations.read_all()[0])
     assert kernel.send("from_uplink", frame(WORLD, OUR, TCP, 81, again), kernel.uplink).value != SHOT
+
+
+def test_the_walk_forgets_whom_a_client_has_got_unless_it_has_another_by_now(
+    kernel: Node, tmp_path: Path
+) -> None:
+    balancer = Balancer(kernel.plane, kernel.root)
+    balancer.simple(SERVICE, 80, UDP, {1: (OTHER, 8080)})
+    calls = [frame(WORLD, SERVICE, UDP, port, 80) for port in (40000, 40001)]
+    for each in calls:
+        assert kernel.send("from_uplink", each, kernel.uplink).value == REDIRECT
+    answer = frame(OTHER, WORLD, UDP, 8080, 40000)
+    assert kernel.send("from_pod", answer, kernel.uplink).value == REDIRECT
+    # The second one's entry is displaced, and it gets another backend. Later its first flow is over.
+    balancer.simple(SERVICE, 80, UDP, {2: (POD, 8080)})
+    kernel.plane.half_open_translations.clear()
+    kernel.send("from_uplink", calls[1], kernel.uplink)
+    kernel.send("from_pod", frame(POD, WORLD, UDP, 8080, 40001))
+    assert len(kernel.plane.translations.read_all()[0]) == 2
+    forgotten = [
+        key for key, flow in zip(*kernel.plane.half_open.read_all(), strict=True) if flow["backend"] == 1
+    ]
+    assert len(forgotten) == 1
+    sweep(kernel, tmp_path, 60 * 10**9)
+    assert len(kernel.plane.translations.read_all()[0]) == 2, "what was answered lives longer"
+    assert places(kernel) == (2, 0)
+    sweep(kernel, tmp_path, 10 * HOUR)
+    assert places(kernel) == (0, 0)
+    assert not len(kernel.plane.translations.read_all()[0])
+    assert not len(kernel.plane.half_open_translations.read_all()[0])
+    balancer.close()

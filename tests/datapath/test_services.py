@@ -525,6 +525,30 @@ def test_a_pod_calls_by_its_own_address_only(kernel: Node, balancer: Balancer, v
 
 
 @VERSIONS
+def test_what_was_a_service_is_policys_to_judge_like_any_address(
+    kernel: Node, balancer: Balancer, version: int
+) -> None:
+    """Though it is known still whom the client had got there."""
+    balancer.simple(SERVICE[version], 80, UDP, {7: (REMOTE[version], 8080)}, flags=0)
+    call = packet(POD[version], SERVICE[version], UDP, (40000, 80))
+    assert kernel.send("from_pod", call).value == REDIRECT
+    balancer.remove_frontend(SERVICE[version], 80, UDP)
+    assert kernel.send("from_pod", call).value == REDIRECT, "a connection goes on"
+    kernel.forget_flows()
+    kernel.policies({})
+    kernel.events()
+    assert kernel.send("from_pod", call).value == SHOT
+    assert [int(event["reason"]) for event in kernel.events()] == [133]
+
+
+def test_a_datagram_without_a_checksum_gets_none(kernel: Node, balancer: Balancer) -> None:
+    balancer.simple(SERVICE[4], 80, UDP, {7: (ELSEWHERE[4], 8080)})
+    run = kernel.send("from_uplink", frame(WORLD[4], SERVICE[4], UDP, 40000, 80), kernel.uplink)
+    assert dissect(run.data).destination == ELSEWHERE[4]
+    assert dissect(run.data).l4[6:8] == b"\0\0"
+
+
+@VERSIONS
 def test_a_backend_that_is_a_frontend_is_called_as_it_stands(
     kernel: Node, balancer: Balancer, version: int
 ) -> None:
