@@ -36,8 +36,6 @@ log = logging.getLogger(__name__)
 TABLES: Final = ("frontends", "services", "slots", "backends", "source_ranges")
 #: Services at once.
 _MANY: Final = 500
-#: Lookup tables that are in memory at once: each has 64 KiB.
-_AT_ONCE: Final = 256
 
 
 class Names(Interface):
@@ -86,9 +84,7 @@ class Balancer:
         plane = self._plane
         found = held({name: getattr(plane, name).adopt() for name in TABLES}, plane.maglev.adopt())
         tables = ServiceTables(found, self._mark.after)
-        plane.maglev.refill = lambda service: (
-            shares.places(plane.maglev.places) if (shares := tables.shares(service)) else None
-        )
+        plane.maglev.refill = tables.shares
         return tables
 
     # ---- what is told --------------------------------------------------------------------------
@@ -167,7 +163,10 @@ class Balancer:
     def _write(self, step: Step) -> None:
         table = getattr(self._plane, step.table)
         if step.table == "maglev":
-            self.writes["maglev"] += self._write_places(step)
+            if step.values is None:
+                self.writes["maglev"] += table.delete(step.keys)
+            else:
+                self.writes["maglev"] += table.write(dict(zip(step.keys, step.values, strict=True)))
             return
         keys = key_array(step.table, step.keys, table.key)
         if step.values is None:
@@ -175,16 +174,6 @@ class Balancer:
         else:
             table.write(keys, value_array(step.table, step.values, table.value))
         self.writes[step.table] += len(step.keys)
-
-    def _write_places(self, step: Step) -> int:
-        if step.values is None:
-            return self._plane.maglev.delete(step.keys)
-        written = 0
-        for at in range(0, len(step.keys), _AT_ONCE):
-            some = slice(at, at + _AT_ONCE)
-            places = (shares.places(self._plane.maglev.places) for shares in step.values[some])
-            written += self._plane.maglev.write(dict(zip(step.keys[some], places, strict=True)))
-        return written
 
     def _follow(self, changes: Changes) -> None:
         """Flows of backends that are gone, and to addresses that are a service's now, are decided anew."""

@@ -2,7 +2,8 @@
 
 A lookup table is never changed: a new one is filled, and put in the place of the old one as a whole, so that
 no packet sees half of one. For such a replacement the kernel waits for a grace period, 10 ms or more; so many
-are made in one system call. What is filled is frozen: nobody can edit it.
+are made in one system call. What is filled is frozen, so nobody can edit it, and its name says what it was
+made from: one that stands, of an earlier process too, need not be computed to be compared.
 """
 
 from __future__ import annotations
@@ -12,13 +13,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from axoneme.datapath import bpf, elements
 from axoneme.datapath.btf import AnyDtype
 from axoneme.datapath.uapi import Command, MapType
-
-Places = npt.NDArray[np.uint32]
+from axoneme.services.maglev import Places, Shares
 
 _WORD: Final = np.dtype(np.uint32)
 #: Lookup tables made at once: each takes a file descriptor until it has its place.
@@ -40,7 +39,7 @@ class MaglevTables:
         #: By service, the id of its lookup table: as written, or found and taken for right.
         self._ids: dict[int, int] = {}
         #: Makes the lookup table of a service anew when somebody else has removed it; None: it needs none.
-        self.refill: Callable[[int], Places | None] = lambda _: None
+        self.refill: Callable[[int], Shares | None] = lambda _: None
         if former is not None:
             self._ids, self.refill = former._ids, former.refill
             former.close()
@@ -70,23 +69,22 @@ class MaglevTables:
             return None
         return self._content(int(number[0]))
 
-    def write(self, tables: Mapping[int, Places]) -> int:
+    def write(self, tables: Mapping[int, Shares]) -> int:
         """Gives services their lookup tables; how many had another, or none."""
         changed = [
             service
-            for service, places in tables.items()
-            if (held := self.read(service) if service in self._ids else None) is None
-            or not np.array_equal(held, places)
+            for service, shares in tables.items()
+            if service not in self._ids or _name_of(self._ids[service]) != self._name(shares)
         ]
         for at in range(0, len(changed), _AT_ONCE):
             self._put({service: tables[service] for service in changed[at : at + _AT_ONCE]})
         return len(changed)
 
-    def _put(self, tables: Mapping[int, Places]) -> None:
+    def _put(self, tables: Mapping[int, Shares]) -> None:
         fds: list[int] = []
         try:
-            for places in tables.values():
-                fds.append(self._filled(places))
+            for shares in tables.values():
+                fds.append(self._filled(shares))
             keys, values = np.array(list(tables), _WORD), np.array(fds, _WORD)
             elements.update_many(self.fd, keys, values)
             self._ids.update(zip(tables, (bpf.map_info(fd).id for fd in fds), strict=True))
@@ -94,17 +92,20 @@ class MaglevTables:
             for fd in fds:
                 os.close(fd)
 
-    def _filled(self, places: Places) -> int:
-        fd = bpf.map_create(
-            MapType.ARRAY, _WORD.itemsize, self.places * _WORD.itemsize, 1, name="maglev_places"
-        )
+    def _filled(self, shares: Shares) -> int:
+        size = self.places * _WORD.itemsize
+        fd = bpf.map_create(MapType.ARRAY, _WORD.itemsize, size, 1, name=self._name(shares))
         try:
-            elements.update(fd, np.zeros(1, _WORD), np.ascontiguousarray(places, _WORD))
+            places = np.ascontiguousarray(shares.places(self.places), _WORD)
+            elements.update(fd, np.zeros(1, _WORD), places)
             bpf.map_freeze(fd)
         except BaseException:
             os.close(fd)
             raise
         return fd
+
+    def _name(self, shares: Shares) -> str:
+        return f"m{shares.digest(self.places)}"
 
     def delete(self, services: Sequence[int]) -> int:
         """Takes lookup tables away; how many were there."""
@@ -119,8 +120,8 @@ class MaglevTables:
         if strange:
             mended += self.delete(strange)
         for service, number in list(self._ids.items()):
-            if held.get(service) != number and (places := self.refill(service)) is not None:
-                self._put({service: places})
+            if held.get(service) != number and (shares := self.refill(service)) is not None:
+                self._put({service: shares})
                 mended += 1
                 yield mended
                 mended = 0
@@ -138,8 +139,6 @@ class MaglevTables:
         except bpf.NotFound:  # replaced meanwhile
             return None
         try:
-            if bpf.map_info(fd).value_size != self.places * _WORD.itemsize:
-                return None
             places: Places = np.zeros(self.places, _WORD)
             return places if elements.lookup(fd, np.zeros(1, _WORD), places) else None
         finally:
@@ -149,3 +148,15 @@ class MaglevTables:
         fd, self._fd = self._fd, None
         if fd is not None:
             os.close(fd)
+
+
+def _name_of(number: int) -> str:
+    """Of a map by its id; empty when it is gone."""
+    try:
+        fd = bpf.by_id(Command.MAP_GET_FD_BY_ID, number)
+    except bpf.NotFound:
+        return ""
+    try:
+        return bpf.map_info(fd).name
+    finally:
+        os.close(fd)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from axoneme.services import maglev
-from axoneme.services.maglev import PLACES, fill
+from axoneme.services.maglev import PLACES, Shares, fill
 
 
 def names(count: int) -> list[str]:
@@ -85,6 +85,17 @@ def test_machines_and_releases_agree() -> None:
     """A change of this number moves connections at every mixed update of balancers: think twice."""
     table = fill(names(7), [1, 1, 2, 3, 5, 8, 13])
     assert int(np.sum(table.astype(np.uint64) * np.arange(1, PLACES + 1, dtype=np.uint64))) == 617_832_952
+
+
+def test_a_digest_tells_one_table_from_another() -> None:
+    made = [("10.1.0.1:80", 1, 7), ("10.1.0.2:80", 1, 8)]
+    shares = [
+        Shares(tuple(each))
+        for each in (made, made[:1], [made[0], ("10.1.0.2:80", 2, 8)], [made[0], ("10.1.0.2:80", 1, 9)])
+    ]
+    digests = {each.digest(places) for each in shares for places in (PLACES, 251)}
+    assert len(digests) == 8
+    assert {len(each) for each in digests} == {14}
 
 
 def test_a_table_without_backends_is_refused() -> None:
