@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from axoneme.sandbox import planfile
+from axoneme.sandbox.plan import Plan
+
 from .conftest import Axo, Sandbox
 
 DEPLOYMENT = """
@@ -197,3 +200,37 @@ def test_what_belongs_to_the_sandbox_cannot_be_deleted(axo: Axo, sandbox: Sandbo
         assert axo("delete", *words).code == 1, words
     assert sandbox.get("Node", "node1", "") is not None
     assert sandbox.get("Namespace", "default", "") is not None
+
+
+SERVICE = """
+apiVersion: v1
+kind: Service
+metadata: {name: %s}
+spec: {%s selector: {app: web}, ports: [{port: 80}]}
+"""
+
+
+def test_a_service_has_its_address_when_apply_returns(axo: Axo, sandbox: Sandbox) -> None:
+    planfile.save(Plan(name="default"), sandbox.layout)
+    assert axo("apply", "-f", "-", stdin=SERVICE % ("web", "")).code == 0
+    before = sandbox.need("Service", "web")["spec"]
+    assert before["clusterIP"].startswith("10.96.")
+    assert axo("apply", "-f", "-", stdin=SERVICE % ("web", "")).out == "service/web unchanged\n"
+    changed = axo("apply", "-f", "-", stdin=SERVICE % ("web", "type: NodePort,"))
+    assert changed.out == "service/web configured\n"
+    after = sandbox.need("Service", "web")["spec"]
+    assert after["clusterIP"] == before["clusterIP"]
+    assert 30000 <= after["ports"][0]["nodePort"] <= 32767
+
+
+def test_an_address_that_another_service_has_is_refused_and_nothing_is_written(
+    axo: Axo, sandbox: Sandbox
+) -> None:
+    planfile.save(Plan(name="default"), sandbox.layout)
+    axo("apply", "-f", "-", stdin=SERVICE % ("one", "clusterIP: 10.96.0.77,"))
+    both = f"{SERVICE % ('two', '')}---{SERVICE % ('three', 'clusterIP: 10.96.0.77,')}"
+    done = axo("apply", "-f", "-", stdin=both)
+    assert done.code == 1
+    for words in ("Service default/three", "spec.clusterIPs[0]", "10.96.0.77", "service default/one has it"):
+        assert words in done.err
+    assert sandbox.get("Service", "two") is None
