@@ -604,6 +604,35 @@ def flooded(kernel: Node, balancer: Balancer, version: int) -> None:
     assert not kernel.events()[1:], "nothing is dropped; one connection has begun"
 
 
+def test_connections_outlive_their_tables(tmp_path: Path) -> None:
+    """Tables of another size take over what the former ones held, whom clients have got as well."""
+    with node(tmp_path / "bpf", Constants(), flows=1024, translations=1024) as kernel:
+        kernel.uplink_to_everywhere(OUR[4], OUR[6])
+        furnish(kernel)
+        kernel.open(CLIENT, SERVER)
+        kernel.masquerade(OUR[4], OUR[6])
+        before: dict[bytes, bytes] = {}
+        balancer = Balancer(kernel.plane, kernel.root)
+        for version in (4, 6):
+            for number, backend in enumerate((OTHER, ELSEWHERE), version):
+                address = SERVICE[version]
+                balancer.simple(address, 80 + number, UDP, {number: (backend[version], 8080)}, number=number)
+                for port in (40000, 40001):
+                    call = packet(WORLD[version], address, UDP, (port, 80 + number))
+                    before[call] = kernel.send("from_uplink", call, kernel.uplink).data
+                (client, at), to = ends(dissect(before[call]))
+                answer = packet(to[0], client, UDP, (to[1], at))
+                program = "from_pod" if backend is OTHER else "from_uplink"
+                assert kernel.send(program, answer, kernel.uplink).value == REDIRECT
+                balancer.service(number, [])
+        settled = len(kernel.plane.translations.read_all()[0])
+        kernel.plane.grow({"flows": 4096, "translations": 4096})
+        assert len(kernel.plane.translations.read_all()[0]) == settled
+        for call, sent in before.items():
+            assert kernel.send("from_uplink", call, kernel.uplink).data == sent
+        balancer.close()
+
+
 @VERSIONS
 def test_whatever_comes_for_a_service_does_no_harm(kernel: Node, balancer: Balancer, version: int) -> None:
     """Calls, answers and errors, cut short and with bytes changed: none is passed on with a wrong address."""
