@@ -21,7 +21,7 @@ from runtime import Live, addresses, live_as
 from axoneme.net.commands import ip
 from axoneme.sandbox import cgroups
 from axoneme.sandbox.client import Protocol, Verdict
-from axoneme.sandbox.plan import DNS_PLACE, IPV4_ROUTER, IPV4_SERVICES, IPV6_ROUTER
+from axoneme.sandbox.plan import DNS_PLACE, IPV4_ROUTER, IPV4_SERVICES, IPV6_ROUTER, Routing
 from axoneme.sandbox.report import SandboxReport
 
 HTTP, NAMES = 80, 53
@@ -29,7 +29,7 @@ FAMILIES = ("ipv4", "ipv6")
 PROTOCOLS = ("tcp", "udp", "udp-unconnected")
 EXTERNAL = {"ipv4": "198.18.0.10", "ipv6": "2001:db8:c::10"}
 BALANCER = {"ipv4": "198.18.1.10", "ipv6": "2001:db8:d::10"}
-NODE_PORT, LOCAL_PORT, EMPTY_PORT, SCTP_PORT, STICKY_PORT = range(30080, 30085)
+NODE_PORT, LOCAL_PORT, EMPTY_PORT, SCTP_PORT, STICKY_PORT, NO_PORT, ZONE_PORT = range(30080, 30087)
 HOST_PORT = 18080
 #: Where the world calls from, and where else.
 PARTNER, STRANGER = "203.0.113.10", "203.0.113.20"
@@ -82,7 +82,9 @@ spec:
 """
 
 
-def service(name: str, spec: str = "", app: str = "web", ports: str = "", node_ports: str = "") -> str:
+def service(
+    name: str, spec: str = "", app: str = "web", ports: str = "", node_ports: str = "", metadata: str = ""
+) -> str:
     ports = ports or (
         f"[{{name: http, port: {HTTP}, targetPort: http{node_ports}}},"
         f" {{name: names, port: {NAMES}, targetPort: names, protocol: UDP{node_ports}}}]"
@@ -92,7 +94,7 @@ def service(name: str, spec: str = "", app: str = "web", ports: str = "", node_p
 ---
 apiVersion: v1
 kind: Service
-metadata: {{name: {name}}}
+metadata: {{name: {name}, {metadata}}}
 spec:
   ipFamilyPolicy: PreferDualStack
   ports: {ports}
@@ -125,6 +127,26 @@ MANIFESTS = "".join(
             "local",
             "type: LoadBalancer\n  loadBalancerClass: test/none\n  externalTrafficPolicy: Local",
             node_ports=f", nodePort: {LOCAL_PORT}",
+        ),
+        service("proxied", "type: LoadBalancer\n  loadBalancerClass: test/none"),
+        service("others", metadata="labels: {service.kubernetes.io/service-proxy-name: another}"),
+        service(
+            "shut",
+            "type: LoadBalancer\n  loadBalancerClass: test/none\n"
+            f'  loadBalancerSourceRanges: ["{PARTNER}/32"]',
+            metadata="annotations: {service.cilium.io/src-ranges-policy: deny}",
+        ),
+        service(
+            "balanced",
+            "type: LoadBalancer\n  loadBalancerClass: test/none",
+            node_ports=f", nodePort: {NO_PORT}",
+            metadata="annotations: {service.cilium.io/type: LoadBalancer}",
+        ),
+        service(
+            "zone-a",
+            "type: NodePort",
+            node_ports=f", nodePort: {ZONE_PORT}",
+            metadata="annotations: {service.cilium.io/node-selector: topology.kubernetes.io/zone=a}",
         ),
         service("inside", "internalTrafficPolicy: Local"),
         service("gone", app="gone"),
@@ -208,9 +230,11 @@ def port_of(protocol: str) -> int:
     return HTTP if protocol == "tcp" else NAMES
 
 
-@pytest.fixture(scope="module")
-def town() -> Iterator[Town]:
-    with live_as(Town, "kube-proxy", MANIFESTS, nodes=3) as made, ExitStack() as stack:
+@pytest.fixture(
+    scope="module", params=[Routing.OVERLAY, pytest.param(Routing.NATIVE, marks=pytest.mark.slow)]
+)
+def town(request: pytest.FixtureRequest) -> Iterator[Town]:
+    with live_as(Town, "kube-proxy", MANIFESTS, nodes=3, routing=request.param) as made, ExitStack() as stack:
         groups = cgroups.Groups(made.name)
 
         def caller(name: str, namespace: Path, node: str = "") -> None:
@@ -234,7 +258,7 @@ def town() -> Iterator[Town]:
                 ),
             )
         for family, address in BALANCER.items():
-            for number, name in enumerate(("balancer", "ranges", "local")):
+            for number, name in enumerate(("balancer", "ranges", "local", "proxied", "shut", "balanced")):
                 status(made, name, family, address[:-2] + f"{1 + number}0")
         made.settle()
         way(made)
@@ -246,7 +270,7 @@ def status(town: Town, name: str, family: str, address: str) -> None:
 
     def change(document: dict[str, Any]) -> None:
         ingress = document.setdefault("status", {}).setdefault("loadBalancer", {}).setdefault("ingress", [])
-        ingress.append({"ip": address})
+        ingress.append({"ip": address, "ipMode": "Proxy" if name == "proxied" else "VIP"})
 
     town.change("Service", name, change)
 
@@ -262,6 +286,7 @@ def way(town: Town) -> None:
     """The router sends what is for services' outside addresses to node3, which has no backend."""
     ip(
         [f"route replace {each} via {town.node('node3', 'ipv4')}" for each in ("198.18.0.0/16",)]
+        + [f"route replace {IPV4_SERVICES} via {town.node('node1', 'ipv4')}"]
         + [
             f"route replace {each} via {town.node('node3', 'ipv6')}"
             for each in ("2001:db8:c::/64", "2001:db8:d::/64")
@@ -376,6 +401,53 @@ def test_source_ranges(town: Town) -> None:
     assert said(town.callers["pod"].ask(address, HTTP))["pod"] in ("web-1", "web-2")
 
 
+def test_source_ranges_of_who_may_not(town: Town) -> None:
+    address = balancer(town, "shut", "ipv4")
+    ask = town.callers["outside"].ask
+    assert said(ask(address, HTTP, source=STRANGER))["pod"] in ("web-1", "web-2")
+    assert ask(address, HTTP, source=PARTNER, patience=1.0) == TIMEOUT
+
+
+def test_cluster_addresses_are_not_for_the_world(town: Town) -> None:
+    assert not isinstance(
+        town.callers["outside"].ask(town.cluster_ip("cluster", "ipv4"), HTTP, patience=1.0), dict
+    )
+
+
+@pytest.mark.parametrize("caller", ["pod", "pod by packets", "node"])
+def test_what_is_for_another_proxy(town: Town, caller: str) -> None:
+    """By its label, or because the balancer's address is one that wants to be called itself."""
+    ask = town.callers[caller].ask
+    assert not isinstance(ask(town.cluster_ip("others", "ipv4"), HTTP, patience=1.0), dict)
+    assert not isinstance(ask(balancer(town, "proxied", "ipv4"), HTTP, patience=1.0), dict)
+    assert said(ask(town.cluster_ip("proxied", "ipv4"), HTTP))["pod"] in ("web-1", "web-2")
+
+
+@pytest.mark.parametrize("caller", ["pod", "outside"])
+def test_only_one_type_of_frontends(town: Town, caller: str) -> None:
+    ask = town.callers[caller].ask
+    assert said(ask(balancer(town, "balanced", "ipv4"), HTTP))["pod"] in ("web-1", "web-2")
+    assert not isinstance(ask(town.node("node1", "ipv4"), NO_PORT, patience=1.0), dict)
+
+
+def test_only_some_nodes_serve_it(town: Town) -> None:
+    ask = town.callers["outside"].ask
+    for node, served in (("node1", True), ("node2", False), ("node3", True)):
+        answer = ask(town.node(node, "ipv4"), ZONE_PORT, patience=1.0)
+        assert isinstance(answer, dict) == served, (node, answer)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_whom_backends_see(town: Town, family: str) -> None:
+    """Of who calls from outside: himself where they are on the node that was called, else that node."""
+    answers = town.all_backends(
+        lambda: town.callers["outside"].ask(town.node("node1", family), NODE_PORT), {"web-1", "web-2"}
+    )
+    router = str(IPV4_ROUTER if family == "ipv4" else IPV6_ROUTER)
+    seen = {(each["pod"], each["peer"]["address"]) for each in answers}
+    assert seen == {("web-1", router), ("web-2", town.node("node1", family))}
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("protocol", ["tcp", "udp"])
 @pytest.mark.parametrize("caller", ["pod", "pod by packets", "node", "outside"])
@@ -423,6 +495,13 @@ def test_names(town: Town, caller: str) -> None:
         pods = [addresses(town.pod(name))[number] for name in ("web-1", "web-2")]
         assert records("headless", kind) == sorted(pods)
     assert records("alias", "CNAME") == ["partner.example."]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("caller", ["pod", "pod by packets", "far pod", "far node"])
+def test_traffic_stays_in_its_zone(town: Town, caller: str, family: str) -> None:
+    address = town.cluster_ip("near", family)
+    town.all_backends(lambda: town.callers[caller].ask(address, HTTP), {"web-1"})
 
 
 UNREADY = """
