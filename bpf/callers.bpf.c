@@ -3,7 +3,7 @@
  * each. Runs when somebody reads (https://docs.kernel.org/bpf/bpf_iterators.html). */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
-#include "tables.h"
+#include "config.h"
 
 /* As much of the kernel's own structs as is looked at; where it is in them, the loader finds out. */
 #define KERNEL __attribute__((preserve_access_index))

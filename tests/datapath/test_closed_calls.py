@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import select
 import socket
@@ -16,6 +17,7 @@ import pytest
 from callers import TCP, UDP, Callers, Place, callers, place
 
 from axoneme.agent.callers import CallCloser, close_calls
+from axoneme.datapath import bpf
 from axoneme.datapath.callers import Callers as Listed
 from axoneme.services.rows import place as row
 from axoneme.services.writes import Departed
@@ -166,3 +168,22 @@ async def test_the_closer_closes_what_it_is_told(node: Callers, tcp: bool) -> No
                 await asyncio.sleep(0.01)
         assert aborted(connection) is tcp
     task.cancel()
+
+
+async def test_a_kernel_that_cannot_tell_leaves_them_open(
+    node: Callers, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refused() -> Listed:
+        raise bpf.BpfError(errno.EINVAL, "the kernel has no types of its own")
+
+    monkeypatch.setattr(Listed, "load", refused)
+    first, _ = BACKENDS[4]
+    node.serve(1, [SERVICE[4]], {10: first}, UDP)
+    closer = CallCloser(lambda: node.plane.calls, lambda: [HERE], tcp=True)
+    with connected(socket.SOCK_DGRAM, (4, NAMES[4], 80)) as (client,):
+        closer.departed(gone({10: first}, UDP))
+        await asyncio.wait_for(closer.run(), 10)
+        closer.departed(gone({10: first}, UDP))
+        assert not aborted(client)
+    assert "stay open: [Errno 22] the kernel has no types" in caplog.text
+    assert not closer._gone

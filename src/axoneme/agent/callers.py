@@ -45,7 +45,7 @@ class CallCloser:
         pods. ``tcp``: also TCP connections are closed, which else end as their backends or timers say."""
         self._calls = calls
         self._namespaces = namespaces
-        self._protocols = (socket.IPPROTO_UDP, *((socket.IPPROTO_TCP,) if tcp else ()))
+        self._protocols: tuple[int, ...] = (socket.IPPROTO_UDP, *((socket.IPPROTO_TCP,) if tcp else ()))
         self._gone: list[Departed] = []
         self._news = asyncio.Event()
 
@@ -62,6 +62,8 @@ class CallCloser:
             callers = await asyncio.to_thread(Callers.load)
         except BpfError as error:
             log.error("sockets whose backends are gone stay open: %s", error)
+            self._protocols = ()
+            self._gone.clear()
             return
         try:
             while True:

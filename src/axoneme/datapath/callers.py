@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from axoneme.datapath import bpf
 from axoneme.datapath.libbpf import Object
-from axoneme.datapath.schema import OBJECTS, Schema
+from axoneme.datapath.schema import OBJECTS
 
 
 class Callers:
@@ -34,7 +34,7 @@ class Callers:
         except BaseException:
             source.close()
             raise
-        return cls(source, Schema.load(folder).struct("caller"))
+        return cls(source, source.btf.struct("caller"))
 
     def of(self, calls: int) -> npt.NDArray[Any]:
         """A ``struct caller`` for each socket that has called; `calls` is a file descriptor of that map."""
