@@ -7,6 +7,7 @@ are quick to look up by, and which the garbage collector passes over.
 from __future__ import annotations
 
 import enum
+import struct
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 from typing import Final, NamedTuple, NewType
@@ -22,6 +23,8 @@ BackendRow = NewType("BackendRow", bytes)
 SlotKey = tuple[int, int]
 
 _V4_MAPPED: Final = bytes(10) + b"\xff\xff"
+_PLACE_V4: Final = struct.Struct(">10xHIHB")
+_PLACE_V6: Final = struct.Struct(">16sHB")
 #: Bytes of an address, and of a place.
 ADDRESS, PLACE = 16, 19
 
@@ -83,7 +86,9 @@ def unpacked(address: bytes) -> Address:
 
 
 def place(address: Address, port: int, protocol: int) -> Place:
-    return Place(packed(address) + port.to_bytes(2, "big") + bytes((protocol,)))
+    if address.version == 4:
+        return Place(_PLACE_V4.pack(0xFFFF, int(address), port, protocol))
+    return Place(_PLACE_V6.pack(address.packed, port, protocol))
 
 
 def marker(address: bytes) -> Place:
