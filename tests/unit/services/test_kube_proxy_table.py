@@ -14,10 +14,11 @@ FILES = {
     "F": "test_frontends.py",
     "P": "test_pod_ports.py",
     "E": "test_endpoint_choice.py",
+    "K": "../../sandbox/test_kube_proxy.py",
     "R": "../../sandbox/test_pod_services.py",
 }
 #: A file's letter, and names of tests in it; with an ellipsis all that begin so.
-_MENTION = re.compile(r"\b([CFPER])((?: `[a-z_]+…?`,?)*)")
+_MENTION = re.compile(r"\b([CFPEKR])((?: `[a-z_]+…?`,?)*)")
 
 
 def rows() -> list[list[str]]:
