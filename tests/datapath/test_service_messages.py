@@ -251,3 +251,44 @@ def test_a_segment_in_the_middle_of_an_unknown_connection_is_balanced(
     call = packet(WORLD[version], SERVICE[version], TCP, (40000, 80), flags=ACK)
     assert ends(sound(kernel.send("from_uplink", call, kernel.uplink).data))[1] == (OTHER[version], 8080)
     assert SYN
+
+
+@VERSIONS
+def test_errors_about_a_pods_call_in_both_directions(kernel: Node, balancer: Balancer, version: int) -> None:
+    balancer.simple(SERVICE[version], 53, UDP, {7: (OTHER[version], 5353)}, flags=0)
+    given = kernel.send("from_pod", packet(POD[version], SERVICE[version], UDP, (40000, 53))).data
+    refusal = error(OTHER[version], POD[version], given, UNREACHABLE[version])
+    run = kernel.send("from_pod", refusal, kernel.uplink)
+    assert run.value == REDIRECT
+    seen = sound(run.data)
+    assert (seen.source, seen.destination) == (SERVICE[version], POD[version])
+    assert ends(inside(seen)) == ((POD[version], 40000), (SERVICE[version], 53))
+
+    answer = packet(OTHER[version], POD[version], UDP, (5353, 40000))
+    shown = kernel.send("from_pod", answer, kernel.uplink).data
+    refusal = error(POD[version], SERVICE[version], shown, UNREACHABLE[version])
+    run = kernel.send("from_pod", refusal)
+    assert run.value == REDIRECT
+    seen = sound(run.data)
+    assert (seen.source, seen.destination) == (POD[version], OTHER[version])
+    assert ends(inside(seen)) == ((OTHER[version], 5353), (POD[version], 40000))
+
+
+@VERSIONS
+def test_errors_about_a_pods_call_to_the_node_itself(kernel: Node, balancer: Balancer, version: int) -> None:
+    balancer.simple(SERVICE[version], 53, UDP, {7: (OUR[version], 5353)}, flags=0)
+    given = kernel.send("from_pod", packet(POD[version], SERVICE[version], UDP, (40000, 53))).data
+    refusal = error(OUR[version], POD[version], given, UNREACHABLE[version])
+    run = kernel.send("to_pod", refusal)
+    assert run.value == PASS
+    seen = sound(run.data)
+    assert (seen.source, seen.destination) == (SERVICE[version], POD[version])
+    assert ends(inside(seen)) == ((POD[version], 40000), (SERVICE[version], 53))
+    # As the pod sends it back: to the service, about what came from there.
+    shown = kernel.send("to_pod", packet(OUR[version], POD[version], UDP, (5353, 40000))).data
+    refusal = error(POD[version], SERVICE[version], shown, UNREACHABLE[version])
+    run = kernel.send("from_pod", refusal)
+    assert run.value == PASS
+    seen = sound(run.data)
+    assert (seen.source, seen.destination) == (POD[version], OUR[version])
+    assert ends(inside(seen)) == ((OUR[version], 5353), (POD[version], 40000))

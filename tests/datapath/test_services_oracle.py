@@ -7,8 +7,6 @@ from collections import Counter
 from collections.abc import Iterator
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
-import numpy as np
-import numpy.typing as npt
 import pytest
 from balancing import ANY, EXTERNAL, RANGES, Balancer
 from bench_node import PASS, REDIRECT, SHOT, Node
@@ -16,6 +14,7 @@ from places import NODE, OTHER, OUR, POD, REMOTE, WORLD
 from test_services import ELSEWHERE, SERVICE, balancer, packet, sound
 
 from axoneme.datapath.plane import unpacked
+from axoneme.services.maglev import Shares
 from oracle.packets import ACK, RST, SCTP, SYN, TCP, UDP, Address, dissect
 from oracle.services import (
     MAGLEV,
@@ -57,7 +56,7 @@ class World:
         self.next_backend = 1
         self.protocols: dict[int, int] = {}
         self.versions: dict[int, int] = {}
-        self.places: dict[int, npt.NDArray[np.uint32]] = {}
+        self.places: dict[int, Shares] = {}
         number = 1
         for version in (4, 6):
             for protocol in (TCP, UDP, SCTP):
@@ -108,12 +107,12 @@ class World:
         self.model.services[service].backends.append(number)
 
     def write(self, number: int) -> None:
-        """The places of a service are anybody's, so long as both have the same."""
+        """The same to both."""
         service = self.model.services[number]
         if service.backends and service.algorithm != RANDOM:
-            places = np.array(self.rng.choices(service.backends, k=16381), np.uint32)
-            service.places = places.tolist()
-            self.places[number] = places
+            each = ((f"{backend}", self.rng.randint(1, 3), backend) for backend in service.backends)
+            self.places[number] = shares = Shares(tuple(each))
+            service.places = shares.places().tolist()
         self.balancer.service(number, service.backends, service.algorithm)
 
     def write_places(self) -> None:

@@ -75,7 +75,9 @@ def _detach(config: AgentConfig, uplink: str) -> None:
         ifindex = socket.if_nametoindex(uplink)
     except OSError:
         return
-    attach.detach(ifindex, attach.INGRESS, config.bpffs_path / "links" / f"{uplink}-ingress")
+    links = config.bpffs_path / "links"
+    attach.detach(ifindex, attach.INGRESS, links / f"{uplink}-ingress")
+    attach.detach(ifindex, attach.EGRESS, links / f"{uplink}-egress")
 
 
 async def _withdraw(config: AgentConfig) -> list[str]:
