@@ -28,7 +28,6 @@ from oracle.packets import Address
 Place = tuple[Address, int]
 TCP, UDP = socket.IPPROTO_TCP, socket.IPPROTO_UDP
 RANDOM, MAGLEV, WEIGHTED = range(3)
-PLACES = 16381
 
 _TABLES = {
     "frontends": ("frontend_key", "frontend"),

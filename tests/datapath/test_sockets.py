@@ -10,15 +10,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import pytest
 from bench_node import private_network
-from callers import MAGLEV, PLACES, UDP, Callers, Place, callers, own_group, place
+from callers import MAGLEV, UDP, Callers, Place, callers, own_group, place
 
 from axoneme.datapath import bpf, bpffs, sockets
 from axoneme.datapath.features import Feature
 from axoneme.datapath.plane import Constants, Datapath
 from axoneme.net import netns
+from axoneme.services.maglev import Shares
 
 SERVICE = {4: place("10.96.0.1", 80), 6: place("fd00:96::1", 80)}
 OTHER = {4: place("10.96.0.2", 80), 6: place("fd00:96::2", 80)}
@@ -191,7 +191,7 @@ def test_places_of_a_table_decide_where_there_is_one(node: Callers) -> None:
     with listening(*there.values()):
         with connect(4, SERVICE[4]):  # without one, slots do
             pass
-        table.write({1: np.full(PLACES, 12, "u4")})
+        table.write({1: Shares((("its only one", 1, 12),))})
         for _ in range(20):
             with connect(4, SERVICE[4]):
                 pass
