@@ -515,7 +515,7 @@ spec:
   - name: main
     image: echo
     ports: [{name: http, containerPort: 8080}, {name: names, containerPort: 5353, protocol: UDP}]
-    readinessProbe: {exec: {command: ["false"]}}
+    readinessProbe: {tcpSocket: {host: 127.0.0.1, port: 9}}
 """
 
 
