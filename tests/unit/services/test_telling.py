@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
+from msgspec import structs
+
 from axoneme.model.policy import Protocol
 from axoneme.services.balanced import Backend, BackendState, Balanced, Frontend, FrontendKind
 from axoneme.services.tables import ServiceTables
@@ -47,7 +49,7 @@ def test_what_stands_in_the_tables_is_told_with_its_numbers_and_counts() -> None
 
 def test_backends_that_only_some_callers_get() -> None:
     elsewhere = Backend(ip_address("10.244.3.7"), 8080)
-    ready = replace(THERE, state=BackendState.ACTIVE)
+    ready = structs.replace(THERE, state=BackendState.ACTIVE)
     found = told(replace(WEB, backends=(HERE, elsewhere, THERE), outside=(HERE, ready)))
     assert [(each.address, each.state, each.callers) for each in found.backends] == [
         ("10.244.1.5", "active", ""),
