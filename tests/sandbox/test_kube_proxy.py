@@ -5,6 +5,8 @@ One sandbox of three nodes: node1 has the clients and one backend, node2 the oth
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 import time
@@ -16,6 +18,24 @@ from typing import Any
 import pytest
 import sctp
 from caller import REFUSED, TIMEOUT, Caller
+from kubeproxyobjects import (
+    BALANCER,
+    EMPTY_PORT,
+    EXTERNAL,
+    HTTP,
+    LOCAL_PORT,
+    MANIFESTS,
+    NAMES,
+    NO_PORT,
+    NODE_PORT,
+    PARTNER,
+    SCTP_PORT,
+    STICKY_PORT,
+    STRANGER,
+    UNREADY,
+    ZONE_PORT,
+    service,
+)
 from runtime import Live, addresses, live_as
 
 from axoneme.net.commands import ip
@@ -24,166 +44,8 @@ from axoneme.sandbox.client import Protocol, Verdict
 from axoneme.sandbox.plan import DNS_PLACE, IPV4_ROUTER, IPV4_SERVICES, IPV6_ROUTER, Routing
 from axoneme.sandbox.report import SandboxReport
 
-HTTP, NAMES = 80, 53
 FAMILIES = ("ipv4", "ipv6")
 PROTOCOLS = ("tcp", "udp", "udp-unconnected")
-EXTERNAL = {"ipv4": "198.18.0.10", "ipv6": "2001:db8:c::10"}
-BALANCER = {"ipv4": "198.18.1.10", "ipv6": "2001:db8:d::10"}
-NODE_PORT, LOCAL_PORT, EMPTY_PORT, SCTP_PORT, STICKY_PORT, NO_PORT, ZONE_PORT = range(30080, 30087)
-HOST_PORT = 18080
-#: Where the world calls from, and where else.
-PARTNER, STRANGER = "203.0.113.10", "203.0.113.20"
-
-#: Says who it is, and does not end when it is asked to.
-STUBBORN = """
-import json, os, signal, socket, threading
-signal.signal(signal.SIGTERM, lambda *_: None)
-def serve(talk):
-    while talk.recv(4096):
-        talk.sendall(json.dumps({"pod": os.uname().nodename}).encode() + b"\\n")
-server = socket.create_server(("::", 8080), family=socket.AF_INET6, dualstack_ipv6=True)
-while True:
-    threading.Thread(target=serve, args=(server.accept()[0],), daemon=True).start()
-"""
-
-
-def pod(name: str, app: str, node: str, more: str = "") -> str:
-    return f"""
----
-apiVersion: v1
-kind: Pod
-metadata: {{name: {name}, labels: {{app: {app}}}}}
-spec:
-  nodeName: {node}
-  containers:
-  - name: main
-    image: echo
-    ports: [{{name: http, containerPort: 8080{more}}}, {{name: names, containerPort: 5353, protocol: UDP}}]
-"""
-
-
-def stubborn(name: str, node: str) -> str:
-    script = "".join(f"\n      {line}" for line in STUBBORN.splitlines())
-    return f"""
----
-apiVersion: v1
-kind: Pod
-metadata: {{name: {name}, labels: {{app: leave}}}}
-spec:
-  nodeName: {node}
-  terminationGracePeriodSeconds: 60
-  containers:
-  - name: main
-    image: python
-    command: ["{sys.executable}", "-c"]
-    args:
-    - |{script}
-    ports: [{{name: http, containerPort: 8080}}]
-"""
-
-
-def service(
-    name: str, spec: str = "", app: str = "web", ports: str = "", node_ports: str = "", metadata: str = ""
-) -> str:
-    ports = ports or (
-        f"[{{name: http, port: {HTTP}, targetPort: http{node_ports}}},"
-        f" {{name: names, port: {NAMES}, targetPort: names, protocol: UDP{node_ports}}}]"
-    )
-    selector = f"selector: {{app: {app}}}" if app else ""
-    return f"""
----
-apiVersion: v1
-kind: Service
-metadata: {{name: {name}, {metadata}}}
-spec:
-  ipFamilyPolicy: PreferDualStack
-  ports: {ports}
-  {selector}
-  {spec}
-"""
-
-
-MANIFESTS = "".join(
-    (
-        pod("client", "client", "node1"),
-        pod("far", "client", "node3"),
-        pod("web-1", "web", "node1"),
-        pod("web-2", "web", "node2"),
-        pod("host", "host", "node1", f", hostPort: {HOST_PORT}"),
-        stubborn("leave-1", "node1"),
-        stubborn("leave-2", "node2"),
-        pod("gone-1", "gone", "node1"),
-        pod("gone-2", "gone", "node2"),
-        service("cluster"),
-        service("node", "type: NodePort", node_ports=f", nodePort: {NODE_PORT}"),
-        service("external", f'externalIPs: ["{EXTERNAL["ipv4"]}", "{EXTERNAL["ipv6"]}"]'),
-        service("balancer", "type: LoadBalancer\n  loadBalancerClass: test/none"),
-        service(
-            "ranges",
-            "type: LoadBalancer\n  loadBalancerClass: test/none\n"
-            f'  loadBalancerSourceRanges: ["{PARTNER}/32"]',
-        ),
-        service(
-            "local",
-            "type: LoadBalancer\n  loadBalancerClass: test/none\n  externalTrafficPolicy: Local",
-            node_ports=f", nodePort: {LOCAL_PORT}",
-        ),
-        service("proxied", "type: LoadBalancer\n  loadBalancerClass: test/none"),
-        service("others", metadata="labels: {service.kubernetes.io/service-proxy-name: another}"),
-        service(
-            "shut",
-            "type: LoadBalancer\n  loadBalancerClass: test/none\n"
-            f'  loadBalancerSourceRanges: ["{PARTNER}/32"]',
-            metadata="annotations: {service.cilium.io/src-ranges-policy: deny}",
-        ),
-        service(
-            "balanced",
-            "type: LoadBalancer\n  loadBalancerClass: test/none",
-            node_ports=f", nodePort: {NO_PORT}",
-            metadata="annotations: {service.cilium.io/type: LoadBalancer}",
-        ),
-        service(
-            "zone-a",
-            "type: NodePort",
-            node_ports=f", nodePort: {ZONE_PORT}",
-            metadata="annotations: {service.cilium.io/node-selector: topology.kubernetes.io/zone=a}",
-        ),
-        service("inside", "internalTrafficPolicy: Local"),
-        service("gone", app="gone"),
-        service(
-            "sticky",
-            "type: NodePort\n  sessionAffinity: ClientIP\n"
-            "  sessionAffinityConfig: {clientIP: {timeoutSeconds: 3}}",
-            node_ports=f", nodePort: {STICKY_PORT}",
-        ),
-        service("near", "trafficDistribution: PreferClose"),
-        service("empty", "type: NodePort", app="nobody", node_ports=f", nodePort: {EMPTY_PORT}"),
-        service(
-            "association",
-            "type: NodePort",
-            ports=f"[{{port: 9, targetPort: 9000, protocol: SCTP, nodePort: {SCTP_PORT}}}]",
-        ),
-        service("headless", "clusterIP: None"),
-        """
----
-apiVersion: v1
-kind: Service
-metadata: {name: alias}
-spec: {type: ExternalName, externalName: partner.example}
-""",
-        service("leave", app="leave", ports=f"[{{name: http, port: {HTTP}, targetPort: http}}]"),
-        service("world", app="", ports=f"[{{name: http, port: {HTTP}}}]"),
-        f"""
----
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata: {{name: world-1, labels: {{kubernetes.io/service-name: world}}}}
-addressType: IPv4
-ports: [{{name: http, port: 8080, protocol: TCP}}]
-endpoints: [{{addresses: ["{PARTNER}"], conditions: {{ready: true}}}}]
-""",
-    )
-)
 
 
 class Town(Live):
@@ -504,21 +366,6 @@ def test_traffic_stays_in_its_zone(town: Town, caller: str, family: str) -> None
     town.all_backends(lambda: town.callers[caller].ask(address, HTTP), {"web-1"})
 
 
-UNREADY = """
----
-apiVersion: v1
-kind: Pod
-metadata: {name: lazy, labels: {app: lazy}}
-spec:
-  nodeName: node2
-  containers:
-  - name: main
-    image: echo
-    ports: [{name: http, containerPort: 8080}, {name: names, containerPort: 5353, protocol: UDP}]
-    readinessProbe: {tcpSocket: {host: 127.0.0.1, port: 9}}
-"""
-
-
 def test_who_is_not_ready_gets_nothing_unless_it_is_published_all_the_same(town: Town) -> None:
     town.apply(
         UNREADY
@@ -584,3 +431,75 @@ def test_sctp(town: Town, family: str) -> None:
                 assert sctp.associate(source, address, port, source_port), (source, address)
             assert one.asked
             assert two.asked
+
+
+# ---- what people see of it -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("caller", ["pod", "pod by packets", "node", "outside"])
+def test_flows_say_which_service_was_called(town: Town, caller: str) -> None:
+    address, port, name = town.cluster_ip("cluster", "ipv4"), HTTP, "cluster"
+    if caller == "outside":
+        address, port, name = town.node("node1", "ipv4"), NODE_PORT, "node"
+    said_by = said(town.all_backends(lambda: town.callers[caller].ask(address, port), {"web-1", "web-2"})[-1])
+    while said_by["pod"] != "web-1":  # the node's own connections are seen only on their way into its pods
+        said_by = said(town.callers[caller].ask(address, port))
+
+    def found() -> dict[str, Any] | None:
+        wanted = {"to_service": [f"default/{name}"], "from_port": [said_by["peer"]["port"]], "event": ["end"]}
+        return next(iter(town.flows(filters=[wanted])), None)
+
+    flow = town.wait(found, "the flow of this call")
+    assert flow["destination_service"] == {"name": name, "namespace": "default", "port": "http"}
+    assert (flow["IP"]["frontend"], flow["IP"]["frontend_port"]) == (address, port)
+    assert (flow["destination"]["pod_name"], flow["l4"]["TCP"]["destination_port"]) == ("web-1", 8080)
+
+
+@pytest.mark.parametrize("caller", ["pod by packets", "outside"])
+def test_drops_say_which_service_had_no_backend(town: Town, caller: str) -> None:
+    address, port = town.cluster_ip("empty", "ipv4"), HTTP
+    if caller == "outside":
+        address, port = town.node("node3", "ipv4"), EMPTY_PORT
+    assert town.callers[caller].ask(address, port) == REFUSED
+
+    def found() -> list[dict[str, Any]]:
+        wanted = {"service": ["default/empty"], "ip": [address], "port": [port], "event": ["drop"]}
+        return town.flows(filters=[wanted])
+
+    flow = town.wait(found, "the drop")[-1]
+    assert flow["drop_reason_desc"] == "SERVICE_BACKEND_NOT_FOUND"
+    assert flow["destination_service"]["name"] == "empty"
+
+
+def test_what_is_told_of_a_service_counts_its_calls(town: Town) -> None:
+    """By node1, on which the client is: calls that found a backend, and those that found none."""
+    caller, address = town.callers["pod"], town.cluster_ip("cluster", "ipv4")
+    before, refused = told(town, "cluster"), told(town, "empty")["refused"]
+    answers = [said(caller.ask(address, HTTP)) for _ in range(6)]
+    caller.ask(town.cluster_ip("empty", "ipv4"), HTTP)
+    held = caller.hold(address, HTTP)
+    said(caller.say(held))
+
+    def counted() -> bool:
+        now = told(town, "cluster")
+        sent = now["traffic"]["bytes"] - before["traffic"]["bytes"]
+        # Each has sent a SYN, an ACK, its question and a FIN at least.
+        return bool(now["chosen"] - before["chosen"] == 7 and sent > 6 * 4 * 40 and now["traffic"]["open"])
+
+    town.wait(counted, f"7 calls counted; {before}")
+    assert told(town, "empty")["refused"] == refused + 1
+    here = {each["address"]: each["state"] for each in told(town, "cluster")["backends"]}
+    assert {here[each["server"]["address"]] for each in answers} == {"active"}
+    assert any("no backend" in each for each in told(town, "empty")["problems"])
+
+
+def told(town: Town, name: str) -> dict[str, Any]:
+    """What `axo service get` has of the port ``http``."""
+    done = subprocess.run(
+        [sys.executable, "-m", "axoneme.cli", "service", "get", name, "--node", "node1", "-o", "json"],
+        env={**os.environ, "AXO_SANDBOX": town.name},
+        check=True,
+        capture_output=True,
+    )
+    found: list[dict[str, Any]] = json.loads(done.stdout)
+    return next(each for each in found if each["port"] == "http")
