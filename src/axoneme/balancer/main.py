@@ -44,6 +44,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two looks at the machine's addresses, in which tables that the kernel refused are mended.
 LOOK_EVERY: Final = 2.0
+#: Seconds from which on it takes long to bring the kernel up to date; how many times as long one rests then.
+_LONG, _REST = 0.1, 2.0
 #: Seconds from one look at everything in the kernel to the next, if it takes less; share of a core for it.
 AUDIT_EVERY, AUDIT_SHARE = 5.0, 0.01
 
@@ -59,6 +61,9 @@ class Balancer:
         for sentence in self._lacks:
             log.warning("%s", sentence)
         self._memory = Memory(state / "memory.json")
+        self._turns = asyncio.Event()
+        #: Seconds that it took to bring the kernel up to date the last time.
+        self._effort = 0.0
         self._monitor = Monitor(self._turned, self._memory.health)
         self._kernel = Kernel(config.machine)
         self._source: Source
@@ -80,6 +85,7 @@ class Balancer:
             tasks.create_task(self._source.run(self._adopt))
             tasks.create_task(self._monitor.run())
             tasks.create_task(serve(self, self._config.api, self._config.socket_path))
+            tasks.create_task(self._follow_turns())
             tasks.create_task(self._look_after())
             tasks.create_task(self._audit())
             tasks.create_task(run_flow_server(self._config.machine))
@@ -117,12 +123,23 @@ class Balancer:
         log.info("%s: %d services; %d entries written", version(desired), len(desired.services), written)
 
     def _turned(self) -> None:
-        """A backend is up, or down."""
-        written = self._settle()
-        log.info("%d entries written", written)
+        """A backend is up, or down: the kernel is told at once, unless that takes long; then once for all
+        that turn within a while, as when a rack is lost."""
+        if self._effort > _LONG:
+            self._turns.set()
+        else:
+            log.info("%d entries written", self._settle())
+
+    async def _follow_turns(self) -> None:
+        while True:
+            await self._turns.wait()
+            self._turns.clear()
+            log.info("%d entries written", self._settle())
+            await asyncio.sleep(_REST * self._effort)
 
     def _settle(self) -> int:
         """Brings the kernel up to date; how many entries that took."""
+        began = time.monotonic()
         records = self._monitor.records
         down = {
             Target(service.name, backend.called)
@@ -136,6 +153,8 @@ class Balancer:
             self._problems["kernel"] = str(error)
             log.error("%s; it is tried again", error)
             return 0
+        finally:
+            self._effort = time.monotonic() - began
         self._problems.pop("kernel", None)
         return written
 

@@ -74,11 +74,11 @@ class FileSource:
             async with self._lock:
                 if (stamp := _stamp(self._path)) != self._seen:
                     self._seen = stamp
-                    self._take()
+                    await self._take()
 
     async def change(self, edit: Edit) -> Desired:
         async with self._lock:
-            text = self._take()
+            text = await self._take()
             if text is None:
                 raise Unwritable(
                     f"{self.problems[str(self._path)]}; until the file is mended, nothing is written to it"
@@ -86,15 +86,15 @@ class FileSource:
             wanted = edit(self._told)
             check(wanted)
             if wanted != self._told:
-                self._write(text, wanted)
+                await asyncio.to_thread(_write, self._path, text, self._told, wanted)
+                self._seen = _stamp(self._path)
                 self._tell(wanted)
             return wanted
 
-    def _take(self) -> str | None:
+    async def _take(self) -> str | None:
         """Reads the file: its text, or None where it cannot be used."""
         try:
-            data = self._path.read_bytes()
-            config, desired = parse(data, str(self._path))
+            data, config, desired = await asyncio.to_thread(_load, self._path)
         except (OSError, ManifestError) as error:
             said = f"{self._path}: {error.strerror}" if isinstance(error, OSError) else str(error)
             if self.problems.get(str(self._path)) != said:
@@ -115,26 +115,33 @@ class FileSource:
             self._told = desired
             self._changed(desired)
 
-    def _write(self, text: str, wanted: Desired) -> None:
-        before, after = (msgspec.to_builtins(each) for each in (self._told, wanted))
-        made = yamledit.rewrite(text, before, after).encode()
-        try:
-            same = parse(made, str(self._path)) == (self._config_of(text), wanted)
-        except ManifestError:
-            same = False
-        if not same:
-            raise Unwritable(
-                f"{self._path}: it is written in a way (references, merged mappings) that cannot be changed "
-                "by machine; change it by hand"
-            )
-        try:
-            _replace(self._path, made)
-        except OSError as error:
-            raise Unwritable(f"{self._path}: {error.strerror}") from error
-        self._seen = _stamp(self._path)
 
-    def _config_of(self, text: str) -> Config:
-        return parse(text.encode(), str(self._path))[0]
+# Of thousands of backends these take seconds: in a thread, while backends are tried on.
+
+
+def _load(path: Path) -> tuple[bytes, Config, Desired]:
+    data = path.read_bytes()
+    return data, *parse(data, str(path))
+
+
+def _write(path: Path, text: str, before: Desired, wanted: Desired) -> None:
+    """Has the file, whose ``text`` says ``before``, say what is ``wanted``. `Unwritable`."""
+    made = yamledit.rewrite(text, msgspec.to_builtins(before), msgspec.to_builtins(wanted)).encode()
+    try:
+        same = parse(made, str(path)) == (parse(text.encode(), str(path))[0], wanted)
+    except ManifestError:
+        same = False
+    if not same:
+        raise Unwritable(
+            f"{path}: it is written in a way (references, merged mappings) that cannot be changed by "
+            "machine; change it by hand"
+        )
+    try:
+        if path.read_bytes() != text.encode():
+            raise Unwritable(f"{path}: somebody else is writing to it just now; try again")
+        _replace(path, made)
+    except OSError as error:
+        raise Unwritable(f"{path}: {error.strerror}") from error
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:
