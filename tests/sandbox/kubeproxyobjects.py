@@ -7,7 +7,9 @@ import sys
 HTTP, NAMES = 80, 53
 EXTERNAL = {"ipv4": "198.18.0.10", "ipv6": "2001:db8:c::10"}
 BALANCER = {"ipv4": "198.18.1.10", "ipv6": "2001:db8:d::10"}
-NODE_PORT, LOCAL_PORT, EMPTY_PORT, SCTP_PORT, STICKY_PORT, NO_PORT, ZONE_PORT = range(30080, 30087)
+NODE_PORT, LOCAL_PORT, EMPTY_PORT, SCTP_PORT, STICKY_PORT, NO_PORT, ZONE_PORT, INSIDE_PORT = range(
+    30080, 30088
+)
 HOST_PORT = 18080
 #: Where the world calls from, and where else.
 PARTNER, STRANGER = "203.0.113.10", "203.0.113.20"
@@ -129,6 +131,31 @@ MANIFESTS = "".join(
             "type: NodePort",
             node_ports=f", nodePort: {ZONE_PORT}",
             metadata="annotations: {service.cilium.io/node-selector: topology.kubernetes.io/zone=a}",
+        ),
+        service(
+            "portless",
+            "type: LoadBalancer\n  loadBalancerClass: test/none\n  allocateLoadBalancerNodePorts: false",
+        ),
+        service(
+            "inside-node",
+            "type: NodePort\n  internalTrafficPolicy: Local",
+            node_ports=f", nodePort: {INSIDE_PORT}",
+        ),
+        service("weighted", app="", ports=f"[{{name: http, port: {HTTP}}}]"),
+        *(
+            f"""
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata:
+  name: weighted-{number}
+  labels: {{kubernetes.io/service-name: weighted}}
+  annotations: {{service.cilium.io/weight: "{weight}"}}
+addressType: IPv4
+ports: [{{name: http, port: 8080, protocol: TCP}}]
+endpoints: [{{addresses: ["{address}"], conditions: {{ready: true}}}}]
+"""
+            for number, (address, weight) in enumerate(((PARTNER, 1), (STRANGER, 0)))
         ),
         service("inside", "internalTrafficPolicy: Local"),
         service("gone", app="gone"),

@@ -23,6 +23,7 @@ from kubeproxyobjects import (
     EMPTY_PORT,
     EXTERNAL,
     HTTP,
+    INSIDE_PORT,
     LOCAL_PORT,
     MANIFESTS,
     NAMES,
@@ -120,7 +121,9 @@ def town(request: pytest.FixtureRequest) -> Iterator[Town]:
                 ),
             )
         for family, address in BALANCER.items():
-            for number, name in enumerate(("balancer", "ranges", "local", "proxied", "shut", "balanced")):
+            for number, name in enumerate(
+                ("balancer", "ranges", "local", "proxied", "shut", "balanced", "portless")
+            ):
                 status(made, name, family, address[:-2] + f"{1 + number}0")
         made.settle()
         way(made)
@@ -252,6 +255,44 @@ def test_internal_traffic_policy_local(town: Town, caller: str, family: str) -> 
     town.all_backends(lambda: town.callers[caller].ask(address, HTTP), {"web-1"})
     assert town.callers["far pod"].ask(address, HTTP) == REFUSED
     assert town.callers["far node"].ask(address, HTTP) == REFUSED
+
+
+@pytest.mark.parametrize("caller", ["pod", "pod by packets", "node", "outside"])
+def test_internal_traffic_policy_local_says_nothing_of_node_ports(town: Town, caller: str) -> None:
+    address = town.node("node1", "ipv4")
+    town.all_backends(lambda: town.callers[caller].ask(address, INSIDE_PORT), {"web-1", "web-2"})
+
+
+@pytest.mark.parametrize("caller", ["pod", "outside"])
+def test_a_load_balancer_without_node_ports(town: Town, caller: str) -> None:
+    assert not any("nodePort" in port for port in town.spec("portless")["ports"])
+    address = balancer(town, "portless", "ipv4")
+    town.all_backends(lambda: town.callers[caller].ask(address, HTTP), {"web-1", "web-2"})
+
+
+@pytest.mark.parametrize("caller", ["pod", "pod by packets", "node"])
+def test_a_slice_of_no_weight(town: Town, caller: str) -> None:
+    address = town.cluster_ip("weighted", "ipv4")
+    answers = [said(town.callers[caller].ask(address, HTTP)) for _ in range(12)]
+    assert {each["server"]["address"] for each in answers} == {PARTNER}
+
+
+def test_what_two_services_claim_is_the_older_one_s(town: Town) -> None:
+    """And the other is told of with its problem."""
+    town.apply(service("younger", f'externalIPs: ["{EXTERNAL["ipv4"]}"]', app="sticky"))
+    town.wait(lambda: town.spec("younger").get("clusterIPs"), "the service has addresses")
+    problems = town.wait(lambda: _problems_of(town, "younger"), "the conflict is told of")
+    assert "belongs to default/external" in problems[0]
+    for caller in ("pod", "outside"):
+        ask = town.callers[caller].ask
+        town.all_backends(lambda ask=ask: ask(EXTERNAL["ipv4"], HTTP), {"web-1", "web-2"})
+
+
+def _problems_of(town: Town, name: str) -> list[str]:
+    try:
+        return [str(each) for each in told(town, name)["problems"]]
+    except (subprocess.CalledProcessError, StopIteration):
+        return []  # the node has not heard of it yet
 
 
 def test_source_ranges(town: Town) -> None:
