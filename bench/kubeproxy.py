@@ -47,16 +47,24 @@ def iptables(services: Sequence[Service]) -> Iterator[str]:
     yield "-A KUBE-POSTROUTING -j MASQUERADE --random-fully"
     yield f"-A KUBE-MARK-MASQ -j MARK --or-mark {MASQUERADE}"
     for n, service in enumerate(services):
-        to = f"-d {service.address}/32 -p tcp -m tcp --dport {service.port}"
-        yield f"-A KUBE-SERVICES {to} -j KUBE-SVC-{n}"
-        yield f"-A KUBE-SVC-{n} ! -s {PODS} {to} -j KUBE-MARK-MASQ"
-        for b, (address, port) in enumerate(service.backends):
-            chance = len(service.backends) - b
-            choice = f"-m statistic --mode random --probability {1 / chance:.10f} " if chance > 1 else ""
-            yield f"-A KUBE-SVC-{n} {choice}-j KUBE-SEP-{n}-{b}"
-            yield f"-A KUBE-SEP-{n}-{b} -s {address}/32 -j KUBE-MARK-MASQ"
-            yield f"-A KUBE-SEP-{n}-{b} -p tcp -m tcp -j DNAT --to-destination {address}:{port}"
+        yield f"-A KUBE-SERVICES {_to(service)} -j KUBE-SVC-{n}"
+        yield from _rules(n, service)
     yield "COMMIT"
+
+
+def _to(service: Service) -> str:
+    return f"-d {service.address}/32 -p tcp -m tcp --dport {service.port}"
+
+
+def _rules(n: int, service: Service) -> Iterator[str]:
+    """Of a service's own chains."""
+    yield f"-A KUBE-SVC-{n} ! -s {PODS} {_to(service)} -j KUBE-MARK-MASQ"
+    for b, (address, port) in enumerate(service.backends):
+        chance = len(service.backends) - b
+        choice = f"-m statistic --mode random --probability {1 / chance:.10f} " if chance > 1 else ""
+        yield f"-A KUBE-SVC-{n} {choice}-j KUBE-SEP-{n}-{b}"
+        yield f"-A KUBE-SEP-{n}-{b} -s {address}/32 -j KUBE-MARK-MASQ"
+        yield f"-A KUBE-SEP-{n}-{b} -p tcp -m tcp -j DNAT --to-destination {address}:{port}"
 
 
 #: Of so many services nftables gets the chains in one transaction: the kernel looks through all chains of a
@@ -109,6 +117,21 @@ def load_iptables(namespace: Path, services: Sequence[Service]) -> None:
 def load_nftables(namespace: Path, services: Sequence[Service]) -> None:
     for transaction in nftables(services):
         _load(namespace, ["nft", "-f", "-"], transaction)
+
+
+def change_iptables(namespace: Path, number: int, service: Service) -> None:
+    """A service has other backends: its chains anew, as a partial sync does it (KEP-3453)."""
+    chains = [f":KUBE-SVC-{number} - [0:0]"]
+    chains += [f":KUBE-SEP-{number}-{b} - [0:0]" for b in range(len(service.backends))]
+    lines = ["*nat", *chains, *_rules(number, service), "COMMIT"]
+    _load(namespace, ["iptables-legacy-restore", "--noflush"], iter(lines))
+
+
+def change_nftables(namespace: Path, number: int, service: Service) -> None:
+    """A service has other backends: its chain anew, in one transaction."""
+    flushed = [f"flush chain ip kube-proxy service-{number}"]
+    last = list(_chains(number, service))[-1]
+    _load(namespace, ["nft", "-f", "-"], [*flushed, *_table(last)])
 
 
 def _load(namespace: Path, command: Sequence[str], lines: Iterable[str]) -> None:

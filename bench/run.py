@@ -20,6 +20,7 @@ PAGE = HERE.parent / "docs" / "performance.md"
 PROGRAMS = {
     "packet_cost": "A packet of an established connection",
     "network": "Over the network, against plain veth routing",
+    "services": "Services, against kube-proxy's rules",
     "agent": "The agent",
     "cni": "Containers by the CNI plugin",
     "scale": "The agent in a large cluster",

@@ -222,8 +222,11 @@ def test_an_agent_that_is_killed_and_comes_back_keeps_the_address(
     assert [caller.error for caller in callers] == [None] * 3
 
 
-def test_an_agent_that_is_stopped_leaves_at_once(cluster: Announcing, neighbour: Neighbour) -> None:
-    holder = cluster.holder()
+def test_an_agent_that_is_stopped_leaves_at_once_where_it_is_told_to(
+    cluster: Announcing, neighbour: Neighbour
+) -> None:
+    cluster.configure(release_on_stop=True)
+    holder = str(cluster.wait(cluster.holder, "a node has the lease", 30))
     stopped = cluster.agent_pid(holder)
     os.kill(stopped, signal.SIGTERM)
     other = cluster.wait(lambda: cluster.holder() not in ("", holder) and cluster.holder(), "another has it")

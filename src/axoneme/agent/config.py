@@ -73,7 +73,8 @@ class LoadBalancingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     (directly over TCP). ``proxy_name``: only services that label
     ``service.kubernetes.io/service-proxy-name`` gives to the proxy of this name; empty: only those of nobody.
     ``healthz``: ``address:port`` (no address: all of them) at which load balancers are told whether
-    the node takes traffic, as kube-proxy does at ``:10256``; empty: nowhere.
+    the node takes traffic, as kube-proxy does at ``:10256``; empty: nowhere. ``acceleration``: where packets
+    that only pass through are sent on (`axoneme.datapath.xdp`).
     """
 
     enabled: bool = True
@@ -82,13 +83,14 @@ class LoadBalancingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     forwarding: Literal["snat", "dsr", "hybrid"] = "snat"
     proxy_name: str = ""
     healthz: str = ""
+    acceleration: Literal["disabled", "native", "generic", "best-effort"] = "disabled"
 
 
 class AnnouncementConfig(Timing, frozen=True, forbid_unknown_fields=True):
     """Of leases by which one node at a time announces a service's addresses. ``release_on_stop``: an agent
     that is told to stop leaves them to others at once; else they wait for it as for one that crashed."""
 
-    release_on_stop: bool = True
+    release_on_stop: bool = False
 
 
 class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -12,6 +12,7 @@ import numpy as np
 
 from axoneme.agent.config import AgentConfig, ConfigError
 from axoneme.datapath.plane import Constants, Datapath, Sizes, packed
+from axoneme.datapath.xdp import Acceleration
 from axoneme.identity.addressbook import Address, Network
 from axoneme.identity.numbers import Reserved
 from axoneme.model.state import NodeState
@@ -99,8 +100,10 @@ class Machine:
     def attach(self, plane: Datapath) -> None:
         """Programs onto the uplinks, the overlay device and sockets, and what each uplink masquerades as."""
         self._name_uplinks(plane)
-        for name in self._config.uplinks:
-            plane.attach_uplink(name, socket.if_nametoindex(name))
+        uplinks = {name: socket.if_nametoindex(name) for name in self._config.uplinks}
+        for name, ifindex in uplinks.items():
+            plane.attach_uplink(name, ifindex)
+        plane.accelerate(uplinks, Acceleration(self._config.load_balancing.acceleration))
         if self.overlay_ifindex:
             plane.attach_overlay(node.OVERLAY, self.overlay_ifindex)
         if self.group is not None:

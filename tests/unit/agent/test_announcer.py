@@ -23,7 +23,7 @@ from axoneme.sources.sqlite import SqliteStore
 from axoneme.sources.store import Change
 from axoneme.sources.tenure import boot_time
 
-QUICK = AnnouncementConfig(lease_duration=1.0, renew=0.2, retry=0.1)
+QUICK = AnnouncementConfig(lease_duration=1.0, renew=0.2, retry=0.1, release_on_stop=True)
 KEY = np.dtype([("address", "u1", (16,)), ("ifindex", "u4")])
 VALUE = np.dtype([("until", "u8"), ("mac", "u1", (6,)), ("unused", "u1", (2,))])
 LEASE = f"{LEASES}cilium-l2announce-default.web"
