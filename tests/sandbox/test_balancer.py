@@ -231,27 +231,16 @@ def test_a_restart_loses_nothing_and_writes_nothing(standing: Scene, how: signal
         talk.close()
 
 
-def test_two_balancers_with_one_file_choose_alike() -> None:
+@VERSIONS
+def test_two_balancers_with_one_file_choose_alike(pair: Scene, version: int) -> None:
     """What sits before them may move a client's packets from one to the other (ECMP)."""
-    with scene("lb1", "lb2") as made:
-        names = ["b1", "b2", "b3"]
-        for each in made.balancers.values():
-            # The second has been told of the backends in another order.
-            each.configure({"services": [service(
-                "udp",
-                frontends=[{"address": VIP[version], "port": 53, "protocol": "UDP"} for version in (4, 6)],
-                backends=backends(*names),
-            )]})  # fmt: skip
-            each.start()
-            names.reverse()
-        for version in (4, 6):
-            ports = range(40000, 40040)
-            made.route("lb1")
-            first = [made.ask(version, source=port)[0] for port in ports]
-            made.route("lb2")
-            second = [made.ask(version, source=port)[0] for port in ports]
-            assert first == second
-            assert {*first} == {"b1", "b2", "b3"}
+    ports = range(40000, 40040)
+    pair.route("lb1")
+    first = [pair.ask(version, source=port)[0] for port in ports]
+    pair.route("lb2")
+    second = [pair.ask(version, source=port)[0] for port in ports]
+    assert first == second
+    assert {*first} == {"b1", "b2", "b3"}
 
 
 def test_when_all_are_down_a_service_refuses_or_gives_any() -> None:
@@ -280,35 +269,38 @@ def test_when_all_are_down_a_service_refuses_or_gives_any() -> None:
 
 @VERSIONS
 def test_with_direct_return_backends_see_clients_and_connections_move_between_balancers(
-    direct: Scene, version: int
+    pair: Scene, version: int
 ) -> None:
-    direct.route("lb1")
-    with direct.connect(version, PORT) as talk:
+    pair.route("lb1")
+    with pair.connect(version, PORT) as talk:
         assert talk.saw == address("client", version)
         assert talk.echo("by the first")
-        listed = direct.balancers["lb1"].connections().connections
+        listed = pair.balancers["lb1"].connections().connections
         mine = [each for each in listed if each.client.endswith(f":{talk.port}")]
         assert [each.backend for each in mine] == [f"{talk.backend}-v{version}"], shown(listed)
-        direct.route("lb2")
+        pair.route("lb2")
         assert talk.echo("by the second, which has never heard of it")
-        direct.route("lb1")
+        pair.route("lb1")
         assert talk.echo("and back")
-    assert direct.chosen(version, 30, PORT).keys() == {"b1", "b2", "b3"}
+    assert pair.chosen(version, 30, PORT).keys() == {"b1", "b2", "b3"}
 
 
 @pytest.fixture(scope="module")
-def direct() -> Iterator[Scene]:
-    """Two balancers whose backends answer clients by themselves."""
+def pair() -> Iterator[Scene]:
+    """Two balancers with one file, but for the order of backends. Those of `web` answer clients directly."""
     with scene("lb1", "lb2") as made:
         tunnels = [Tunnel(made.namespaces.path(name)) for name in made.servers]
         frontends = [{"address": VIP[version], "port": PORT} for version in (4, 6)]
-        without_ports = [
-            {key: value for key, value in backend.items() if key != "port"}
-            for backend in backends("b1", "b2", "b3")
-        ]
+        datagrams = [{"address": VIP[version], "port": 53, "protocol": "UDP"} for version in (4, 6)]
+        found = backends("b1", "b2", "b3")
         for each in made.balancers.values():
-            each.configure({"services": [service(frontends=frontends, backends=without_ports, mode="dsr")]})
+            without_ports = [{key: value for key, value in one.items() if key != "port"} for one in found]
+            each.configure({"services": [
+                service(frontends=frontends, backends=without_ports, mode="dsr"),
+                service("udp", frontends=datagrams, backends=found),
+            ]})  # fmt: skip
             each.start()
+            found = found[::-1]
         try:
             yield made
         finally:
