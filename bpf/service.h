@@ -213,20 +213,26 @@ static __always_inline int is_over(const struct flow *flow, const struct packet 
 }
 
 /* Whether the client has another connection to this backend from the same port, by another way: two would have one
- * tuple. One that is over is forgotten. */
-static __noinline int is_taken(const struct service_workspace *w)
+ * tuple. One that is over is forgotten, and, in `need`, one of which nobody knows whether it is: all but TCP. */
+static __noinline int is_taken(const struct service_workspace *w, int need)
 {
 	const struct called *called = &w->called;
-	const struct flow *flow = find_flow(&w->packet.key);
+	const struct packet *p = &w->packet;
+	const struct flow *flow = find_flow(&p->key);
 
 	if (!flow)
 		return 0;
-	if (is_over(flow, &w->packet)) {
-		forget(&w->packet, flow);
+	if (is_over(flow, p)) {
+		forget(p, flow);
 		return 0;
 	}
-	return !(flow->flags & FLOW_SERVED) || flow->frontend_port != called->frontend_port ||
-	       !same_address(flow->frontend, called->frontend);
+	if (flow->flags & FLOW_SERVED && flow->frontend_port == called->frontend_port &&
+	    same_address(flow->frontend, called->frontend))
+		return 0;
+	if (!need || p->key.protocol == IPPROTO_TCP)
+		return 1;
+	forget(p, flow);
+	return 0;
 }
 
 /* Chooses a backend for the client in `w->packet`. Whether there is one. */
@@ -267,7 +273,7 @@ static __noinline int balance(struct service_workspace *w)
 		if (!pick(w, hash + i))
 			return DROP_NO_BACKEND;
 		address_backend(w);
-		if (!is_taken(w)) {
+		if (!is_taken(w, i == SERVICE_ATTEMPTS - 1)) {
 			reason = enter(w);
 			address_backend(w);
 			return reason;
@@ -294,8 +300,14 @@ static __noinline int go_on(struct __sk_buff *skb, struct service_workspace *w, 
 	__u32 leg = leg_of(flow, p);
 
 	/* Two connections that differ only in whether they are translated would have one tuple. */
-	if (!is_called_otherwise(flow, leg) != !(p->flags & (leg ? PACKET_TRANSLATED : PACKET_SERVED)))
-		return refuse_call(skb, w, hook, leg ? DROP_INVALID_SOURCE : DROP_NAT_EXHAUSTED);
+	if (!is_called_otherwise(flow, leg) != !(p->flags & (leg ? PACKET_TRANSLATED : PACKET_SERVED))) {
+		if (leg)
+			return refuse_call(skb, w, hook, DROP_INVALID_SOURCE);
+		if (p->key.protocol == IPPROTO_TCP)
+			return refuse_call(skb, w, hook, DROP_NAT_EXHAUSTED);
+		forget(p, flow);
+		return 1;
+	}
 	if (!(flow->flags & FLOW_SERVED))
 		return 0;
 	remember_call(&w->called, flow);

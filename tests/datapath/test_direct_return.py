@@ -26,7 +26,7 @@ def balancer(kernel: Node) -> Iterator[Balancer]:
     for version in (4, 6):
         kernel.address(OUR[version], HOST, None, HOST_FLAGS)
     kernel.address(NODE, REMOTE_NODE, None, HOST_FLAGS)
-    made = Balancer(kernel)
+    made = Balancer(kernel.plane, kernel.root)
     made.clear()
     yield made
     made.clear()

@@ -481,17 +481,36 @@ def test_a_client_that_calls_anew_from_the_same_port_is_balanced_anew(
 def test_one_port_of_a_client_has_one_connection_to_a_backend(
     kernel: Node, balancer: Balancer, version: int
 ) -> None:
-    balancer.simple(SERVICE[version], 80, UDP, {1: (OTHER[version], 8080)}, number=1)
-    direct = packet(POD[version], OTHER[version], UDP, (40000, 8080))
+    balancer.simple(SERVICE[version], 80, TCP, {1: (OTHER[version], 8080)}, number=1)
+    direct = packet(POD[version], OTHER[version], TCP, (40000, 8080))
     assert kernel.send("from_pod", direct).value == REDIRECT
-    call = packet(POD[version], SERVICE[version], UDP, (40000, 80))
+    call = packet(POD[version], SERVICE[version], TCP, (40000, 80))
     assert kernel.send("from_pod", call).value == SHOT
     assert int(kernel.events()[-1]["reason"]) == 191
-    balancer.backend(2, REMOTE[version], 8080, UDP)
+    balancer.backend(2, REMOTE[version], 8080, TCP)
     balancer.service(1, [2])
     assert ends(sound(kernel.send("from_pod", call).data))[1] == (REMOTE[version], 8080)
-    other = packet(POD[version], REMOTE[version], UDP, (40000, 8080))
+    other = packet(POD[version], REMOTE[version], TCP, (40000, 8080))
     assert kernel.send("from_pod", other).value == SHOT, "it would be taken for the service's"
+
+
+@VERSIONS
+def test_of_datagrams_by_two_ways_from_one_port_the_last_ones_are_answered(
+    kernel: Node, balancer: Balancer, version: int
+) -> None:
+    """A port comes again before anybody can know that its last owner is gone."""
+    backend = OTHER[version]
+    balancer.simple(SERVICE[version], 80, UDP, {1: (backend, 8080)}, number=1, affinity=100)
+    balancer.simple(SERVICE[version], 81, UDP, {2: (backend, 8080)}, number=2, affinity=100)
+    answer = packet(backend, POD[version], UDP, (8080, 40000))
+    for _ in range(2):
+        for to in ((SERVICE[version], 80), (SERVICE[version], 81), (backend, 8080)):
+            for _ in range(2):
+                run = kernel.send("from_pod", packet(POD[version], to[0], UDP, (40000, to[1])))
+                assert run.value == REDIRECT
+                assert ends(sound(run.data)) == ((POD[version], 40000), (backend, 8080))
+                back = kernel.send("from_pod", answer, kernel.uplink)
+                assert ends(sound(back.data)) == (to, (POD[version], 40000))
 
 
 # ---- what is not what it says ------------------------------------------------------------------

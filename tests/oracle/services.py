@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import NamedTuple
 
-from oracle.packets import Address
+from oracle.packets import TCP, Address
 
 RANDOM, MAGLEV, WEIGHTED = range(3)
 NO_BACKEND, NOT_IN_RANGE, NO_TUPLE = 158, 177, 191
@@ -161,11 +161,17 @@ class Model:
         service = self.services[frontend.outside if outside else frontend.service]
         if not service.backends:
             return NO_BACKEND
-        for choice in service.candidates(tuple_hash(packet)):
+        allowed: set[int] = set()
+        choices = service.candidates(tuple_hash(packet))
+        for choice in choices:
             free = {number for number in choice if not self.taken(packet, number)}
-            if free:
-                return free
-        return NO_TUPLE
+            allowed |= free
+            if free == choice:
+                return allowed
+        # Nobody knows of others than TCP whether they are over: the newer one is right.
+        if packet.protocol != TCP:
+            allowed |= choices[-1]
+        return allowed or NO_TUPLE
 
     def may_be_refused(self, packet: Tuple) -> bool:
         """Whether chance may lead to nothing but backends to which the client has another connection."""
@@ -173,14 +179,21 @@ class Model:
         assert frontend is not None
         outside = packet.source.address not in self.pods | self.cluster
         service = self.services[frontend.outside if outside else frontend.service]
-        return service.algorithm != MAGLEV and any(
-            self.taken(packet, number) for number in service.candidates(0)[0]
+        return (
+            packet.protocol == TCP
+            and service.algorithm != MAGLEV
+            and any(self.taken(packet, number) for number in service.candidates(0)[0])
         )
 
     def taken(self, packet: Tuple, number: int) -> bool:
         """Whether the client has another connection to this backend from the same port."""
         wanted = Tuple(packet.source, self.backends[number], packet.protocol)
         return wanted in self.plain or any(each.own == wanted for each in self.connections.values())
+
+    def begin(self, own: Tuple) -> None:
+        """A connection with this tuple begins: another one with the same, in its way, is no more."""
+        self.plain.discard(own)
+        self.connections = {call: each for call, each in self.connections.items() if each.own != own}
 
     def changes_source(self, packet: Tuple, number: int) -> Mapping[str, bool]:
         """As whom a client reaches a backend: ``itself``, ``service``, or ``node``, from a port of that."""
