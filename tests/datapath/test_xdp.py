@@ -32,7 +32,7 @@ def balancer(kernel: Node) -> Iterator[Balancer]:
         neighbour = f"neigh replace {ROUTER[version]} lladdr {ROUTER_MAC} dev up0"
         subprocess.run(["ip", *neighbour.split()], check=True)
     kernel.plane.accelerate({"up0": kernel.uplink}, Acceleration.NATIVE)
-    made = Balancer(kernel)
+    made = Balancer(kernel.plane, kernel.root)
     made.clear()
     yield made
     made.clear()
