@@ -21,6 +21,7 @@ PROGRAMS = {
     "packet_cost": "A packet of an established connection",
     "network": "Over the network, against plain veth routing",
     "services": "Services, against kube-proxy's rules",
+    "xdp": "The fast path",
     "agent": "The agent",
     "cni": "Containers by the CNI plugin",
     "scale": "The agent in a large cluster",
