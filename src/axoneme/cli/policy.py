@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 import click
 import msgspec
 
-from axoneme.cli import kinds, state, views
+from axoneme.cli import calledservice, kinds, state, views
 from axoneme.cli.completing import complete_pod_of_any_namespace
 from axoneme.cli.failures import Failure
 from axoneme.cli.objects import get, missing, work
 from axoneme.cli.place import Place, in_namespace, in_sandbox
 from axoneme.cli.root import Entry, Lazy
-from axoneme.model.state import EndpointState
+from axoneme.model.state import EndpointState, NodeState
 from axoneme.sources.store import Store
 
 #: The exit code for a packet that may not pass; 1 means that nothing could be found out.
@@ -91,7 +91,7 @@ class Side:
     required=True,
     metavar="POD|IP",
     shell_complete=complete_pod_of_any_namespace,
-    help="To whom.",
+    help="To whom: also the address of a service.",
 )
 @click.option(
     "--port", required=True, metavar="N/PROTOCOL", help="80/TCP, 53/UDP, 8/ICMP (the type); TCP if not said."
@@ -104,10 +104,13 @@ def why(place: Place, source: str, destination: str, port: str, output: str | No
     """Say whether a first packet may pass, and why.
 
     It is worked out from the compiled policies, by the agent of the source's node for egress and by that of
-    the destination's for ingress; nothing is sent. Ends with 0 when the packet may pass, with 3 when not.
+    the destination's for ingress; nothing is sent. Where a pod calls the address of a service, it is about
+    all the backends that it may get there. Ends with 0 when the packet may pass, with 3 when not.
     """
     number, protocol = parse_port(port)
-    sender, receiver = work(place, lambda store: _ends(store, place, source, destination))
+    sender, receiver, endpoints, nodes = work(place, lambda store: _ends(store, place, source, destination))
+    if (called := _called(place, sender, receiver, nodes, number, protocol)) is not None:
+        return _why_called(place, sender, receiver, (number, protocol), called, endpoints, output)
     sides = ask_both(place, sender, receiver, number, protocol)
     if not sides:
         raise Failure(f"neither {source} nor {destination} is a pod with policies: give at least one that is")
@@ -115,11 +118,14 @@ def why(place: Place, source: str, destination: str, port: str, output: str | No
     if output:
         click.echo(json.dumps(_json(sender, receiver, number, protocol, sides, allowed), indent=4))
     else:
-        verdict = click.style("allowed", fg="green") if allowed else click.style("denied", fg="red")
-        click.echo(f"{verdict}: {sender.name} -> {receiver.name} {number}/{protocol}")
+        click.echo(f"{_verdict(allowed)}: {sender.name} -> {receiver.name} {number}/{protocol}")
         for side in sides:
             click.echo("\n".join(_lines(side)))
     return 0 if allowed else DENIED
+
+
+def _verdict(allowed: bool) -> str:
+    return click.style("allowed", fg="green") if allowed else click.style("denied", fg="red")
 
 
 def parse_port(text: str) -> tuple[int, str]:
@@ -136,23 +142,32 @@ def parse_port(text: str) -> tuple[int, str]:
 # ---- whom it is about ----------------------------------------------------------------------------------
 
 
-async def _ends(store: Store, place: Place, source: str, destination: str) -> tuple[End, End]:
+async def _ends(
+    store: Store, place: Place, source: str, destination: str
+) -> tuple[End, End, list[EndpointState], dict[str, NodeState]]:
+    """Both, and among whom they are."""
     endpoints = await state.endpoints(store)
-    return await _end(store, place, source, endpoints), await _end(store, place, destination, endpoints)
+    sender = await _end(store, place, source, endpoints)
+    receiver = await _end(store, place, destination, endpoints)
+    return sender, receiver, endpoints, await state.nodes(store)
 
 
 async def _end(store: Store, place: Place, word: str, endpoints: list[EndpointState]) -> End:
     if address := _address(word):
-        for each in endpoints:
-            if address in each.addresses:
-                return End(f"{each.namespace}/{each.pod}", address, each)
-        return End(address, address)
+        return _end_at(address, endpoints)
     namespace, slash, name = word.rpartition("/")
     namespace = namespace if slash else place.in_namespace
     for each in endpoints:
         if (each.namespace, each.pod) == (namespace, name):
             return End(f"{namespace}/{name}", each.addresses[0] if each.addresses else "", each)
     return await _without_endpoint(store, namespace, name)
+
+
+def _end_at(address: str, endpoints: list[EndpointState]) -> End:
+    for each in endpoints:
+        if address in each.addresses:
+            return End(f"{each.namespace}/{each.pod}", address, each)
+    return End(address, address)
 
 
 async def _without_endpoint(store: Store, namespace: str, name: str) -> End:
@@ -172,6 +187,73 @@ def _address(word: str) -> str:
         return str(ipaddress.ip_address(word))
     except ValueError:
         return ""
+
+
+# ---- what a service leads to ---------------------------------------------------------------------------
+
+
+def _called(
+    place: Place, sender: End, receiver: End, nodes: dict[str, NodeState], port: int, protocol: str
+) -> calledservice.Called | None:
+    """The service that a pod means by this address, if it is a service's."""
+    if sender.endpoint is None or receiver.endpoint is not None:
+        return None
+    node = sender.endpoint.node
+    own = node in nodes and receiver.address in nodes[node].addresses
+    services = calledservice.of_node(place, node)
+    return calledservice.find(services, receiver.address, port, protocol, own)
+
+
+def _why_called(
+    place: Place,
+    sender: End,
+    receiver: End,
+    packet: tuple[int, str],
+    called: calledservice.Called,
+    endpoints: list[EndpointState],
+    output: str | None,
+) -> int:
+    """Of each backend: which one a connection gets is not known before."""
+    number, protocol = packet
+    judged = list(_judged(place, sender, protocol, called, endpoints))
+    good = [all(side.answer.allowed for side in sides) for _, _, sides in judged]
+    allowed = all(good) and not called.refusal
+    if output:
+        service = {"name": called.service, "port": called.port, "refusal": called.refusal}
+        head = _json(sender, receiver, number, protocol, [], allowed)
+        each = [
+            _json(sender, ends[0], port, protocol, sides, yes) | {"with": [end.name for end in ends[1:]]}
+            for (ends, port, sides), yes in zip(judged, good, strict=True)
+        ]
+        click.echo(json.dumps(head | {"service": service, "backends": each}, indent=4))
+        return 0 if allowed else DENIED
+    some = (
+        f", but not to all that is behind it ({sum(good)} of {len(good)})"
+        if any(good) and not allowed
+        else ""
+    )
+    click.echo(f"{_verdict(allowed)}: {sender.name} -> {receiver.name} {number}/{protocol}, {called}{some}")
+    if called.refusal:
+        click.echo(f"\nrefused at once: {called.refusal}")
+    for (ends, port, sides), yes in zip(judged, good, strict=True):
+        click.echo(
+            f"\nbehind it, {_verdict(yes)}: {', '.join(f'{end.name} {port}/{protocol}' for end in ends)}"
+        )
+        for side in sides:
+            click.echo("\n".join(_lines(side)))
+    return 0 if allowed else DENIED
+
+
+def _judged(
+    place: Place, sender: End, protocol: str, called: calledservice.Called, endpoints: list[EndpointState]
+) -> Iterator[tuple[list[End], int, list[Side]]]:
+    """Backends of one identity, on one port, are judged alike: together, and once."""
+    alike: dict[tuple[object, int], list[End]] = {}
+    for address, port in called.backends:
+        end = _end_at(address, endpoints)
+        alike.setdefault((end.endpoint.identity if end.endpoint else address, port), []).append(end)
+    for (_, port), ends in alike.items():
+        yield ends, port, ask_both(place, sender, ends[0], port, protocol)
 
 
 # ---- what the agents say -------------------------------------------------------------------------------
