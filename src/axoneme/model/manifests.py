@@ -21,6 +21,7 @@ from axoneme.model.metadata import DEFAULT_NAMESPACE, title
 from axoneme.model.networkpolicy import KIND as NETWORK_POLICY
 from axoneme.model.paths import ManifestError, Place, show
 from axoneme.model.policies import POLICY_KINDS, parse_policy
+from axoneme.model.services import refuse_unknown
 
 CIDR_GROUP = "CiliumCIDRGroup"
 
@@ -136,6 +137,8 @@ def validate(manifest: Manifest) -> None:
                 ANNOUNCEMENT_POLICY: announcementpolicy.parse_announcement_policy,
             }
             parsers[manifest.kind](manifest.object)
+        if manifest.kind == "Service":
+            refuse_unknown(manifest.object)
     except ManifestError as error:
         raise error.of(str(manifest), manifest.origin) from None
 

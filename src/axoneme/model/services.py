@@ -20,6 +20,31 @@ _POLICIES = ("Cluster", "Local")
 _FAMILY_POLICIES = ("SingleStack", "PreferDualStack", "RequireDualStack")
 _DISTRIBUTIONS = ("PreferClose", "PreferSameZone", "PreferSameNode")
 
+#: Every field, of Kubernetes 1.34.
+_SPEC = (
+    "type",
+    "selector",
+    "ports",
+    "clusterIP",
+    "clusterIPs",
+    "externalIPs",
+    "externalName",
+    "externalTrafficPolicy",
+    "internalTrafficPolicy",
+    "ipFamilies",
+    "ipFamilyPolicy",
+    "sessionAffinity",
+    "sessionAffinityConfig",
+    "loadBalancerIP",
+    "loadBalancerClass",
+    "loadBalancerSourceRanges",
+    "allocateLoadBalancerNodePorts",
+    "healthCheckNodePort",
+    "publishNotReadyAddresses",
+    "trafficDistribution",
+)
+_PORT = ("name", "protocol", "port", "targetPort", "nodePort", "appProtocol")
+
 #: Labels (of any value) that say that others serve a Service or an EndpointSlice: a proxy of that name, or
 #: nobody at all, since there shall be names only. Source: k8s.io/api/core/v1.
 PROXY_NAME = "service.kubernetes.io/service-proxy-name"
@@ -129,6 +154,23 @@ def parse_service(object: Mapping[str, object]) -> Service:
             _ingress(fields),
             parse_annotations(fields.need("metadata").fields()),
         )
+
+
+def refuse_unknown(object: Mapping[str, object]) -> None:
+    """Raises `ManifestError` for a field that Services do not have: of who writes one it is a slip.
+
+    `parse_service` passes it over instead: what stands in a store may come from a later API server, and a
+    service is better served without a new field than not at all.
+    """
+    with naming(object) as fields:
+        fields.only(("apiVersion", "kind", "metadata", "spec", "status"))
+        spec = fields.need("spec").fields(_SPEC)
+        for item in spec.items("ports"):
+            item.fields(_PORT)
+        config = spec.get("sessionAffinityConfig")
+        client = config.fields(("clientIP",)).get("clientIP") if config else None
+        if client:
+            client.fields(("timeoutSeconds",))
 
 
 def _cluster_ips(spec: Fields) -> tuple[tuple[Address, ...], bool]:

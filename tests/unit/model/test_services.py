@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from ipaddress import ip_address, ip_network
 from typing import Any
@@ -14,7 +15,7 @@ from axoneme.model.localredirect import RedirectPort, parse_local_redirect
 from axoneme.model.manifests import read
 from axoneme.model.paths import ManifestError
 from axoneme.model.serviceannotations import PREFIX, Forwarding
-from axoneme.model.services import Ingress, Service, parse_service
+from axoneme.model.services import Ingress, Service, parse_service, refuse_unknown
 
 from .given import Object
 
@@ -80,34 +81,35 @@ UDP53 = {"port": "53", "protocol": "UDP"}
 
 
 def test_a_service_with_everything() -> None:
-    found = parse_service(
-        service(
-            {PREFIX + "lb-algorithm": "maglev", PREFIX + "forwarding-mode": "DSR", PREFIX + "global": "true"},
-            {
-                "loadBalancer": {
-                    "ingress": [
-                        {"ip": "192.0.2.7"},
-                        {"ip": "192.0.2.8", "ipMode": "Proxy"},
-                        {"hostname": "a.b"},
-                    ]
-                }
-            },
-            type="LoadBalancer",
-            ports=[{"port": 80, "appProtocol": "http", "nodePort": 30080}],
-            ipFamilies=["IPv6", "IPv4"],
-            ipFamilyPolicy="RequireDualStack",
-            loadBalancerIP="192.0.2.7",
-            loadBalancerClass="io.cilium/bgp",
-            allocateLoadBalancerNodePorts=False,
-            loadBalancerSourceRanges=["198.51.100.0/24", " 2001:db8::/32 "],
-            externalTrafficPolicy="Local",
-            internalTrafficPolicy="Local",
-            healthCheckNodePort=31000,
-            publishNotReadyAddresses=True,
-            sessionAffinity="ClientIP",
-            trafficDistribution="PreferSameNode",
-        )
+    document = service(
+        {PREFIX + "lb-algorithm": "maglev", PREFIX + "forwarding-mode": "DSR", PREFIX + "global": "true"},
+        {
+            "loadBalancer": {
+                "ingress": [
+                    {"ip": "192.0.2.7"},
+                    {"ip": "192.0.2.8", "ipMode": "Proxy"},
+                    {"hostname": "a.b"},
+                ]
+            }
+        },
+        type="LoadBalancer",
+        ports=[{"port": 80, "appProtocol": "http", "nodePort": 30080}],
+        ipFamilies=["IPv6", "IPv4"],
+        ipFamilyPolicy="RequireDualStack",
+        loadBalancerIP="192.0.2.7",
+        loadBalancerClass="io.cilium/bgp",
+        allocateLoadBalancerNodePorts=False,
+        loadBalancerSourceRanges=["198.51.100.0/24", " 2001:db8::/32 "],
+        externalTrafficPolicy="Local",
+        internalTrafficPolicy="Local",
+        healthCheckNodePort=31000,
+        publishNotReadyAddresses=True,
+        sessionAffinity="ClientIP",
+        sessionAffinityConfig={"clientIP": {"timeoutSeconds": 10_800}},
+        trafficDistribution="PreferSameNode",
     )
+    refuse_unknown(document)
+    found = parse_service(document)
     assert found.families == (6, 4) and found.family_policy == "RequireDualStack"
     assert (found.load_balancer_ip, found.load_balancer_class) == (ip_address("192.0.2.7"), "io.cilium/bgp")
     assert not found.allocate_node_ports and found.publish_not_ready and found.external_local
@@ -120,6 +122,29 @@ def test_a_service_with_everything() -> None:
         Ingress(None, "a.b"),
     )
     assert (found.annotations.algorithm, found.annotations.forwarding) == ("maglev", Forwarding.DSR)
+
+
+@pytest.mark.parametrize(
+    ("object", "message"),
+    [
+        (
+            service(ports=[{"port": 80, "targetprt": 8080}]),
+            r"spec\.ports\[0\]\.targetprt: .*is it targetPort",
+        ),
+        (service(externalTraficPolicy="Local"), r"spec\.externalTraficPolicy: .*is it externalTrafficPolicy"),
+        (
+            service(sessionAffinityConfig={"clientIP": {"timeout": 5}}),
+            r"clientIP\.timeout: .*known are timeoutSeconds",
+        ),
+    ],
+)
+def test_who_writes_a_service_is_told_of_a_slip_in_a_field(object: Object, message: str) -> None:
+    """A stored one is read all the same: it may be of a later version."""
+    parse_service(object)
+    with pytest.raises(ManifestError, match=message):
+        refuse_unknown(object)
+    with pytest.raises(ManifestError, match=message):
+        read(json.dumps(object), "a file")
 
 
 @pytest.mark.parametrize(("spec", "local"), [({}, False), ({"externalIPs": ["192.0.2.1"]}, True)])
