@@ -210,9 +210,14 @@ def _rest(document: Document) -> Iterator[str]:
     import yaml
 
     for key, value in document.items():
-        if key not in {"apiVersion", "kind", "metadata"} and value not in ({}, [], None):
+        if key in {"apiVersion", "kind", "metadata"} or value in ({}, [], None):
+            continue
+        title = key[:1].upper() + key[1:]
+        if isinstance(value, dict | list):
             text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
-            yield from section(key.capitalize(), text.splitlines())
+            yield from section(title, text.splitlines())
+        else:
+            yield field(title, str(value))
 
 
 def _pairs(labels: Mapping[str, str] | None) -> list[str]:

@@ -157,6 +157,20 @@ def test_describe_brings_pods_and_policies_together(axo: Axo, sandbox: Sandbox) 
     assert axo("describe", "pod", "nobody").code == 1
 
 
+def test_describe_shows_single_values_as_fields(axo: Axo, sandbox: Sandbox) -> None:
+    metadata = {"name": "web-1", "namespace": "default"}
+    sandbox.put(
+        {
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": metadata,
+            "addressType": "IPv4",
+        }
+    )
+    found = axo("describe", "endpointslice", "web-1")
+    assert found.lines[-1].split() == ["AddressType:", "IPv4"]
+
+
 def test_describe_shows_whatever_an_object_has(axo: Axo, sandbox: Sandbox) -> None:
     axo("apply", "-f", "-", stdin=DEPLOYMENT)
     found = axo("describe", "deploy", "web").out
