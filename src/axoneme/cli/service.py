@@ -182,9 +182,10 @@ def _row(service: ServiceReport) -> Sequence[str]:
 
 
 def _how_many(service: ServiceReport) -> str:
-    active = len(service.active)
-    leaving = len(service.backends) - active
-    return f"{active}+{leaving} leaving" if leaving else str(active)
+    """Each place counts once, whatever parts of the callers get it from which nodes."""
+    active = {(each.address, each.port) for each in service.active}
+    leaving = len({(each.address, each.port) for each in service.backends} - active)
+    return f"{len(active)}+{leaving} leaving" if leaving else str(len(active))
 
 
 def _traffic(traffic: Traffic | None, *counts: int) -> Iterator[str]:

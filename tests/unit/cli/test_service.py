@@ -97,6 +97,20 @@ def test_nodes_words_are_added_up_by_name_and_address_not_by_number(axo: Axo, sa
     assert web["backends"][1]["seen_by"] == ["node1"]
 
 
+def test_a_backend_that_each_node_has_for_other_callers_counts_once(
+    axo: Axo, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with ``externalTrafficPolicy: Local``: its own node has it for all, others for callers within."""
+    near = service("shop/web", backend(1, "10.244.1.5", (1, 2)), numbers=(1, 2))
+    far = service("shop/web", backend(1, "10.244.1.5", (1,), callers="inside"), numbers=(1, 2))
+    monkeypatch.setitem(NODES, "node1", ([near], []))
+    monkeypatch.setitem(NODES, "node2", ([far], []))
+    with running(sandbox):
+        found = axo("service", "list")
+        assert len(axo("service", "list", "-o", "json").json[0]["backends"]) == 2
+    assert found.cells[1][4] == "1"
+
+
 def test_one_node_s_view(axo: Axo, sandbox: Sandbox) -> None:
     with running(sandbox):
         assert axo("service", "list", "--node", "node2", "-o", "json").json[1]["chosen"] == 5
