@@ -188,13 +188,14 @@ class Machine:
         self.client = Client(self.folder / "api.sock")
         self.process: subprocess.Popen[bytes] | None = None
 
-    def configure(self, desired: Mapping[str, Any]) -> None:
+    def configure(self, desired: Mapping[str, Any], **machine_fields: str) -> None:
         """Writes the file as a whole, as an editor does it."""
         machine = {
             "name": self.name,
             "uplinks": ["eth0"],
             "directory": str(self.folder),
             "state": str(self.folder / "state"),
+            **machine_fields,
         }
         made = self.folder / "lb.yaml.new"
         made.write_text("# By hand.\n" + yaml.safe_dump({"machine": machine, **desired}, sort_keys=False))

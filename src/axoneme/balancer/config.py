@@ -34,6 +34,8 @@ class MachineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bpffs: str = ""
     families: tuple[Literal["ipv4", "ipv6"], ...] = ("ipv4", "ipv6")
     cgroup: str = ""  # whose processes, on this machine itself, can call services; empty: nobody's
+    #: Where packets that only pass through are sent on (`axoneme.datapath.xdp`).
+    acceleration: Literal["disabled", "native", "generic", "best-effort"] = "disabled"
     #: Entries of the kernel's tables, at least; names as in bpf/maps.h.
     tables: dict[Literal["flows", "translations", "half_open", "half_open_translations"], int] = {}
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ipaddress import ip_address, ip_network
 
 from axoneme.agent.balancer import Balancer as Writer
-from axoneme.agent.config import AgentConfig, TableConfig
+from axoneme.agent.config import AgentConfig, LoadBalancingConfig, TableConfig
 from axoneme.agent.highmark import FILE_NAME as HIGHEST
 from axoneme.agent.highmark import HighMark
 from axoneme.agent.machine import Machine
@@ -41,6 +41,7 @@ def as_node(machine: MachineConfig) -> AgentConfig:
         bpffs=machine.bpffs,
         state=machine.state,
         cgroup=machine.cgroup,
+        load_balancing=LoadBalancingConfig(acceleration=machine.acceleration),
         tables=TableConfig(**machine.tables),
     )
 
