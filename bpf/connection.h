@@ -19,10 +19,7 @@ static __always_inline int holds(const struct flow *flow, const struct packet *p
 
 	if (flow->leg[leg].hook != hook || flow->epoch != epoch_of(flow->epoch_slots))
 		return 0;
-	/* One that has not been translated is of another connection, and so is one that should not have been. */
-	if (!is_called_otherwise(flow, leg) != !(p->flags & (leg ? PACKET_TRANSLATED : PACKET_SERVED)))
-		return 0;
-	if (expired(flow, now) || begins_anew(flow, p))
+	if (!is_called_so(flow, p, leg) || expired(flow, now) || begins_anew(flow, p))
 		return 0;
 	if (p->seen == FROM_OVERLAY &&
 	    (p->tunnel_identity != (leg ? flow->destination_identity : identity_in_tunnel(flow)) ||

@@ -185,7 +185,7 @@ static __always_inline __u8 direct_return(const struct workspace *w, const struc
 		return 0;
 	if (s->flags & FRONTEND_WRAPPED)
 		return w->flow.leg[0].action == ACTION_ROUTE ? FLOW_WRAPPED : 0;
-	if (s->flags & FRONTEND_DIRECT && (w->b.place == PLACE_REMOTE || w->b.place == PLACE_NODE))
+	if (s->flags & FRONTEND_DIRECT && w->b.place == PLACE_REMOTE) /* what a node itself answers, it does not hear */
 		return FLOW_TELLS;
 	return 0;
 }

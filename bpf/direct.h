@@ -180,14 +180,15 @@ static __noinline int read_told(struct __sk_buff *skb, const struct packet *p, s
 	return 1;
 }
 
-/* Whether a packet tells that it has been balanced, and is for a service that is balanced so: anybody can send an
- * option. Fills in what was called. */
+/* Whether a packet for a pod of this node tells that it has been balanced, and is for a service that is balanced so:
+ * anybody can send an option. Fills in what was called. */
 static __noinline int hear(struct __sk_buff *skb, const struct packet *p, struct called *called)
 {
 	struct frontend_key key = { .protocol = p->key.protocol };
 	const struct frontend *found;
 
-	if (!read_told(skb, p, called))
+	copy_address(key.address, destination_of(p));
+	if (!bpf_map_lookup_elem(&endpoints, key.address) || !read_told(skb, p, called))
 		return 0;
 	key.port = called->frontend_port;
 	copy_address(key.address, called->frontend);

@@ -100,6 +100,13 @@ static __always_inline void map_ipv4(void *to, __be32 address)
 	t[3] = address;
 }
 
+static __always_inline int is_mapped_ipv4(const void *address)
+{
+	const __u32 *w = address;
+
+	return !w[0] && !w[1] && w[2] == bpf_htonl(0xffff);
+}
+
 static __always_inline __be32 ipv4_of(const void *address)
 {
 	return ((const __u32 *)address)[3];
@@ -356,8 +363,7 @@ static __always_inline int parse_ipv6(struct __sk_buff *skb, struct packet *p, s
 	e->protocol = ip->nexthdr;
 	*l4 = ETH_HLEN + sizeof(*ip);
 	/* An IPv4-mapped address on the wire would pass for an IPv4 one in our tables. */
-	if ((!e->source[0] && (__u32)e->source[1] == bpf_htonl(0xffff)) ||
-	    (!e->destination[0] && (__u32)e->destination[1] == bpf_htonl(0xffff)))
+	if (is_mapped_ipv4(e->source) || is_mapped_ipv4(e->destination))
 		return -DROP_INVALID_PACKET;
 	if (e->protocol == IPPROTO_TCP || e->protocol == IPPROTO_UDP || e->protocol == IPPROTO_ICMPV6)
 		return 0;

@@ -42,9 +42,7 @@ static __noinline int resolve(const __u8 *address, struct party *who)
 	}
 	known = bpf_map_lookup_elem(&addresses, &key);
 	if (!known) {
-		__u32 *w = (__u32 *)key.address;
-
-		who->identity = !w[0] && !w[1] && w[2] == bpf_htonl(0xffff) ? world_ipv4 : world_ipv6;
+		who->identity = is_mapped_ipv4(key.address) ? world_ipv4 : world_ipv6;
 		return 0;
 	}
 	who->identity = known->identity;

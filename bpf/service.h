@@ -207,9 +207,24 @@ static __noinline void address_backend(struct service_workspace *w)
 	w->called.backend = w->own.backend;
 }
 
+/* Also that is over which a backend has begun towards its client, as an answer whose connection had been displaced:
+ * the client calls the service, and has not answered that. */
 static __always_inline int is_over(const struct flow *flow, const struct packet *p)
 {
-	return expired(flow, ticks()) || begins_anew(flow, p);
+	return expired(flow, ticks()) || begins_anew(flow, p) ||
+	       (p->flags & PACKET_SERVED && leg_of(flow, p) &&
+		(flow->state == FLOW_SYN_SENT || flow->state == FLOW_ONE_WAY));
+}
+
+/* Whether the sender may call services as who he says he is: who may not ends no connection by it. */
+static __noinline int may_call(struct __sk_buff *skb, struct service_workspace *w, __u32 hook)
+{
+	const struct packet *p = &w->packet;
+
+	if (p->seen != FROM_POD && p->seen != FROM_UPLINK)
+		return 0;
+	resolve(source_of(p), &w->client);
+	return !validate(skb, p, hook, &w->client, &w->other);
 }
 
 /* Whether the client has another connection to this backend from the same port, by another way: two would have one
@@ -300,8 +315,8 @@ static __noinline int go_on(struct __sk_buff *skb, struct service_workspace *w, 
 	__u32 leg = leg_of(flow, p);
 
 	/* Two connections that differ only in whether they are translated would have one tuple. */
-	if (!is_called_otherwise(flow, leg) != !(p->flags & (leg ? PACKET_TRANSLATED : PACKET_SERVED))) {
-		if (leg)
+	if (!is_called_so(flow, p, leg)) {
+		if ((leg && !(p->flags & PACKET_SERVED)) || !may_call(skb, w, hook))
 			return refuse_call(skb, w, hook, DROP_INVALID_SOURCE);
 		if (p->key.protocol == IPPROTO_TCP)
 			return refuse_call(skb, w, hook, DROP_NAT_EXHAUSTED);
@@ -378,7 +393,7 @@ __noinline int serve(struct __sk_buff *skb, struct packet *p, __u32 hook)
 		w->told = 1;
 		return 0;
 	}
-	if (p->seen != FROM_POD && p->seen != FROM_UPLINK)
+	if ((p->seen != FROM_POD && p->seen != FROM_UPLINK) || (flow && !may_call(skb, w, hook)))
 		return 0;
 	served = p->flags & PACKET_SERVED;
 	if (served) {

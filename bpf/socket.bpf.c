@@ -65,17 +65,12 @@ static __always_inline void become(struct peer *peer, const __u8 *address, __be1
 
 /* ---- which service is it? ------------------------------------------------------------------ */
 
-static __always_inline int is_ipv4(const __u32 *w)
-{
-	return !w[0] && !w[1] && w[2] == bpf_htonl(0xffff);
-}
-
 /* The unspecified address counts as loopback: there the kernel takes it. */
 static __always_inline int is_loopback(const __u8 *address)
 {
 	const __u32 *w = (const __u32 *)address;
 
-	if (is_ipv4(w))
+	if (is_mapped_ipv4(w))
 		return !w[3] || address[12] == 127;
 	return !w[0] && !w[1] && !w[2] && (w[3] & ~bpf_htonl(1)) == 0;
 }
@@ -104,7 +99,7 @@ static __always_inline const struct frontend *called(struct bpf_sock_addr *ctx, 
 	found = bpf_map_lookup_elem(&frontends, &key);
 	if (found)
 		return found;
-	if (is_ipv4((const __u32 *)key.address))
+	if (is_mapped_ipv4(key.address))
 		map_ipv4(key.address, 0);
 	else
 		__builtin_memset(key.address, 0, sizeof(key.address));

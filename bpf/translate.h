@@ -30,6 +30,15 @@ static __always_inline int is_shown_otherwise(const struct flow *flow, __u32 leg
 	return flow->flags & (leg ? FLOW_SERVED | FLOW_DIRECT : FLOW_MASQUERADED);
 }
 
+/* Whether a packet has come called as those of its leg are. One that has not is another connection's, though the two
+ * have one tuple. */
+static __always_inline int is_called_so(const struct flow *flow, const struct packet *p, __u32 leg)
+{
+	__u8 how = !is_called_otherwise(flow, leg) ? 0 : leg ? PACKET_TRANSLATED : PACKET_SERVED;
+
+	return (p->flags & (PACKET_TRANSLATED | PACKET_SERVED)) == how;
+}
+
 static __always_inline const __u8 *called_address(const struct flow *flow, const struct packet *p, __u32 leg)
 {
 	if (!is_called_otherwise(flow, leg))

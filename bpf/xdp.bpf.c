@@ -42,6 +42,8 @@ static __always_inline int read_ipv6(const struct ipv6hdr *ip, void *end, struct
 		return 0;
 	copy_address(t->source, &ip->saddr);
 	copy_address(t->destination, &ip->daddr);
+	if (is_mapped_ipv4(t->source) || is_mapped_ipv4(t->destination))
+		return 0;
 	p->flags = PACKET_IPV6;
 	p->key.protocol = ip->nexthdr;
 	plain->l4 = ETH_HLEN + sizeof(*ip);
@@ -89,10 +91,7 @@ static __always_inline struct flow *decided(struct packet *p, __u32 hook, __u32 
 	if (!flow || flow->epoch != epoch_of(flow->epoch_slots) || expired(flow, now))
 		return NULL;
 	*leg = leg_of(flow, p) & 1;
-	/* It came for another address than the connection's own exactly if it is called so. */
-	if (!is_called_otherwise(flow, *leg) != !(p->flags & (*leg ? PACKET_TRANSLATED : PACKET_SERVED)))
-		return NULL;
-	if (flow->leg[*leg].hook != hook || flow->leg[*leg].action != ACTION_ROUTE)
+	if (!is_called_so(flow, p, *leg) || flow->leg[*leg].hook != hook || flow->leg[*leg].action != ACTION_ROUTE)
 		return NULL;
 	/* A first answer, a port that is lent, and what a packet has to tell are matters for the other way. */
 	if (flow->state == FLOW_SYN_SENT || flow->state == FLOW_ONE_WAY)

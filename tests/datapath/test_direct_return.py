@@ -214,3 +214,27 @@ def test_who_would_not_understand_is_masqueraded_to(kernel: Node, balancer: Bala
     call = segment(WORLD[version], SERVICE[version], TCP, (40000, 80))
     run = kernel.send("from_uplink", call, kernel.uplink)
     assert (run.value, dissect(run.data).source) == (REDIRECT, OUR[version])
+
+
+@VERSIONS
+def test_a_backend_that_is_another_node_itself_is_masqueraded_to(
+    kernel: Node, balancer: Balancer, version: int
+) -> None:
+    """What a node's own stack answers no program of it would make the service's."""
+    other = {4: NODE, 6: ip_address("fd00:a0::9")}[version]
+    kernel.address(other, REMOTE_NODE, None, HOST_FLAGS)
+    balancer.simple(SERVICE[version], 80, TCP, {1: (other, 8080)}, flags=EXTERNAL | DIRECT)
+    call = segment(WORLD[version], SERVICE[version], TCP, (40000, 80))
+    run = kernel.send("from_uplink", call, kernel.uplink)
+    assert (run.value, dissect(run.data).source) == (REDIRECT, OUR[version])
+
+
+@VERSIONS
+def test_what_is_told_to_a_service_itself_is_balanced_like_any_call(
+    kernel: Node, balancer: Balancer, version: int
+) -> None:
+    """An option sends nothing out again: who is told is a pod."""
+    balancer.simple(SERVICE[version], 80, TCP, {1: (OTHER[version], 8080)}, flags=EXTERNAL | DIRECT)
+    call = with_option(segment(WORLD[version], SERVICE[version], TCP, (40000, 80)), SERVICE[version], 80)
+    run = kernel.send("from_uplink", call, kernel.uplink)
+    assert (run.value, dissect(run.data).destination) == (REDIRECT, OTHER[version])

@@ -16,6 +16,7 @@ from axoneme.datapath.plane import Constants
 from axoneme.datapath.testrun import Run
 from oracle.packets import (
     ACK,
+    FIN,
     ICMP,
     ICMPV6,
     RST,
@@ -541,6 +542,48 @@ def test_a_pod_calls_by_its_own_address_only(kernel: Node, balancer: Balancer, v
     )
     assert [int(event["reason"]) for event in kernel.events()] == [132, 132]
     assert not balancer.served()
+
+
+@VERSIONS
+def test_a_forged_packet_ends_no_connection(kernel: Node, balancer: Balancer, version: int) -> None:
+    """Pods and machines that send as another pod: past its service, and as if it began anew."""
+    for number, protocol in enumerate((TCP, UDP), 1):
+        balancer.simple(
+            SERVICE[version], 80, protocol, {number: (REMOTE[version], 8080)}, number=number, flags=0
+        )
+        call = packet(POD[version], SERVICE[version], protocol, (40000, 80))
+        assert kernel.send("from_pod", call).value == REDIRECT
+        answer = packet(REMOTE[version], POD[version], protocol, (8080, 40000), flags=SYN | ACK)
+        assert kernel.send("from_uplink", answer, kernel.uplink).value == REDIRECT
+        closing = packet(POD[version], SERVICE[version], protocol, (40000, 80), flags=FIN | ACK)
+        assert kernel.send("from_pod", closing).value == REDIRECT
+        before = balancer.flows()
+        direct = packet(POD[version], REMOTE[version], protocol, (40000, 8080))
+        for forged in (direct, call):
+            for program, hook in (("from_pod", kernel.elsewhere), ("from_uplink", kernel.uplink)):
+                kernel.send(program, forged, hook)
+                assert balancer.flows() == before
+        back = kernel.send("from_uplink", answer, kernel.uplink)
+        assert ends(sound(back.data))[0] == (SERVICE[version], 80)
+
+
+@VERSIONS
+@PROTOCOLS
+def test_what_a_backend_has_sent_when_its_connection_was_displaced_keeps_no_client_out(
+    kernel: Node, balancer: Balancer, version: int, protocol: int
+) -> None:
+    balancer.simple(SERVICE[version], 80, protocol, {7: (OTHER[version], 8080)})
+    call = packet(WORLD[version], SERVICE[version], protocol, (40000, 80))
+    answer = packet(OTHER[version], WORLD[version], protocol, (8080, 40000), flags=SYN | ACK)
+    for _ in range(2):
+        kernel.send("from_uplink", call, kernel.uplink)
+        kernel.forget_flows()
+        kernel.send("from_pod", answer, kernel.uplink)
+        run = kernel.send("from_uplink", call, kernel.uplink)
+        assert run.value == REDIRECT
+        assert ends(sound(run.data))[1] == (OTHER[version], 8080)
+        run = kernel.send("from_pod", answer, kernel.uplink)
+        assert ends(sound(run.data))[0] == (SERVICE[version], 80)
 
 
 @VERSIONS

@@ -139,6 +139,17 @@ def test_what_it_has_doubts_about_goes_the_other_way(kernel: Node, balancer: Bal
     assert accelerated(kernel, call).value == XDP_TX
 
 
+def test_an_ipv4_address_in_an_ipv6_packet_is_nobodys(kernel: Node, balancer: Balancer) -> None:
+    """In the tables it would be the same; the other way lets no such packet in."""
+    call, _ = established(kernel, balancer, 4, TCP)
+    source, destination = (bytes(10) + b"\xff\xff" + end.packed for end in (WORLD[4], SERVICE[4]))
+    head = b"\x60" + bytes(3) + len(call[34:]).to_bytes(2, "big") + bytes((TCP, 64))
+    disguised = call[:12] + b"\x86\xdd" + head + source + destination + call[34:]
+    before = totals(balancer, kernel)
+    assert accelerated(kernel, disguised).value == XDP_PASS
+    assert totals(balancer, kernel) == before
+
+
 @VERSIONS
 def test_larger_than_the_way_takes(kernel: Node, balancer: Balancer, version: int) -> None:
     call, _ = established(kernel, balancer, version, UDP)
