@@ -36,7 +36,7 @@ int from_uplink(struct __sk_buff *skb)
 		if (overlay_ifindex && p.key.protocol == IPPROTO_UDP && destination_port_of(&p) == overlay_port)
 			return TC_ACT_OK;
 		if (!(p.flags & PACKET_ICMP_ERROR) && !(maybe_masqueraded(&p) && look_behind(&p)) &&
-		    !is_for_a_service(&p))
+		    (skb->pkt_type == TO_ANOTHER_HOST || !is_for_a_service(&p)))
 			return predecessors_translate(&p.key) ? TC_ACT_UNSPEC : TC_ACT_OK;
 	}
 	return handle(skb, &p, skb->ifindex);

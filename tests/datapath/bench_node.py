@@ -19,7 +19,7 @@ from axoneme.datapath.plane import Constants, Datapath, Sizes, packed, prefix_bi
 from axoneme.datapath.ring import RingReader
 from axoneme.policy.arrays import entry_arrays
 from axoneme.policy.table import Key, Value
-from oracle.packets import Address
+from oracle.packets import ETHERNET, Address
 
 PASS, SHOT, REDIRECT = 0, 2, 7
 LOOPBACK = 1
@@ -99,7 +99,8 @@ class Node:
 
     def uplink_to_everywhere(self, *addresses: Address) -> None:
         """A device with these addresses and with routes to everywhere. It goes with the test's namespace."""
-        lines = "link set lo up\nlink add up0 type veth peer name up1\nlink set up0 up\nlink set up1 up\n"
+        lines = "link set lo up\nlink add up0 type veth peer name up1\n"
+        lines += f"link set up0 address {ETHERNET[:6].hex(':')}\nlink set up0 up\nlink set up1 up\n"
         for address in addresses:
             lines += (
                 f"addr add {address}/24 dev up0\nroute add default via 172.31.0.254\n"

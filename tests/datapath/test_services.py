@@ -187,6 +187,20 @@ def test_callers_from_outside_may_have_other_backends(kernel: Node, balancer: Ba
 
 
 @VERSIONS
+def test_a_call_that_another_machine_is_to_serve_is_not_served_twice(
+    kernel: Node, balancer: Balancer, version: int
+) -> None:
+    """A switch that does not know where a machine is sends its frames to all who may share the address."""
+    balancer.simple(SERVICE[version], 80, TCP, {7: (OTHER[version], 8080)})
+    call = packet(WORLD[version], SERVICE[version], TCP, (40000, 80))
+    flooded = bytes.fromhex("020000000099") + call[6:]
+    run = kernel.send("from_uplink", flooded, kernel.uplink)
+    assert (run.value, run.data) == (PASS, flooded)
+    assert not balancer.flows()
+    assert kernel.send("from_uplink", call, kernel.uplink).value == REDIRECT
+
+
+@VERSIONS
 def test_source_ranges(kernel: Node, balancer: Balancer, version: int) -> None:
     balancer.simple(SERVICE[version], 80, TCP, {7: (OTHER[version], 8080)}, flags=EXTERNAL | RANGES)
     call = packet(WORLD[version], SERVICE[version], TCP, (40000, 80))
