@@ -12,7 +12,6 @@ import asyncio
 import gc
 import logging
 import random
-import signal
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
@@ -50,6 +49,7 @@ from axoneme.model.state import encode, node_key
 from axoneme.net.commands import NetworkError
 from axoneme.policy.engine import Options, PolicyEngine
 from axoneme.rpc import Server
+from axoneme.rpc.daemon import until_told
 from axoneme.sources.config import open_store
 from axoneme.sources.follow import Sync, follow
 from axoneme.sources.identities import Collector, Identities
@@ -381,16 +381,9 @@ def run(config_path: Path) -> None:
 async def _main(config: AgentConfig) -> None:
     store = open_store(config.store)
     agent = Agent(config, store)
-    serving = asyncio.ensure_future(agent.run())
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, serving.cancel)
     try:
-        await serving
-    except asyncio.CancelledError:
-        log.info("asked to stop; the datapath goes on")
-    except ExceptionGroup as group:
-        raise group.exceptions[0] from None
+        if await until_told(agent.run()):
+            log.info("asked to stop; the datapath goes on")
     finally:
         agent.close()
         await store.close()

@@ -13,7 +13,6 @@ import asyncio
 import gc
 import logging
 import os
-import signal
 import time
 from pathlib import Path
 from typing import Final
@@ -35,6 +34,7 @@ from axoneme.datapath.bpf import BpfError
 from axoneme.model.balancer import Backend, Desired, Service, version
 from axoneme.model.paths import ManifestError
 from axoneme.net.commands import NetworkError
+from axoneme.rpc.daemon import until_told
 from axoneme.services.standalone import Target, assign, compile_all
 from axoneme.services.verdict import Health
 from axoneme.sources.config import open_store
@@ -243,16 +243,9 @@ def run(path: Path) -> None:
 async def _main(path: Path, config: Config, desired: Desired) -> None:
     store = open_store(config.store) if config.store else None
     balancer = Balancer(path, config, desired, store)
-    serving = asyncio.ensure_future(balancer.run())
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, serving.cancel)
     try:
-        await serving
-    except asyncio.CancelledError:
-        log.info("asked to stop; the datapath goes on")
-    except ExceptionGroup as group:
-        raise group.exceptions[0] from None
+        if await until_told(balancer.run()):
+            log.info("asked to stop; the datapath goes on")
     finally:
         balancer.close()
         if store:

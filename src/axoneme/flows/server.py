@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -36,6 +35,7 @@ from axoneme.flows.store import FlowStore
 from axoneme.flows.sweep import Sweep
 from axoneme.flows.traffic import BackendTraffic
 from axoneme.rpc import Batch, NoParams, Server
+from axoneme.rpc.daemon import until_told
 from axoneme.sources.config import open_store
 from axoneme.sources.follow import Sync, follow
 from axoneme.sources.store import Store
@@ -258,17 +258,9 @@ def run(config_path: Path) -> None:
 async def _main(config: FlowServerConfig) -> None:
     privileges.keep_only((privileges.CAP_BPF,))
     store = open_store(config.store)
-    serving = asyncio.ensure_future(FlowServer(config, store).run())
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, serving.cancel)
     try:
-        await serving
-    except asyncio.CancelledError:
-        log.info("asked to stop")
-    except ExceptionGroup as group:
-        # One of its tasks failed, the others were told to stop.
-        raise group.exceptions[0] from None
+        if await until_told(FlowServer(config, store).run()):
+            log.info("asked to stop")
     finally:
         await store.close()
 

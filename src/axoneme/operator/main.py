@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 from axoneme.operator.addresses import AddressController
 from axoneme.operator.config import OperatorConfig, load
 from axoneme.operator.leadership import Leadership
+from axoneme.rpc.daemon import until_told
 from axoneme.sources.config import open_store
 from axoneme.sources.store import Store
 
@@ -25,16 +25,9 @@ def run(config_path: Path) -> None:
 
 async def _main(config: OperatorConfig) -> None:
     store = open_store(config.store)
-    working = asyncio.ensure_future(operate(config, store))
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, working.cancel)
     try:
-        await working
-    except asyncio.CancelledError:
-        log.info("asked to stop; another operator may lead at once")
-    except ExceptionGroup as group:
-        raise group.exceptions[0] from None
+        if await until_told(operate(config, store)):
+            log.info("asked to stop; another operator may lead at once")
     finally:
         await store.close()
 
