@@ -11,6 +11,8 @@ NODE_PORT, LOCAL_PORT, EMPTY_PORT, SCTP_PORT, STICKY_PORT, NO_PORT, ZONE_PORT, I
     30080, 30088
 )
 HOST_PORT = 18080
+#: What a service would like to have as its load balancer's address.
+WISHED = "198.18.1.99"
 #: Where the world calls from, and where else.
 PARTNER, STRANGER = "203.0.113.10", "203.0.113.20"
 
@@ -81,6 +83,30 @@ spec:
   {selector}
   {spec}
 """
+
+
+def told_slice(name: str, service: str, *endpoints: str) -> str:
+    """An EndpointSlice that somebody else than the controller has written."""
+    return f"""
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: {name}, labels: {{kubernetes.io/service-name: {service}}}}}
+addressType: IPv4
+ports: [{{name: http, port: 8080, protocol: TCP}}]
+endpoints: [{", ".join(endpoints)}]
+"""
+
+
+def hinted(address: str, node: str, zone: str) -> str:
+    return (
+        f'{{addresses: ["{address}"], hints: {{forNodes: [{{name: {node}}}], forZones: [{{name: {zone}}}]}}}}'
+    )
+
+
+def plain(name: str, spec: str = "", metadata: str = "") -> str:
+    """A service of one port, whose endpoints slices tell."""
+    return service(name, spec, app="", ports=f"[{{name: http, port: {HTTP}}}]", metadata=metadata)
 
 
 MANIFESTS = "".join(
@@ -158,6 +184,19 @@ endpoints: [{{addresses: ["{address}"], conditions: {{ready: true}}}}]
             for number, (address, weight) in enumerate(((PARTNER, 1), (STRANGER, 0)))
         ),
         service("inside", "internalTrafficPolicy: Local"),
+        service("named", metadata='labels: {service.kubernetes.io/headless: ""}'),
+        service(
+            "wished", f'type: LoadBalancer\n  loadBalancerClass: test/none\n  loadBalancerIP: "{WISHED}"'
+        ),
+        service("table", "type: NodePort", metadata="annotations: {service.cilium.io/lb-algorithm: maglev}"),
+        plain("twice"),
+        told_slice("twice-1", "twice", f'{{addresses: ["{PARTNER}"]}}', f'{{addresses: ["{STRANGER}"]}}'),
+        told_slice("twice-2", "twice", f'{{addresses: ["{PARTNER}"]}}'),
+        *(
+            plain(name)
+            + told_slice(name, name, hinted(PARTNER, "node1", "a"), hinted(STRANGER, "node3", "a"))
+            for name in ("hinted", "moving")
+        ),
         service("gone", app="gone"),
         service(
             "sticky",

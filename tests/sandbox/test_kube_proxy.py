@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from typing import Any
 
 import pytest
 import sctp
+import yaml
 from caller import REFUSED, TIMEOUT, Caller
 from kubeproxyobjects import (
     BALANCER,
@@ -34,6 +36,7 @@ from kubeproxyobjects import (
     STICKY_PORT,
     STRANGER,
     UNREADY,
+    WISHED,
     ZONE_PORT,
     service,
 )
@@ -326,6 +329,80 @@ def test_what_is_for_another_proxy(town: Town, caller: str) -> None:
     assert said(ask(town.cluster_ip("proxied", "ipv4"), HTTP))["pod"] in ("web-1", "web-2")
 
 
+@pytest.mark.parametrize("caller", ["pod", "pod by packets", "node"])
+def test_a_service_that_is_labelled_headless_is_a_name_only(town: Town, caller: str) -> None:
+    ask = town.callers[caller].ask
+    assert not isinstance(ask(town.cluster_ip("named", "ipv4"), HTTP, patience=1.0), dict)
+
+
+@pytest.mark.parametrize("caller", ["pod", "pod by packets", "outside"])
+def test_an_address_that_is_wished_for_is_not_served(town: Town, caller: str) -> None:
+    """Only those that a service was given, by whoever is there for its class."""
+    assert not isinstance(town.callers[caller].ask(WISHED, HTTP, patience=1.0), dict)
+    assert said(town.callers["pod"].ask(town.cluster_ip("wished", "ipv4"), HTTP))["pod"] in ("web-1", "web-2")
+
+
+@pytest.mark.parametrize("caller", ["pod", "pod by packets", "outside"])
+def test_an_algorithm_of_its_own(town: Town, caller: str) -> None:
+    (port,) = {each.get("nodePort") for each in town.spec("table")["ports"] if each["name"] == "http"}
+    address, number = town.cluster_ip("table", "ipv4"), HTTP
+    if caller == "outside":
+        address, number = town.node("node3", "ipv4"), port
+    assert (told(town, "table")["algorithm"], told(town, "cluster")["algorithm"]) == ("maglev", "random")
+    town.all_backends(lambda: town.callers[caller].ask(address, number), {"web-1", "web-2"})
+
+
+@pytest.mark.parametrize("caller", ["pod", "pod by packets", "node"])
+def test_an_endpoint_in_two_slices_is_one(town: Town, caller: str) -> None:
+    address = town.cluster_ip("twice", "ipv4")
+    world(town, lambda: town.callers[caller].ask(address, HTTP), {PARTNER, STRANGER})
+    assert sorted(each["address"] for each in told(town, "twice")["backends"]) == [PARTNER, STRANGER]
+
+
+def world(town: Town, ask: Callable[[], Any], wanted: set[str]) -> None:
+    """Asks until each of these servers outside has answered, and then as often again: nobody else may."""
+    found: list[str] = []
+
+    def server() -> str:
+        found.append(said(ask())["server"]["address"])
+        return found[-1]
+
+    town.wait(lambda: server() in wanted and wanted.issubset(found), f"answers of {wanted}")
+    for _ in range(4):
+        server()
+    assert set(found) == wanted
+
+
+@pytest.mark.parametrize(
+    ("caller", "server"),
+    [
+        ("pod", PARTNER),
+        ("pod by packets", PARTNER),
+        ("node", PARTNER),
+        ("far pod", STRANGER),
+        ("far node", STRANGER),
+    ],
+)
+def test_the_node_comes_before_its_zone(town: Town, caller: str, server: str) -> None:
+    """Both endpoints are for the zone of both callers."""
+    world(town, lambda: town.callers[caller].ask(town.cluster_ip("hinted", "ipv4"), HTTP), {server})
+
+
+@pytest.mark.parametrize("caller", ["pod", "pod by packets"])
+def test_connections_outlast_their_hints(town: Town, caller: str) -> None:
+    address, calls = town.cluster_ip("moving", "ipv4"), town.callers[caller]
+    before = said(calls.ask(address, HTTP))["server"]["address"]
+    held = calls.hold(address, HTTP)
+
+    def swap(document: dict[str, Any]) -> None:
+        first, second = document["endpoints"]
+        first["hints"], second["hints"] = second["hints"], first["hints"]
+
+    town.change("EndpointSlice", "moving", swap)
+    town.wait(lambda: said(calls.ask(address, HTTP))["server"]["address"] != before, "the other one answers")
+    assert said(calls.say(held))["server"]["address"] == before
+
+
 @pytest.mark.parametrize("caller", ["pod", "outside"])
 def test_only_one_type_of_frontends(town: Town, caller: str) -> None:
     ask = town.callers[caller].ask
@@ -455,6 +532,56 @@ def delete(town: Town, pod: str) -> None:
         check=True,
         stdout=subprocess.DEVNULL,
     )
+
+
+@pytest.fixture
+def healthz(town: Town) -> Iterator[str]:
+    """Node2 says whether it takes traffic, at this address. As an operator does it: its file, a new agent."""
+    config = town.layout.node("node2").config
+    before = config.read_text()
+
+    def begin(text: str) -> None:
+        config.write_text(text)
+        dead = town.agent_pid("node2")
+        os.kill(dead, signal.SIGKILL)
+        town.wait_for_new_agents([dead])
+
+    begin(yaml.safe_dump(yaml.safe_load(before) | {"load_balancing": {"healthz": ":10256"}}))
+    yield f"{town.node('node2', 'ipv4')}:10256"
+    begin(before)
+
+
+def test_load_balancers_are_told_whether_the_node_takes_traffic(town: Town, healthz: str) -> None:
+    def states() -> list[str]:
+        urls = [f"http://{healthz}{path}" for path in ("/healthz", "/livez")]
+        word = [
+            "curl",
+            "-s",
+            "-o",
+            "/dev/null",
+            "-w",
+            "%{http_code} ",
+            *urls[:1],
+            "-o",
+            "/dev/null",
+            *urls[1:],
+        ]
+        done = subprocess.run(
+            ["nsenter", f"--net={town.outside}", *word], capture_output=True, text=True, check=False
+        )
+        return done.stdout.split()
+
+    def taint(*keys: str) -> None:
+        taints = [{"key": key, "effect": "NoSchedule"} for key in keys]
+        town.change("Node", "node2", lambda it: it.setdefault("spec", {}).update(taints=taints))
+
+    town.wait(lambda: states() == ["200", "200"], "the node takes traffic")
+    try:
+        taint("ToBeDeletedByClusterAutoscaler")
+        town.wait(lambda: states() == ["503", "200"], "the node is about to go, and lives")
+    finally:
+        taint()
+    town.wait(lambda: states() == ["200", "200"], "the node stays")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
