@@ -24,9 +24,20 @@ def line(summaries: Mapping[str, BalancingSummary]) -> str:
         " or ".join(ways),
         where,
     ]
-    if empty := max(each.empty for each in all_):
-        words.append(f"{empty} without backends (axo service list --problems)")
+    if missing := _missing(summaries):
+        words.append(missing)
     return "; ".join(words)
+
+
+def _missing(summaries: Mapping[str, BalancingSummary]) -> str:
+    """Traffic policies leave nodes without backends that others have: then the worst off is named."""
+    node = max(summaries, key=lambda each: summaries[each].empty)
+    empty = summaries[node].empty
+    if not empty:
+        return ""
+    everywhere = all(each.empty == empty for each in summaries.values())
+    where, option = ("", "") if everywhere else (f" at {node}", f" --node {node}")
+    return f"{empty} without backends{where} (axo service list --problems{option})"
 
 
 def _count(number: int, what: str) -> str:

@@ -144,7 +144,8 @@ class ServiceTables:
 
     @property
     def counts(self) -> Counts:
-        empty = sum(any(not view.slots for view in each.views.values()) for each in self._entries.values())
+        views = [each.views.values() for each in self._entries.values() if each.views]
+        empty = sum(not any(view.slots for view in those) for those in views)
         frontends = len(self._frontends) - self._markers
         return Counts(len(self._entries), frontends, len(self._backends), empty)
 

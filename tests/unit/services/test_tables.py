@@ -381,6 +381,21 @@ def test_a_leaving_backend_keeps_its_entry_and_is_withdrawn(thousand: tuple[Kern
     assert changes.withdrawn == [(tables.numbers(service.name, "http")[4, ""], number)]
 
 
+def test_a_service_without_backends_is_one_that_serves_nobody() -> None:
+    """Who calls from outside gets none on a node without an endpoint of ``externalTrafficPolicy: Local``:
+    that is no fault, and not counted."""
+    tables = ServiceTables()
+    tables.upsert(web(0, 0))
+    outward = web(1, 1)
+    outward = replace(
+        outward, frontends=tuple(replace(each, external=True) for each in outward.frontends), outside=()
+    )
+    tables.upsert(outward)
+    tables.upsert(replace(web(2, 0), frontends=()))
+    tables.changes()
+    assert (tables.counts.services, tables.counts.empty) == (3, 1)
+
+
 def test_a_number_is_not_given_to_another_soon() -> None:
     tables = ServiceTables()
     seen: set[int] = set()
