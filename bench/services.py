@@ -157,7 +157,7 @@ def one_backend_less(service: kubeproxy.Service) -> kubeproxy.Service:
 
 
 def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
     with tempfile.TemporaryDirectory() as folder, control_group() as group:
         tool = Path(folder) / "load"
         subprocess.run(["clang-19", "-O2", "-o", tool, ROOT / "bench" / "load.c"], check=True)
