@@ -22,6 +22,7 @@ PROGRAMS = {
     "network": "Over the network, against plain veth routing",
     "services": "Services, against kube-proxy's rules",
     "xdp": "The fast path",
+    "services_agent": "Services by the whole agent",
     "agent": "The agent",
     "cni": "Containers by the CNI plugin",
     "scale": "The agent in a large cluster",

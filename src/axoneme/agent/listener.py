@@ -65,6 +65,9 @@ PREFIXES = (
     ENDPOINTS,
 )
 
+#: Of what there are many, and each concerns one service.
+SERVICES = (f"{OBJECTS}{SERVICE}/", f"{OBJECTS}{ENDPOINT_SLICE}/")
+
 #: Objects of which the last version that could be read is kept.
 _GROUPS = f"{OBJECTS}{CIDR_GROUP}/"
 _POLICIES = (*(f"{OBJECTS}{kind}/" for kind in POLICY_KINDS), _GROUPS)

@@ -13,7 +13,7 @@ import gc
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import TypeVar
@@ -31,7 +31,7 @@ from axoneme.agent.health import Health
 from axoneme.agent.healthendpoint import HealthEndpoint
 from axoneme.agent.highmark import HighMark
 from axoneme.agent.lastgood import LastGood
-from axoneme.agent.listener import PREFIXES, Listener
+from axoneme.agent.listener import PREFIXES, SERVICES, Listener
 from axoneme.agent.lock import only_agent
 from axoneme.agent.machine import Machine
 from axoneme.agent.pods import PODS, Link, Pods
@@ -54,7 +54,7 @@ from axoneme.sources.config import open_store
 from axoneme.sources.follow import Sync, follow
 from axoneme.sources.identities import Collector, Identities
 from axoneme.sources.podranges import claim
-from axoneme.sources.store import Compacted, Store, Unavailable
+from axoneme.sources.store import Change, Compacted, Store, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +69,9 @@ COLLECT_EVERY = 300.0
 MEND_EVERY = 2.0
 #: Seconds from one look at everything in the kernel to the next, if it takes less; share of a core for it.
 AUDIT_EVERY, AUDIT_SHARE = 5.0, 0.01
+#: Services or slices that are read before others get their turn: some ten milliseconds' work. They are many,
+#: and of two that came at once none needs the other.
+_PART = 200
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
 
 
@@ -217,6 +220,7 @@ class Agent:
             tasks.create_task(announcer.run(heard=PREFIXES))
             tasks.create_task(self._closer.run())
             tasks.create_task(self._services.serve())
+            tasks.create_task(self._services.keep_settled())
 
     def _namespaces(self) -> list[Path]:
         """Where there are sockets whose calls go through the tables of this node."""
@@ -264,8 +268,10 @@ class Agent:
                 if isinstance(changes, Sync):
                     heard.set()
                     continue
-                await listener.take(changes)
-                announcer.hear(changes)
+                for part in _parts(changes) if prefix in SERVICES else (changes,):
+                    await listener.take(part)
+                    announcer.hear(part)
+                    await asyncio.sleep(0)
                 if self._readiness.ready:
                     self._settle()
 
@@ -292,7 +298,6 @@ class Agent:
                 if self._machine.look_again(self._plane):
                     log.info("the addresses of this node are other than before")
                     self._services.here(self._machine.facts())
-                    self._settle()
                     await self._announce()
                 for what in [*self._machine.mend(self._plane), *await pods.look_after()]:
                     log.warning("%s had been deleted; made anew", what)
@@ -309,11 +314,10 @@ class Agent:
                 problems[FILE_NAME] = self._journal.problem
 
     def _settle(self) -> None:
-        for part in (self._control, self._services):
-            try:
-                part.settle()
-            except BpfError as error:
-                log.error("%s; the tables will be compared and mended", error)
+        try:
+            self._control.settle()
+        except BpfError as error:
+            log.error("%s; the tables will be compared and mended", error)
 
     # ---- what goes on beside -------------------------------------------------------------------
 
@@ -357,6 +361,10 @@ class Agent:
 
     def close(self) -> None:
         self._plane.close()
+
+
+def _parts(changes: list[Change]) -> Iterator[list[Change]]:
+    return (changes[at : at + _PART] for at in range(0, len(changes), _PART))
 
 
 async def _patiently(work: Callable[[], Awaitable[T]]) -> T:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
+from typing import Final
 
 import msgspec
 
@@ -28,6 +30,13 @@ from axoneme.services.facts import LocalPod, NodeFacts, Options
 from axoneme.services.view import BalancingSummary, ServiceView
 
 log = logging.getLogger(__name__)
+
+#: Units that are settled before others get their turn, and for how many seconds: an answer takes several
+#: turns of the loop, and must not wait for as many parts.
+AT_ONCE: Final = 32
+_PAUSE: Final = 0.001
+#: Seconds for which more news is waited for at most, while it goes on coming in.
+_LONGEST_WAIT: Final = 0.5
 
 ENDPOINT_SLICE, REDIRECT = "EndpointSlice", "CiliumLocalRedirectPolicy"
 
@@ -60,10 +69,13 @@ class Services:
         #: Addresses of every node.
         self._nodes: dict[str, tuple[Address, ...]] = {}
         self._machines_changed = True
+        self._news = asyncio.Event()
+        self._heard = 0
 
     # ---- what is heard -------------------------------------------------------------------------
 
     def service_changed(self, namespace: str, name: str, service: Service | None) -> None:
+        self._hear()
         if service is None:
             self._cluster.remove_service(namespace, name)
         else:
@@ -71,6 +83,7 @@ class Services:
 
     def object_changed(self, kind: str, namespace: str, name: str, value: bytes | None) -> None:
         """A slice or a policy that redirects. ManifestError and others when it cannot be understood."""
+        self._hear()
         if kind == ENDPOINT_SLICE:
             if value is None:
                 self._cluster.remove_slice(namespace, name)
@@ -89,12 +102,14 @@ class Services:
             texts = (*state.addresses, *state.internal_addresses)
             self._nodes[name] = tuple({ip_address(text) for text in texts})
         self._machines_changed = True
+        self._hear()
 
     def here(self, facts: NodeFacts) -> None:
         """This node has other addresses."""
         self._machines_changed = True
         self._node = replace(facts, labels=self._node.labels)
         self._cluster.node_changed(self._node)
+        self._hear()
 
     def node_object_changed(self, value: bytes | None) -> None:
         """Of this node: its labels, and whether it is about to be taken away."""
@@ -102,6 +117,7 @@ class Services:
         self._eligible = view.eligible
         self._node = replace(self._node, labels=view.metadata.labels)
         self._cluster.node_changed(self._node)
+        self._hear()
 
     def pod_here(self, pod: LocalPod) -> None:
         """A pod of this node, new or other than before; services that lead to it follow at once."""
@@ -113,18 +129,44 @@ class Services:
         self._follow()
 
     def _follow(self) -> None:
-        if not self._settled:  # not all has been heard
-            return
-        try:
-            self.settle()
-        except BpfError as error:
-            log.error("%s; the tables will be compared and mended", error)
+        if self._settled:  # else not all has been heard
+            self._try_to_settle(0)
+
+    def _hear(self) -> None:
+        self._heard += 1
+        self._news.set()
 
     # ---- to the kernel -------------------------------------------------------------------------
 
-    def settle(self) -> int:
-        """Brings the kernel up to date with all that was heard; how many entries were written. The first one,
-        when all has been heard, writes the difference to what an earlier agent left.
+    async def keep_settled(self) -> None:
+        """After the first `settle`, until cancelled: settles what is heard, part by part, so that others have
+        their turn; but first hears what comes at once: a Service and its slices are one change."""
+        while True:
+            await self._news.wait()
+            await self._silence()
+            self._news.clear()
+            self._try_to_settle(AT_ONCE)
+            if self._config.enabled and self._cluster.waiting:
+                self._news.set()
+                await asyncio.sleep(_PAUSE)
+
+    async def _silence(self) -> None:
+        """Until a turn of the loop in which nothing was heard."""
+        until, heard = time.monotonic() + _LONGEST_WAIT, -1
+        while heard != self._heard and time.monotonic() < until:
+            heard = self._heard
+            await asyncio.sleep(0)
+
+    def _try_to_settle(self, most: int) -> None:
+        try:
+            self.settle(most)
+        except BpfError as error:
+            log.error("%s; the tables will be compared and mended", error)
+
+    def settle(self, most: int | None = None) -> int:
+        """Brings the kernel up to date with all that was heard, or with ``most`` units of it; how many
+        entries were written. The first one, when all has been heard, writes the difference to what an earlier
+        agent left.
 
         BpfError as from `Balancer.settle`.
         """
@@ -132,7 +174,7 @@ class Services:
             self._machines_changed = False
             nodes = (each for addresses in self._nodes.values() for each in addresses)
             self._balancer.machines({*self._node.addresses, *nodes})
-        changes = self._cluster.changes() if self._config.enabled else Changes()
+        changes = self._cluster.changes(most) if self._config.enabled else Changes()
         self._settled = True
         self._health.tell(self._cluster.health_checks)
         self._balancer.apply(changes.upserts, changes.removals)

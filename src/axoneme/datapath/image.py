@@ -17,8 +17,10 @@ from axoneme.datapath.elements import Array
 Mask = npt.NDArray[np.bool_]
 _Hashes = npt.NDArray[np.uint64]
 
-#: So many changes wait before they are put in order.
+#: So many changes, or such a part of the rows, wait before they are put in order: a table that grows step by
+#: step is put in order a few times, not at every step.
 _WAITING: Final = 2048
+_PART: Final = 8
 
 
 class Image:
@@ -128,7 +130,7 @@ class Image:
         return len(raw) - sum(present)
 
     def _tidy(self) -> None:
-        if len(self._recent) > _WAITING:
+        if len(self._recent) > max(_WAITING, len(self._order) // _PART):
             self._merge()
 
     def _merge(self) -> None:

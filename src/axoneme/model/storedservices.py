@@ -9,6 +9,8 @@ the object was written, no more is checked here than that they are texts.
 from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv6Address
+from socket import AF_INET, AF_INET6, inet_pton
+from sys import intern
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -28,6 +30,8 @@ from axoneme.model.services import Service, ServicePort, parse_service
 
 Object = dict[str, Any]
 
+_SOCKET = {4: AF_INET, 6: AF_INET6}
+
 
 def read_service(value: bytes) -> Service:
     """Raises `ManifestError`, and msgspec.DecodeError or UnicodeDecodeError for what is no object in JSON."""
@@ -46,8 +50,12 @@ def read_endpoint_slice(value: bytes) -> EndpointSlice:
 
 
 def _address(text: str, version: int) -> Address:
-    found = IPv4Address(text) if version == 4 else IPv6Address(text)
-    if special(found) or (version == 6 and ("%" in text or int(found) >> 32 == 0xFFFF)):
+    try:  # it takes a third of the time that `ipaddress` takes for texts
+        number = int.from_bytes(inet_pton(_SOCKET[version], text))
+    except OSError:
+        raise ValueError from None
+    found = IPv4Address(number) if version == 4 else IPv6Address(number)
+    if special(found) or (version == 6 and number >> 32 == 0xFFFF):
         raise ValueError
     return found
 
@@ -224,8 +232,8 @@ def _endpoint(view: _Endpoint, version: int) -> Endpoint:
         conditions.ready is not False,
         conditions.serving is not False,
         conditions.terminating is True,
-        view.node_name or "",
-        view.zone or "",
+        intern(view.node_name or ""),  # there are few of them
+        intern(view.zone or ""),
         frozenset(zone.name for zone in hints.for_zones or ()) if hints else _NO_HINTS,
         frozenset(node.name for node in hints.for_nodes or ()) if hints else _NO_HINTS,
         (target.name or "") if target and target.kind == "Pod" else "",

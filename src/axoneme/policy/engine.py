@@ -134,7 +134,7 @@ class PolicyEngine:
         self.upsert_policy(key, ())
 
     def upsert_service(self, service: Service) -> None:
-        if service.selector:
+        if service.selector and service.addresses:
             service = replace(service, addresses=frozenset())  # they mean nothing then, and change often
         self._tell_service((service.namespace, service.name), service)
 

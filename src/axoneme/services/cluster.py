@@ -10,8 +10,9 @@ which of them a change concerns.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 
 from axoneme.model.endpointslices import EndpointSlice
@@ -60,6 +61,8 @@ class ClusterServices:
         self._redirects: dict[str, dict[str, LocalRedirectPolicy]] = {}
         self._pods: dict[str, dict[str, LocalPod]] = {}
         self._stale: dict[Unit, None] = {}
+        #: Stale ones that wait for nobody: a pod is about to start, or has gone.
+        self._urgent: dict[Unit, None] = {}
         self._told: dict[Unit, dict[str, Balanced]] = {}
         #: By kind and name of an object: what of it cannot be served.
         self.problems: dict[str, str] = {}
@@ -132,12 +135,16 @@ class ClusterServices:
 
     # ---- what follows --------------------------------------------------------------------------
 
-    def changes(self) -> Changes:
-        """Since it was asked last."""
+    @property
+    def waiting(self) -> int:
+        """How many units the next `changes` may concern."""
+        return len(self._stale) + len(self._urgent)
+
+    def changes(self, most: int | None = None) -> Changes:
+        """Since it was asked last; of ``most`` units and of those that pods of this node concern."""
         upserts: list[Balanced] = []
         removals: list[tuple[str, str]] = []
-        stale, self._stale = self._stale, {}
-        for unit in stale:
+        for unit in self._take(most):
             before, after = self._told.pop(unit, {}), {}
             for each in self._wanted(unit):
                 after[each.port] = each
@@ -148,6 +155,16 @@ class ClusterServices:
                 self._told[unit] = after
             self._note_problems(unit)
         return Changes(tuple(upserts), tuple(removals))
+
+    def _take(self, most: int | None) -> Iterable[Unit]:
+        urgent, self._urgent = self._urgent, {}
+        if most is None:
+            stale, self._stale = self._stale, {}
+        else:
+            stale = dict.fromkeys(islice(self._stale, most))
+        for unit in (*urgent, *stale):
+            self._stale.pop(unit, None)
+        return {**urgent, **stale}
 
     def service_of(self, namespace: str, slice_: str) -> str | None:
         """The name of the Service that a slice belongs to."""
@@ -209,13 +226,14 @@ class ClusterServices:
 
     # ---- whom a change concerns ----------------------------------------------------------------
 
-    def _redirect_changed(self, *versions: LocalRedirectPolicy | None) -> None:
+    def _redirect_changed(self, *versions: LocalRedirectPolicy | None, urgent: bool = False) -> None:
         for policy in versions:
             if policy is not None:
                 namespace = policy.metadata.namespace
                 by_service = Unit(_SERVICE, namespace, policy.service)
                 by_address = Unit(_REDIRECT, namespace, policy.metadata.name)
-                self._stale[by_service if policy.service else by_address] = None
+                waiting = self._urgent if urgent else self._stale
+                waiting[by_service if policy.service else by_address] = None
 
     def _pod_changed(self, former: LocalPod | None, pod: LocalPod | None) -> None:
         if former == pod:
@@ -223,9 +241,10 @@ class ClusterServices:
         for each in (former, pod):
             if each is not None:
                 if any(port.host_port for port in each.ports):
-                    self._stale[Unit(_POD, each.namespace, each.name)] = None
+                    self._urgent[Unit(_POD, each.namespace, each.name)] = None
                 policies = self._redirects.get(each.namespace, {}).values()
-                self._redirect_changed(*(policy for policy in policies if podports.selected(policy, each)))
+                selecting = (policy for policy in policies if podports.selected(policy, each))
+                self._redirect_changed(*selecting, urgent=True)
 
     def _units(self) -> Iterator[Unit]:
         yield from (Unit(_SERVICE, *key) for key in self._services)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+from ipaddress import ip_address
 from typing import Any
 
+import msgspec
 import pytest
 
 from axoneme.agent.config import ConfigError, listening_at, load
 from axoneme.agent.pods import Detach
 from axoneme.agent.questions import Peer, Question
+from axoneme.agent.services import AT_ONCE
 from axoneme.services.compile import HealthCheck
+from axoneme.services.facts import LocalPod, PodPort
+from axoneme.sources.store import Change
 
 from .conftest import World
 
@@ -166,3 +172,36 @@ def test_a_wrong_place_to_ask_is_refused_at_the_start(tmp_path: Any, text: str) 
     path.write_text(f'node: a\ndirectory: /x\nstore: {{path: s}}\nload_balancing: {{healthz: "{text}"}}\n')
     with pytest.raises(ConfigError):
         load(path)
+
+
+async def test_many_services_are_settled_part_by_part_and_a_pod_of_this_node_goes_before_them(
+    world: World,
+) -> None:
+    told = []
+    settle = world.balancer.settle
+
+    def counting() -> int:
+        told.append(len(world.balancer.told))
+        return settle()
+
+    world.balancer.settle = counting  # type: ignore[method-assign]
+    settling = asyncio.create_task(world.services.keep_settled())
+    many = 2 * AT_ONCE + 1
+    changes = []
+    for number in range(many):
+        name = f"web-{number}"
+        metadata, spec = WEB["metadata"] | {"name": name}, WEB["spec"] | {"clusterIP": f"10.96.1.{number}"}
+        slice_ = slice_of("10.0.0.9", service=name)
+        slice_["metadata"]["name"] = f"{name}-1"
+        for kind, each in (("Service", {"metadata": metadata, "spec": spec}), ("EndpointSlice", slice_)):
+            key = f"objects/{kind}/default/{each['metadata']['name']}"
+            changes.append(Change(key, msgspec.json.encode(each), 1))
+    await world.listener.take(changes)
+    ports = (PodPort(8080, host_port=80),)
+    world.services.pod_here(LocalPod("default", "cache", (ip_address("10.0.0.8"),), {}, ports))
+    async with asyncio.timeout(30):
+        while len(world.balancer.told) < many + 1:
+            await asyncio.sleep(0)
+    settling.cancel()
+    assert told[:1] == [1] and told[1:4] == [AT_ONCE + 1, 2 * AT_ONCE + 1, many + 1]
+    assert all(backends(world, name=f"default/web-{number}") for number in range(many))

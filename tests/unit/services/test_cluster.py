@@ -13,7 +13,7 @@ from axoneme.model.policy import Protocol
 from axoneme.model.services import HEADLESS, PROXY_NAME, Service, ServicePort
 from axoneme.services.balanced import Algorithm, Backend, FrontendKind
 from axoneme.services.cluster import Changes, ClusterServices
-from axoneme.services.facts import NodeFacts, Options
+from axoneme.services.facts import LocalPod, NodeFacts, Options, PodPort
 
 from .given import HTTP, NODE, active, at, balanced, cluster, endpoint, leaving, only, service, slice_of
 
@@ -320,3 +320,21 @@ def test_a_service_without_selector_has_the_slices_that_somebody_writes() -> Non
 def test_a_service_knows_its_age() -> None:
     old = replace(service(), metadata=Metadata("web", "shop", created="2026-01-01T00:00:00Z"))
     assert only(cluster(old)).created == "2026-01-01T00:00:00Z"
+
+
+def test_changes_can_be_asked_for_a_few_services_at_a_time() -> None:
+    made = ClusterServices(NODE)
+    for n in range(5):
+        made.upsert_service(service(name=f"web-{n}", ips=[f"10.96.0.{n + 1}"]))
+    assert made.waiting == 5
+    found = [made.changes(2) for _ in range(4)]
+    assert [len(each.upserts) for each in found] == [2, 2, 1, 0]
+    assert len({each.name for changes in found for each in changes.upserts}) == 5 and made.waiting == 0
+
+
+def test_what_a_pod_needs_does_not_wait_for_what_others_changed() -> None:
+    made = cluster(service())
+    ports = (PodPort(8080, host_port=80),)
+    made.upsert_pod(LocalPod("shop", "cache", (ip_address("10.0.1.1"),), ports=ports))
+    assert [each.frontends[0].kind for each in made.changes(0).upserts] == [FrontendKind.HOST_PORT]
+    assert [each.name for each in made.changes().upserts] == ["shop/web"]
