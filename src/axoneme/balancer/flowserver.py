@@ -46,7 +46,7 @@ async def run_flow_server(machine: MachineConfig) -> None:
 
 
 async def _run(path: Path) -> None:
-    command = (sys.executable, "-m", "axoneme.cli", "flows", "serve", "--config", str(path))
+    command = (sys.executable, "-P", "-m", "axoneme.cli", "flows", "serve", "--config", str(path))
     process = await asyncio.create_subprocess_exec(
         *command, stdin=asyncio.subprocess.DEVNULL, preexec_fn=_end_with_parent
     )

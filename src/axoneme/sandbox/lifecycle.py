@@ -190,7 +190,9 @@ def _take_up(plan: Plan, layout: Layout, progress: Progress) -> None:
 def _start_supervisor(layout: Layout) -> None:
     group = cgroups.make(cgroups.Groups(layout.name).supervisor)
     with (layout.logs / "supervisor.log").open("ab") as output:
-        identity = spawn([sys.executable, "-m", "axoneme.sandbox", layout.name], group=group, output=output)
+        identity = spawn(
+            [sys.executable, "-P", "-m", "axoneme.sandbox", layout.name], group=group, output=output
+        )
     layout.supervisor_pid.write_text(f"{identity.pid}\n")
 
 

@@ -97,9 +97,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     dns: bool = True
     #: A master file with the names of the world; empty: a zone with a few names for its addresses.
     zone: str = ""
-    agent_command: tuple[str, ...] = (sys.executable, "-m", "axoneme.cli", "agent", "--config")
+    #: With -P: what lies in the folder that the user is in is not Axoneme's, and is run by root.
+    agent_command: tuple[str, ...] = (sys.executable, "-P", "-m", "axoneme.cli", "agent", "--config")
     flows_command: tuple[str, ...] = (
         sys.executable,
+        "-P",
         "-m",
         "axoneme.cli",
         "flows",

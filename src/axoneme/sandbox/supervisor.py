@@ -124,7 +124,7 @@ def _player(layout: Layout, groups: cgroups.Groups, module: str, player: Player,
     return Daemon(
         DaemonSpec(
             name=player.name,
-            argv=(sys.executable, "-m", f"axoneme.sandbox.{module}", argument),
+            argv=(sys.executable, "-P", "-m", f"axoneme.sandbox.{module}", argument),
             group=groups.supervisor,
             record=layout.directory / f"{module}.pid",
             log=layout.logs / f"{module}.log",
