@@ -21,6 +21,9 @@ static __always_inline int holds(const struct flow *flow, const struct packet *p
 		return 0;
 	if (!is_called_so(flow, p, leg) || expired(flow, now) || begins_anew(flow, p))
 		return 0;
+	/* A call that another node has balanced is no answer (see `is_over`). */
+	if (leg && is_unanswered(flow) && p->seen != FROM_POD && has_options(p))
+		return 0;
 	if (p->seen == FROM_OVERLAY &&
 	    (p->tunnel_identity != (leg ? flow->destination_identity : identity_in_tunnel(flow)) ||
 	     !same_address(p->tunnel_source, flow->leg[!leg].tunnel)))

@@ -287,7 +287,7 @@ __noinline int judge(struct __sk_buff *skb, struct packet *p, __u32 hook)
 	b = &w->b;
 	__builtin_memset(a, 0, sizeof(*w) - offsetof(struct workspace, a));
 	old = find_flow(&p->key);
-	if (old && (expired(old, ticks()) || begins_anew(old, p))) {
+	if (old && is_over(old, p)) {
 		over = old;
 		old = NULL;
 	}

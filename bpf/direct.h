@@ -154,6 +154,12 @@ static __always_inline __u16 growth(const struct packet *p, __u8 flags)
 	return p->flags & PACKET_IPV6 ? sizeof(struct option_ipv6) : sizeof(struct option_ipv4);
 }
 
+/* Whether the packet may tell something, at a glance. */
+static __always_inline int has_options(const struct packet *p)
+{
+	return p->l4 > ETH_HLEN + (p->flags & PACKET_IPV6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
+}
+
 /* What the packet says was called, into `frontend`. Whether it says so. */
 static __noinline int read_told(struct __sk_buff *skb, const struct packet *p, struct called *called)
 {

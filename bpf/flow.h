@@ -64,6 +64,11 @@ static __always_inline int begins_anew(const struct flow *flow, const struct pac
 		(leg_of(flow, p) && flow->state != FLOW_SYN_SENT));
 }
 
+static __always_inline int is_unanswered(const struct flow *flow)
+{
+	return flow->state == FLOW_SYN_SENT || flow->state == FLOW_ONE_WAY;
+}
+
 static __always_inline __u8 first_state(const struct packet *p)
 {
 	/* TCP also without SYN: a connection older than our table, taken up in the middle. */
@@ -105,8 +110,7 @@ static __always_inline void track(const struct packet *p, struct flow *flow, __u
 /* Whether the connection is one that both ends keep up, and has no place of its own yet. */
 static __always_inline int unsettled(const struct flow *flow, const struct packet *p, __u32 leg)
 {
-	return leg && !(flow->flags & FLOW_SETTLED) &&
-	       (flow->state == FLOW_SYN_SENT || flow->state == FLOW_ONE_WAY) && !(p->tcp_flags & TCP_RST);
+	return leg && !(flow->flags & FLOW_SETTLED) && is_unanswered(flow) && !(p->tcp_flags & TCP_RST);
 }
 
 static __always_inline void account(struct __sk_buff *skb, const struct packet *p, struct flow *flow,
@@ -117,7 +121,6 @@ static __always_inline void account(struct __sk_buff *skb, const struct packet *
 	/* Written once a tick, so that the two directions do not fight over the cache line. */
 	if (flow->seen != now)
 		flow->seen = now;
-	if ((p->tcp_flags & (TCP_FIN | TCP_RST | TCP_SYN)) || flow->state == FLOW_SYN_SENT ||
-	    flow->state == FLOW_ONE_WAY)
+	if ((p->tcp_flags & (TCP_FIN | TCP_RST | TCP_SYN)) || is_unanswered(flow))
 		track(p, flow, leg);
 }

@@ -212,8 +212,7 @@ static __noinline void address_backend(struct service_workspace *w)
 static __always_inline int is_over(const struct flow *flow, const struct packet *p)
 {
 	return expired(flow, ticks()) || begins_anew(flow, p) ||
-	       (p->flags & PACKET_SERVED && leg_of(flow, p) &&
-		(flow->state == FLOW_SYN_SENT || flow->state == FLOW_ONE_WAY));
+	       (p->flags & (PACKET_SERVED | PACKET_TOLD) && leg_of(flow, p) && is_unanswered(flow));
 }
 
 /* Whether the sender may call services as who he says he is: who may not ends no connection by it. */
@@ -379,6 +378,9 @@ __noinline int serve(struct __sk_buff *skb, struct packet *p, __u32 hook)
 	if (!p || !w)
 		return -DROP_INVALID_PACKET;
 	__builtin_memset(w, 0, sizeof(*w));
+	w->told = (p->seen == FROM_UPLINK || p->seen == FROM_OVERLAY) && hear(skb, p, &w->called);
+	if (w->told)
+		p->flags |= PACKET_TOLD;
 	w->packet = *p; /* see `judge` */
 	flow = find_flow(&w->packet.key);
 	if (flow && !is_over(flow, &w->packet)) {
@@ -389,10 +391,8 @@ __noinline int serve(struct __sk_buff *skb, struct packet *p, __u32 hook)
 	}
 	if (p->flags & (PACKET_TRANSLATED | PACKET_ICMP_ERROR))
 		return 0;
-	if ((p->seen == FROM_UPLINK || p->seen == FROM_OVERLAY) && hear(skb, &w->packet, &w->called)) {
-		w->told = 1;
+	if (w->told)
 		return 0;
-	}
 	if ((p->seen != FROM_POD && p->seen != FROM_UPLINK) || (flow && !may_call(skb, w, hook)))
 		return 0;
 	served = p->flags & PACKET_SERVED;

@@ -94,7 +94,7 @@ static __always_inline struct flow *decided(struct packet *p, __u32 hook, __u32 
 	if (!is_called_so(flow, p, *leg) || flow->leg[*leg].hook != hook || flow->leg[*leg].action != ACTION_ROUTE)
 		return NULL;
 	/* A first answer, a port that is lent, and what a packet has to tell are matters for the other way. */
-	if (flow->state == FLOW_SYN_SENT || flow->state == FLOW_ONE_WAY)
+	if (is_unanswered(flow))
 		return NULL;
 	if (!*leg && is_told_or_wrapped(flow, p))
 		return NULL;

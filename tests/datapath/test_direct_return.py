@@ -238,3 +238,23 @@ def test_what_is_told_to_a_service_itself_is_balanced_like_any_call(
     call = with_option(segment(WORLD[version], SERVICE[version], TCP, (40000, 80)), SERVICE[version], 80)
     run = kernel.send("from_uplink", call, kernel.uplink)
     assert (run.value, dissect(run.data).destination) == (REDIRECT, OTHER[version])
+
+
+@VERSIONS
+@PROTOCOLS
+@pytest.mark.parametrize("masqueraded", [True, False])
+def test_what_a_backend_has_sent_when_its_connection_was_displaced_keeps_no_client_out(
+    kernel: Node, balancer: Balancer, version: int, protocol: int, masqueraded: bool
+) -> None:
+    if not masqueraded:
+        kernel.uplink_is_known()
+    balancer.simple(SERVICE[version], 80, protocol, {1: (OTHER[version], 8080)}, flags=EXTERNAL | DIRECT)
+    call = with_option(segment(WORLD[version], OTHER[version], protocol, (40000, 8080)), SERVICE[version], 80)
+    answer = segment(OTHER[version], WORLD[version], protocol, (8080, 40000), SYN | ACK)
+    for _ in range(2):
+        kernel.send("from_uplink", call, kernel.uplink)
+        kernel.forget_flows()
+        kernel.send("from_pod", answer, kernel.uplink)
+        assert kernel.send("from_uplink", call, kernel.uplink).value == REDIRECT
+        run = kernel.send("from_pod", answer, kernel.uplink)
+        assert dissect(run.data).source == SERVICE[version]
