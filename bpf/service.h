@@ -106,13 +106,11 @@ static __noinline const struct frontend *find_marker(const struct packet *p)
 	return bpf_map_lookup_elem(&frontends, &key);
 }
 
-/* Whether a packet from outside is for a service. Segments of TCP connections that no service has are most of what
- * a node gets: for them it is not looked up whose the address is. */
+/* Whether a packet from outside is for a service: for one of its ports, or for its address, which is nobody else's. A
+ * router that sends us such an address would get from our stack what nothing takes here, and send it back. */
 static __always_inline int is_for_a_service(const struct packet *p)
 {
-	if (find_frontend(p))
-		return 1;
-	return (p->key.protocol != IPPROTO_TCP || is_syn(p)) && find_marker(p);
+	return find_frontend(p) || find_marker(p);
 }
 
 static __noinline int is_in_range(const struct packet *p, __u32 service)

@@ -69,6 +69,11 @@ int to_uplink(struct __sk_buff *skb)
 		return predecessors_have(&p.key) ? TC_ACT_UNSPEC : TC_ACT_OK;
 	if (!leg_of(flow, &p) || !(flow->flags & FLOW_SERVED) || begins_anew(flow, &p))
 		return TC_ACT_OK;
+	/* Of another connection with the same tuple, that calls the node by its own port. */
+	if (expired(flow, ticks()) || (flow->state == FLOW_CLOSED && p.tcp_flags & TCP_SYN)) {
+		forget(&p, flow);
+		return TC_ACT_OK;
+	}
 	if (unsettled(flow, &p, 1) && settle(&p, flow)) {
 		flow = bpf_map_lookup_elem(&flows, &p.key);
 		if (!flow)

@@ -745,3 +745,33 @@ def test_whatever_comes_for_a_service_does_no_harm(kernel: Node, balancer: Balan
         assert run.value in (PASS, SHOT, REDIRECT)
         if run.value == REDIRECT and len(run.data) >= 54:
             assert dissect(run.data).destination in allowed
+
+
+@VERSIONS
+def test_a_segment_for_a_port_that_a_service_has_not_is_refused(
+    kernel: Node, balancer: Balancer, version: int
+) -> None:
+    """Also in a connection that was there before the port was taken away; no router gets it back."""
+    balancer.marker(SERVICE[version])
+    segment = packet(WORLD[version], SERVICE[version], TCP, (40001, 81), flags=ACK)
+    run = kernel.send("from_uplink", segment, kernel.uplink)
+    assert run.value == REDIRECT
+    seen = dissect(run.data)
+    assert (seen.destination, seen.ports, seen.l4[13] & RST) == (WORLD[version], (81, 40001), RST)
+
+
+@VERSIONS
+def test_a_connection_to_the_node_itself_is_none_of_a_service_that_is_over(
+    kernel: Node, balancer: Balancer, version: int
+) -> None:
+    """From the port that a client's connection through the service had, to the same backend."""
+    balancer.simple(OUR[version], 30080, TCP, {7: (OUR[version], 8080)})
+    call, answer = (WORLD[version], OUR[version]), (OUR[version], WORLD[version])
+    kernel.send("from_uplink", packet(*call, TCP, (40000, 30080)), kernel.uplink)
+    accepted = packet(*answer, TCP, (8080, 40000), flags=SYN | ACK)
+    assert ends(sound(kernel.send("to_uplink", accepted, kernel.uplink).data))[0][1] == 30080
+    kernel.send("from_uplink", packet(*call, TCP, (40000, 30080), flags=RST), kernel.uplink)
+    assert kernel.send("from_uplink", packet(*call, TCP, (40000, 8080)), kernel.uplink).value == PASS
+    for flags in (SYN | ACK, ACK):
+        run = kernel.send("to_uplink", packet(*answer, TCP, (8080, 40000), flags=flags), kernel.uplink)
+        assert ends(sound(run.data))[0] == (OUR[version], 8080)
