@@ -140,6 +140,7 @@ def establish(kernel: Node, version: int, protocol: int) -> list[tuple[bytes, by
         own = dissect(sent.data).ports[0]
         answer = (BACKEND[version], OWN[version], (8080, own))
         kernel.send("from_uplink", packet(*answer, SYN | ACK), kernel.uplink)
+        kernel.send("from_uplink", packet(*call), kernel.uplink)
         samples.append((packet(*call), packet(*answer)))
     return samples
 

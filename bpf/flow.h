@@ -61,7 +61,7 @@ static __always_inline int begins_anew(const struct flow *flow, const struct pac
 {
 	return is_syn(p) &&
 	       (flow->state == FLOW_CLOSING || flow->state == FLOW_CLOSED ||
-		(leg_of(flow, p) && flow->state != FLOW_SYN_SENT));
+		(leg_of(flow, p) && (flow->state != FLOW_SYN_SENT || flow->leg[1].packets)));
 }
 
 static __always_inline int is_unanswered(const struct flow *flow)
@@ -75,11 +75,20 @@ static __always_inline __u8 first_state(const struct packet *p)
 	return p->key.protocol == IPPROTO_TCP ? FLOW_SYN_SENT : FLOW_ONE_WAY;
 }
 
-/* Whether the packet shows that the other end has been heard: it is from there, or, where the answers do not come by
- * here, it begins nothing. */
-static __always_inline int shows_an_answer(const struct flow *flow, const struct packet *p, __u32 leg)
+/* Whether the answers of a connection do not come by here. */
+static __always_inline int answers_elsewhere(const struct flow *flow)
 {
-	return leg || (flow->flags & (FLOW_TELLS | FLOW_WRAPPED) && flow->leg[0].packets > 1 && !is_syn(p));
+	return flow->flags & (FLOW_TELLS | FLOW_WRAPPED);
+}
+
+/* Whether the packet shows that both ends keep the connection up. Over TCP the initiator has to go on after he was
+ * answered: who begins in another's name never hears the answer, and his flood must not look like connections.
+ * Where answers do not come by here, what begins nothing shows that there were some. */
+static __always_inline int shows_both(const struct flow *flow, const struct packet *p, __u32 leg)
+{
+	if (answers_elsewhere(flow))
+		return leg || (flow->leg[0].packets > 1 && !is_syn(p));
+	return flow->state == FLOW_SYN_SENT ? !leg && flow->leg[1].packets && !is_syn(p) : leg;
 }
 
 /* Follows the connection by the packet's flags. Sequence numbers are not checked: a forged RST
@@ -96,9 +105,9 @@ static __always_inline void track(const struct packet *p, struct flow *flow, __u
 		state = FLOW_CLOSED;
 	else if (p->tcp_flags & TCP_FIN)
 		state = (flow->leg[!leg].tcp_flags & TCP_FIN) ? FLOW_CLOSED : FLOW_CLOSING;
-	else if (state == FLOW_SYN_SENT && shows_an_answer(flow, p, leg))
+	else if (state == FLOW_SYN_SENT && shows_both(flow, p, leg))
 		state = FLOW_ESTABLISHED;
-	else if (state == FLOW_ONE_WAY && shows_an_answer(flow, p, leg))
+	else if (state == FLOW_ONE_WAY && shows_both(flow, p, leg))
 		state = FLOW_TWO_WAY;
 	else
 		return;
@@ -110,7 +119,8 @@ static __always_inline void track(const struct packet *p, struct flow *flow, __u
 /* Whether the connection is one that both ends keep up, and has no place of its own yet. */
 static __always_inline int unsettled(const struct flow *flow, const struct packet *p, __u32 leg)
 {
-	return leg && !(flow->flags & FLOW_SETTLED) && is_unanswered(flow) && !(p->tcp_flags & TCP_RST);
+	return !(flow->flags & FLOW_SETTLED) && (leg || !answers_elsewhere(flow)) && is_unanswered(flow) &&
+	       !(p->tcp_flags & TCP_RST) && shows_both(flow, p, leg);
 }
 
 static __always_inline void account(struct __sk_buff *skb, const struct packet *p, struct flow *flow,

@@ -26,7 +26,8 @@ POD, OTHER = ip_address("10.244.1.5"), ip_address("10.244.1.6")
 WORLD, OUR = ip_address("203.0.113.10"), ip_address("172.31.0.1")
 PLACES = 64
 QUOTA = 24
-HOUR = 3600 * 10**9
+MINUTE = 60 * 10**9
+HOUR = 60 * MINUTE
 
 
 @pytest.fixture
@@ -49,14 +50,27 @@ def call(kernel: Node, port: int, to: Address = OTHER) -> int:
     return source
 
 
-def answered(kernel: Node, port: int, flags: int = SYN | ACK) -> bool:
+def confirms(kernel: Node, port: int, to: Address = OTHER) -> bool:
+    """The pod has heard the answer."""
+    return kernel.send("from_pod", frame(POD, to, TCP, port, 80, flags=ACK)).value == REDIRECT
+
+
+def answers(kernel: Node, port: int, flags: int = SYN | ACK) -> bool:
     packet = frame(OTHER, POD, TCP, 80, port, flags=flags)
     return kernel.send("from_pod", packet, kernel.uplink).value == REDIRECT
 
 
+def answered(kernel: Node, port: int, flags: int = SYN | ACK) -> bool:
+    """By the other pod; an answer to a SYN is confirmed."""
+    return answers(kernel, port, flags) and (not flags & SYN or confirms(kernel, port))
+
+
 def answered_from_outside(kernel: Node, port: int, flags: int = SYN | ACK) -> bool:
     run = kernel.send("from_uplink", frame(WORLD, OUR, TCP, 80, port, flags=flags), kernel.uplink)
-    return run.value == REDIRECT and run.data[30:34] == POD.packed
+    (own,) = struct.unpack(">H", run.data[36:38])
+    if run.value != REDIRECT or run.data[30:34] != POD.packed:
+        return False
+    return not flags & SYN or confirms(kernel, own, WORLD)
 
 
 def places(kernel: Node) -> tuple[int, int]:
@@ -79,6 +93,19 @@ def test_an_answered_connection_gets_a_place_of_its_own(kernel: Node) -> None:
     assert places(kernel) == (0, 1)
     assert answered(kernel, 40000)
     assert places(kernel) == (1, 0)
+
+
+def test_an_answer_that_nobody_confirms_makes_no_connection(kernel: Node, tmp_path: Path) -> None:
+    """Who begins in another's name never hears the answer, however often it is given."""
+    call(kernel, 40000)
+    assert answers(kernel, 40000)
+    assert answers(kernel, 40000)
+    call(kernel, 40000)
+    assert places(kernel) == (0, 1)
+    assert sweep(kernel, tmp_path, 2 * MINUTE) == 1, "it does not live as long as a connection"
+    call(kernel, 40001)
+    assert answered(kernel, 40001)
+    assert sweep(kernel, tmp_path, 2 * MINUTE) == 0
 
 
 def test_a_refused_one_does_not(kernel: Node) -> None:

@@ -668,11 +668,12 @@ def flooded(kernel: Node, balancer: Balancer, version: int) -> None:
     assert kernel.send("from_uplink", call, kernel.uplink).value == REDIRECT
     answer = packet(OTHER[version], WORLD[version], TCP, (8080, 40000), flags=SYN | ACK)
     assert kernel.send("from_pod", answer, kernel.uplink).value == REDIRECT
+    more = packet(WORLD[version], SERVICE[version], TCP, (40000, 80), flags=ACK)
+    assert kernel.send("from_uplink", more, kernel.uplink).value == REDIRECT
     for port in range(1024, 5024):
         flood = frame(WORLD[version] + 1, SERVICE[version], TCP, port, 80)
         assert kernel.send("from_uplink", flood, kernel.uplink).value == REDIRECT
     kernel.events()
-    more = packet(WORLD[version], SERVICE[version], TCP, (40000, 80), flags=ACK)
     assert ends(sound(kernel.send("from_uplink", more, kernel.uplink).data))[1] == (OTHER[version], 8080)
     assert kernel.send("from_pod", answer, kernel.uplink).value == REDIRECT
     fresh = packet(WORLD[version], SERVICE[version], TCP, (40001, 80))

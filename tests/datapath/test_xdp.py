@@ -64,8 +64,10 @@ def established(kernel: Node, balancer: Balancer, version: int, protocol: int) -
     source = dissect(kernel.send("from_uplink", call, kernel.uplink).data).ports[0]
     answer = segment(BACKEND[version], OUR[version], protocol, (8080, source), SYN | ACK)
     assert kernel.send("from_uplink", answer, kernel.uplink).value == REDIRECT
+    more = segment(WORLD[version], SERVICE[version], protocol, (40000, 80))
+    assert kernel.send("from_uplink", more, kernel.uplink).value == REDIRECT
     return (
-        segment(WORLD[version], SERVICE[version], protocol, (40000, 80)),
+        more,
         segment(BACKEND[version], OUR[version], protocol, (8080, source)),
     )
 
