@@ -337,7 +337,11 @@ def balanced(service: Document) -> None:
     service.setdefault("status", {})["loadBalancer"] = {"ingress": [{"ip": BALANCER}]}
 
 
-ROUTINGS = pytest.mark.parametrize("routing", [Routing.OVERLAY, Routing.NATIVE], ids=lambda each: each.value)
+ROUTINGS = pytest.mark.parametrize(
+    "routing",
+    [Routing.OVERLAY, pytest.param(Routing.NATIVE, marks=pytest.mark.slow)],
+    ids=lambda each: each.value,
+)
 
 
 @ROUTINGS
