@@ -225,8 +225,10 @@ def test_an_agent_that_is_killed_and_comes_back_keeps_the_address(
 def test_an_agent_that_is_stopped_leaves_at_once_where_it_is_told_to(
     cluster: Announcing, neighbour: Neighbour
 ) -> None:
+    before = cluster.get("Lease", OF_WEB, "kube-system")
     cluster.configure(release_on_stop=True)
-    holder = str(cluster.wait(cluster.holder, "a node has the lease", 30))
+    cluster.wait(lambda: cluster.get("Lease", OF_WEB, "kube-system") != before, "it is taken over", 30)
+    holder = cluster.holder()
     stopped = cluster.agent_pid(holder)
     os.kill(stopped, signal.SIGTERM)
     other = cluster.wait(lambda: cluster.holder() not in ("", holder) and cluster.holder(), "another has it")
