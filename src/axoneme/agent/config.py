@@ -9,13 +9,8 @@ from typing import Literal
 import msgspec
 
 from axoneme.flows.config import HistoryConfig
-from axoneme.model.paths import ManifestError
-from axoneme.sources.config import StoreConfig
+from axoneme.sources.config import StoreConfig, read
 from axoneme.sources.tenure import Timing
-
-
-class ConfigError(ValueError):
-    """The file cannot be used; the text names the file, the field and the remedy."""
 
 
 class PoolConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -162,22 +157,15 @@ def listening_at(text: str) -> tuple[str, int]:
 
 
 def load(path: Path) -> AgentConfig:
-    """Raises `ConfigError`."""
-    from axoneme.model.yamltext import single
-
-    try:
-        config = msgspec.convert(single(path.read_bytes(), str(path)), AgentConfig)
-        config.pools()
-        for text in config.load_balancing.node_port_addresses:
-            ip_network(text)
-        if config.load_balancing.healthz:
-            listening_at(config.load_balancing.healthz)
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
-    except ManifestError as error:
-        raise ConfigError(f"{error}; see docs/agent.md") from error
-    except (msgspec.ValidationError, ValueError) as error:
-        raise ConfigError(f"{path}: {error}; see docs/agent.md") from error
-    if missing := config.store.missing():
-        raise ConfigError(f"{path}: {missing}")
+    """Raises `axoneme.sources.config.ConfigError`."""
+    config = read(path, AgentConfig, _check, "docs/agent.md")
+    config.store.need(path)
     return config
+
+
+def _check(config: AgentConfig) -> None:
+    config.pools()
+    for text in config.load_balancing.node_port_addresses:
+        ip_network(text)
+    if config.load_balancing.healthz:
+        listening_at(config.load_balancing.healthz)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from axoneme.agent.config import ConfigError
+from axoneme.sources.config import ConfigError
 
 _FILE = "agent.lock"
 #: An abstract name, of which each network namespace has its own.

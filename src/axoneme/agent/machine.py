@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from axoneme.agent.config import AgentConfig, ConfigError
+from axoneme.agent.config import AgentConfig
 from axoneme.datapath.plane import Constants, Datapath, Sizes, packed
 from axoneme.datapath.xdp import Acceleration
 from axoneme.identity.addressbook import Address, Network
@@ -18,6 +18,7 @@ from axoneme.identity.numbers import Reserved
 from axoneme.model.state import NodeState
 from axoneme.net import cgroup2, netns, node, pods
 from axoneme.services.facts import NodeFacts
+from axoneme.sources.config import ConfigError
 
 log = logging.getLogger(__name__)
 

@@ -380,7 +380,7 @@ async def _patiently(work: Callable[[], Awaitable[T]]) -> T:
 
 
 def run(config_path: Path) -> None:
-    """The process: until SIGTERM or SIGINT. Raises `axoneme.agent.config.ConfigError`."""
+    """The process: until SIGTERM or SIGINT. Raises `axoneme.sources.config.ConfigError`."""
     config = load(config_path)
     with only_agent(config.state_path):
         asyncio.run(_main(config))

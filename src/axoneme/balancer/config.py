@@ -13,12 +13,11 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from axoneme.agent.config import ConfigError
 from axoneme.model.balancer import Desired, check
 from axoneme.model.paths import ManifestError, Place
 from axoneme.model.shapes import convert
 from axoneme.model.yamltext import single
-from axoneme.sources.config import StoreConfig
+from axoneme.sources.config import ConfigError, StoreConfig
 
 _DESIRED = ("pools", "services")
 
@@ -116,7 +115,7 @@ def parse(data: bytes, origin: str) -> tuple[Config, Desired]:
 
 
 def load(path: Path) -> tuple[Config, Desired]:
-    """Raises `axoneme.agent.config.ConfigError`."""
+    """Raises `axoneme.sources.config.ConfigError`."""
     try:
         return parse(path.read_bytes(), str(path))
     except OSError as error:

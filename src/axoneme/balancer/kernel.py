@@ -50,7 +50,7 @@ class Kernel:
     """Made once, by which the programs are at work, with the services that the tables hold already."""
 
     def __init__(self, config: MachineConfig) -> None:
-        """`axoneme.agent.config.ConfigError`, `axoneme.net.commands.NetworkError` and
+        """`axoneme.sources.config.ConfigError`, `axoneme.net.commands.NetworkError` and
         `axoneme.datapath.libbpf.LoadError` say what this machine lacks."""
         node = as_node(config)
         self._machine = Machine(node)

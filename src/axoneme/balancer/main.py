@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Final
 
 from axoneme import __version__
-from axoneme.agent.config import ConfigError
 from axoneme.agent.lock import only_agent
 from axoneme.balancer.config import Config, load
 from axoneme.balancer.flowserver import run_flow_server
@@ -37,7 +36,7 @@ from axoneme.net.commands import NetworkError
 from axoneme.rpc.daemon import until_told
 from axoneme.services.standalone import Target, assign, compile_all
 from axoneme.services.verdict import Health
-from axoneme.sources.config import open_store
+from axoneme.sources.config import ConfigError, open_store
 from axoneme.sources.store import Store
 
 log = logging.getLogger(__name__)
@@ -230,7 +229,7 @@ class Balancer:
 
 
 def run(path: Path) -> None:
-    """The process: until SIGTERM or SIGINT. Raises `axoneme.agent.config.ConfigError`."""
+    """The process: until SIGTERM or SIGINT. Raises `axoneme.sources.config.ConfigError`."""
     config, desired = load(path)
     try:
         import aiohttp  # noqa: F401

@@ -16,7 +16,6 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from axoneme.agent.config import ConfigError
 from axoneme.balancer.api import OPERATIONS, Answer, Desk, Operation, Refusal, Request
 from axoneme.balancer.config import ApiConfig
 from axoneme.balancer.openapi import JSON_TYPE, PATCH_TYPE, PROBLEM_TYPE, document
@@ -25,6 +24,7 @@ from axoneme.balancer.sources import Unwritable
 from axoneme.model.paths import ManifestError
 from axoneme.model.shapes import convert
 from axoneme.rpc.address import short_name
+from axoneme.sources.config import ConfigError
 from axoneme.sources.store import Unavailable
 
 #: Bytes of a request's body.

@@ -15,8 +15,7 @@ _SPOKEN = {
     ("axoneme.sources.store", "StoreError"),
     ("axoneme.model.paths", "ManifestError"),
     ("axoneme.balancer.client", "ApiError"),
-    ("axoneme.agent.config", "ConfigError"),
-    ("axoneme.flows.config", "ConfigError"),
+    ("axoneme.sources.config", "ConfigError"),
     ("axoneme.flows.flowfilter", "FilterError"),
 }
 

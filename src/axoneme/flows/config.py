@@ -6,12 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from axoneme.model.paths import ManifestError
-from axoneme.sources.config import StoreConfig
-
-
-class ConfigError(ValueError):
-    """The file cannot be used; the text names the file and the field."""
+from axoneme.sources.config import StoreConfig, read
 
 
 class HistoryConfig(msgspec.Struct, frozen=True):
@@ -46,14 +41,5 @@ class FlowServerConfig(msgspec.Struct, frozen=True):
 
 
 def load(path: Path) -> FlowServerConfig:
-    """Raises `ConfigError`."""
-    from axoneme.model.yamltext import single
-
-    try:
-        return msgspec.convert(single(path.read_bytes(), str(path)), FlowServerConfig)
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
-    except ManifestError as error:
-        raise ConfigError(str(error)) from error
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{path}: {error}") from error
+    """Raises `axoneme.sources.config.ConfigError`."""
+    return read(path, FlowServerConfig)

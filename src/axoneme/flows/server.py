@@ -249,7 +249,7 @@ class FlowServer:
 
 
 def run(config_path: Path) -> None:
-    """The process: until SIGTERM or SIGINT. Raises `axoneme.flows.config.ConfigError`."""
+    """The process: until SIGTERM or SIGINT. Raises `axoneme.sources.config.ConfigError`."""
     allocator.keep()
     config = load(config_path)
     asyncio.run(_main(config))

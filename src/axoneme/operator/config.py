@@ -7,13 +7,8 @@ from typing import Literal
 
 import msgspec
 
-from axoneme.model.paths import ManifestError
-from axoneme.sources.config import StoreConfig
+from axoneme.sources.config import StoreConfig, read
 from axoneme.sources.tenure import Timing
-
-
-class ConfigError(ValueError):
-    """The file cannot be used; the text names the file, the field and the remedy."""
 
 
 class OperatorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -30,17 +25,7 @@ class OperatorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def load(path: Path) -> OperatorConfig:
-    """Raises `ConfigError`."""
-    from axoneme.model.yamltext import single
-
-    try:
-        config = msgspec.convert(single(path.read_bytes(), str(path)), OperatorConfig)
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
-    except ManifestError as error:
-        raise ConfigError(f"{error}; see docs/load-balancer-addresses.md") from error
-    except (msgspec.ValidationError, ValueError) as error:
-        raise ConfigError(f"{path}: {error}; see docs/load-balancer-addresses.md") from error
-    if missing := config.store.missing():
-        raise ConfigError(f"{path}: {missing}")
+    """Raises `axoneme.sources.config.ConfigError`."""
+    config = read(path, OperatorConfig, page="docs/load-balancer-addresses.md")
+    config.store.need(path)
     return config

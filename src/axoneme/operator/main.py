@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 def run(config_path: Path) -> None:
-    """The process: until SIGTERM or SIGINT. Raises `axoneme.operator.config.ConfigError`."""
+    """The process: until SIGTERM or SIGINT. Raises `axoneme.sources.config.ConfigError`."""
     asyncio.run(_main(load(config_path)))
 
 

@@ -14,6 +14,7 @@ from axoneme.flows.rules import RuleJournal, RuleWriter
 from axoneme.sandbox import planfile
 from axoneme.sandbox.errors import SandboxError
 from axoneme.sandbox.plan import Plan
+from axoneme.sources.config import ConfigError
 from fuzz.target import Target, says_why
 
 _FOLDER = tempfile.TemporaryDirectory(prefix="fuzz-files-")
@@ -42,7 +43,7 @@ def check_config(data: bytes) -> None:
     for module in (agent, flows):
         try:
             module.load(_FILE)
-        except module.ConfigError as error:
+        except ConfigError as error:
             says_why(error)
             assert str(_FILE) in str(error)
 

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from axoneme.agent.api import Readiness
-from axoneme.agent.config import ConfigError, load
+from axoneme.agent.config import load
 from axoneme.agent.questions import Peer, Question
 from axoneme.model.labels import Labels
 from axoneme.model.policy import Direction
 from axoneme.rpc import UNAVAILABLE, RpcError
+from axoneme.sources.config import ConfigError
 from axoneme.sources.store import Change
 
 from .conftest import World

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from axoneme.agent import lock
-from axoneme.agent.config import ConfigError
 from axoneme.agent.lock import only_agent
+from axoneme.sources.config import ConfigError
 
 
 @pytest.fixture(autouse=True)

@@ -9,12 +9,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from axoneme.agent.config import ConfigError, listening_at, load
+from axoneme.agent.config import listening_at, load
 from axoneme.agent.pods import Detach
 from axoneme.agent.questions import Peer, Question
 from axoneme.agent.services import AT_ONCE
 from axoneme.services.compile import HealthCheck
 from axoneme.services.facts import LocalPod, PodPort
+from axoneme.sources.config import ConfigError
 from axoneme.sources.store import Change
 
 from .conftest import World

@@ -13,12 +13,12 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from axoneme.agent.config import ConfigError
 from axoneme.balancer.client import ApiError, Client
 from axoneme.balancer.config import ApiConfig, load
 from axoneme.balancer.reports import StatusReport
 from axoneme.balancer.server import serve
 from axoneme.model.balancer import Backend
+from axoneme.sources.config import ConfigError
 from balancer.test_api import FILE, Desk
 
 

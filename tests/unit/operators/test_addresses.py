@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from axoneme.operator.addresses import AddressController
-from axoneme.operator.config import ConfigError, OperatorConfig, load
+from axoneme.operator.config import OperatorConfig, load
 from axoneme.operator.leadership import LEADERS
 from axoneme.operator.main import operate
-from axoneme.sources.config import StoreConfig
+from axoneme.sources.config import ConfigError, StoreConfig
 from axoneme.sources.sqlite import SqliteStore
 from axoneme.sources.tenure import Timing
 
