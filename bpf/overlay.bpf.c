@@ -43,7 +43,6 @@ int from_overlay(struct __sk_buff *skb)
 SEC("tc")
 int to_overlay(struct __sk_buff *skb)
 {
-	struct prefix_key to = { .prefix_length = 128 };
 	struct packet p = { .seen = FROM_OVERLAY };
 	struct flow_leg leg = { .tunnel_identity = IDENTITY_REMOTE_NODE };
 	const struct address *known;
@@ -61,8 +60,7 @@ int to_overlay(struct __sk_buff *skb)
 		return TC_ACT_SHOT;
 	if (is_multicast(&p))
 		return drop(skb, &p, skb->ifindex | HOOK_EGRESS, DROP_LINK_LOCAL);
-	copy_address(to.address, destination_of(&p));
-	known = bpf_map_lookup_elem(&addresses, &to);
+	known = known_address(destination_of(&p));
 	if (!known || !(known->node[0] | known->node[10] | known->node[15]))
 		return drop(skb, &p, skb->ifindex | HOOK_EGRESS, DROP_NO_TUNNEL_ENDPOINT);
 	copy_address(leg.tunnel, known->node);

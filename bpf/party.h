@@ -2,6 +2,7 @@
 /* The ends of a connection: who has an address, and may he send from where a packet was seen? */
 #pragma once
 #include "config.h"
+#include "known.h"
 #include "packet.h"
 
 enum place {
@@ -68,16 +69,6 @@ static __always_inline int came_by_a_guarded_way(struct __sk_buff *skb, const st
 		return ifindex == overlay_ifindex;
 	return ifindex <= LOOPBACK || ifindex == receiver->ifindex || ifindex == overlay_ifindex ||
 	       bpf_map_lookup_elem(&uplinks, &ifindex);
-}
-
-static __noinline int is_node(const __u8 *address)
-{
-	struct prefix_key key = { .prefix_length = 128 };
-	const struct address *known;
-
-	copy_address(key.address, address);
-	known = bpf_map_lookup_elem(&addresses, &key);
-	return known && known->flags & ADDRESS_NODE;
 }
 
 /* Whether the sender may send this from where the packet was seen. 0 or a drop reason. */

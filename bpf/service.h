@@ -8,6 +8,7 @@
 #include "config.h"
 #include "direct.h"
 #include "flow.h"
+#include "known.h"
 #include "nat.h"
 #include "party.h"
 
@@ -64,17 +65,6 @@ static __always_inline int expects_answers(void)
 static __always_inline int is_balanced(__u8 protocol)
 {
 	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_SCTP;
-}
-
-/* Whether it is an address of this node itself. */
-static __always_inline int is_own(const __u8 *address)
-{
-	struct prefix_key key = { .prefix_length = 128 };
-	const struct address *known;
-
-	copy_address(key.address, address);
-	known = bpf_map_lookup_elem(&addresses, &key);
-	return known && known->identity == IDENTITY_HOST && known->flags & ADDRESS_NODE;
 }
 
 /* What a packet is addressed to: exactly that, or the port on every address of the node. NULL: no service. */

@@ -4,6 +4,7 @@
  *
  * A call is translated once: what it leads to is a backend, also where that address is a service's as well. */
 #include "choose.h"
+#include "known.h"
 
 #define ECONNREFUSED 111
 
@@ -75,16 +76,6 @@ static __always_inline int is_loopback(const __u8 *address)
 	return !w[0] && !w[1] && !w[2] && (w[3] & ~bpf_htonl(1)) == 0;
 }
 
-static __always_inline int is_of_the_node(const __u8 *address)
-{
-	struct prefix_key key = { .prefix_length = 128 };
-	const struct address *known;
-
-	copy_address(key.address, address);
-	known = bpf_map_lookup_elem(&addresses, &key);
-	return known && known->identity == IDENTITY_HOST && known->flags & ADDRESS_NODE;
-}
-
 /* What is called costs two look-ups where it is no service: of the address, and of the port at the node. */
 static __always_inline const struct frontend *called(struct bpf_sock_addr *ctx, const struct peer *peer)
 {
@@ -104,7 +95,7 @@ static __always_inline const struct frontend *called(struct bpf_sock_addr *ctx, 
 	else
 		__builtin_memset(key.address, 0, sizeof(key.address));
 	found = bpf_map_lookup_elem(&frontends, &key);
-	return found && (loopback || is_of_the_node(peer->address)) ? found : NULL;
+	return found && (loopback || is_own(peer->address)) ? found : NULL;
 }
 
 /* ---- calls --------------------------------------------------------------------------------- */
