@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import socket
-import threading
 from collections.abc import Iterator
 
 import pytest
+from conversation import Conversation
 from runtime import Live, addresses, live
 
 from axoneme.datapath import features
-from axoneme.net import netns
 from axoneme.sandbox.client import Verdict
 
 PODS = """
@@ -56,41 +54,15 @@ def cluster() -> Iterator[Live]:
         yield runtime
 
 
-class Conversation(threading.Thread):
-    """A connection on which something is always said; ``error`` is what ended it before `finish`."""
-
-    def __init__(self, runtime: Live, address: str) -> None:
-        super().__init__(daemon=True)
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        self._socket = netns.open_socket(runtime.namespace("client"), family, socket.SOCK_STREAM)
-        self._socket.settimeout(5)
-        self._socket.connect((address, 7000))
-        self._end = threading.Event()
-        self.rounds = 0
-        self.error: OSError | None = None
-
-    def run(self) -> None:
-        try:
-            while not self._end.wait(0.002):
-                self._socket.sendall(b"still there?\n")
-                if not self._socket.recv(65536):
-                    raise ConnectionResetError("closed by the other side")
-                self.rounds += 1
-        except OSError as error:
-            self.error = error
-
-    def finish(self) -> None:
-        self._end.set()
-        self.join()
-        self._socket.close()
-
-
 def server_addresses(runtime: Live) -> list[str]:
     return [address for pod in runtime.pods(app="server") for address in addresses(pod)]
 
 
 def test_connections_live_on_and_new_ones_work(cluster: Live) -> None:
-    talks = [Conversation(cluster, address) for address in server_addresses(cluster)]
+    talks = [
+        Conversation(cluster.namespace("client"), address, 7000, b"still there?\n", 0.002)
+        for address in server_addresses(cluster)
+    ]
     assert len(talks) == 4, "both nodes, both families"
     for talk in talks:
         talk.start()

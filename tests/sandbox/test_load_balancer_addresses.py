@@ -5,18 +5,16 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
-import threading
 from collections.abc import Iterator
 from ipaddress import ip_address
 
 import pytest
 import yaml
+from conversation import Conversation
 from neighbours import Address, Neighbour
 from runtime import Document, Live, live_as
 
-from axoneme.net import netns
 from axoneme.sandbox.client import Protocol
 from axoneme.sandbox.echo.answers import Answer
 from axoneme.sandbox.plan import IPV4_ROUTER
@@ -171,42 +169,14 @@ def test_clients_on_the_link_reach_the_services(cluster: Announcing) -> None:
     assert answer(cluster, NEAR) == {"pod": pod["metadata"]["name"], "peer": str(IPV4_ROUTER)}
 
 
-class Caller(threading.Thread):
-    """A client on the link, with one connection on which it asks again and again; ``error`` ended it."""
-
-    def __init__(self, cluster: Announcing, address: Address) -> None:
-        super().__init__(daemon=True)
-        family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-        self._socket = netns.open_socket(cluster.outside, family, socket.SOCK_STREAM)
-        self._socket.settimeout(5)
-        self._socket.connect((str(address), 80))
-        self._end = threading.Event()
-        self.rounds = 0
-        self.error: OSError | None = None
-
-    def run(self) -> None:
-        try:
-            while not self._end.wait(0.01):
-                self._socket.sendall(b"GET / HTTP/1.1\r\nhost: web\r\n\r\n")
-                if not self._socket.recv(65536):
-                    raise ConnectionResetError("the service has closed")
-                self.rounds += 1
-        except OSError as error:
-            self.error = error
-
-    def finish(self) -> None:
-        self._end.set()
-        self.join()
-        self._socket.close()
-
-
 def test_an_agent_that_is_killed_and_comes_back_keeps_the_address(
     cluster: Announcing, neighbour: Neighbour
 ) -> None:
     """In its time, 15 s, its successor takes the lease over; no connection notices."""
     holder = cluster.holder()
     before = cluster.get("Lease", OF_WEB, "kube-system")
-    callers = [Caller(cluster, address) for address in (*WEB, NEAR)]
+    asked = b"GET / HTTP/1.1\r\nhost: web\r\n\r\n"
+    callers = [Conversation(cluster.outside, str(each), 80, asked, 0.01) for each in (*WEB, NEAR)]
     for caller in callers:
         caller.start()
     try:
