@@ -9,7 +9,7 @@
 #include <linux/types.h>
 
 /* Raised when a map's meaning changes in a way that its size does not show. */
-enum schema { SCHEMA_VERSION = 3 };
+enum schema { SCHEMA_VERSION = 4 };
 
 /* ---- identities --------------------------------------------------------------------------- */
 
@@ -91,10 +91,16 @@ enum policy_prefix {
 
 enum verdict { VERDICT_NONE = 0, VERDICT_ALLOW = 1, VERDICT_DENY = 2 };
 
+enum policy_flag {
+	POLICY_COMPLETE = 1 << 0,     /* of a peer's own entry: those for every peer are in it already */
+	POLICY_AUTHENTICATE = 1 << 1, /* where it allows: the two identities must have proved who they are */
+	POLICY_AUDIT = 1 << 2,	      /* it allows, and says that policy would have denied */
+};
+
 struct policy_value {
 	__u8 verdict;
-	__u8 flags;
-	__be16 proxy_port;
+	__u8 flags;	   /* enum policy_flag */
+	__be16 proxy_port; /* where it allows: what a proxy at this port of the node has to look at; 0: nothing */
 	__u32 rule; /* which policies say so; 0: none selects the subject */
 };
 
@@ -254,7 +260,14 @@ struct flow_key {
 	__u8 protocol;
 	__u8 icmp_type;	   /* ICMP: of the question, also where this is the answer; else 0 */
 	__u8 asked_by_low; /* ICMP: whether the lower end asks; else 0 */
-	__u8 zone;	   /* zero */
+	__u8 zone;	   /* enum zone */
+};
+
+/* A connection that a proxy looks at is two: from the client to the proxy, and from the proxy, in the client's name,
+ * to whom the client has called. Their tuples may be the same. */
+enum zone {
+	ZONE_CLIENT = 0, /* also those that no proxy looks at */
+	ZONE_PROXY = 1,	 /* begun by a proxy */
 };
 
 enum flow_state {
@@ -283,6 +296,7 @@ enum flow_action {
 	ACTION_LOCAL = 1,  /* into a pod of this node */
 	ACTION_TUNNEL = 2, /* through the overlay */
 	ACTION_ROUTE = 3,  /* out of an uplink by the node's routes and neighbours */
+	ACTION_PROXY = 4,  /* to a proxy's socket on this node */
 };
 
 /* The path of one direction of a connection: where its packets must come from, where they go. */
@@ -302,6 +316,22 @@ struct flow_leg {
 
 enum hook { HOOK_EGRESS = 1U << 31 };
 
+/* What policies that are only tried would have done to a connection that has passed. */
+enum shadow {
+	SHADOW_EGRESS = 1 << 0,	 /* the sender's would have denied it */
+	SHADOW_INGRESS = 1 << 1, /* the receiver's */
+};
+
+/* The mark of packets (SO_MARK of sockets) that go to and come from proxies of the node; elsewhere it means nothing.
+ * Two bits of it are left alone that others have taken for masquerading (0xc000). */
+enum mark {
+	MARK_PROXY_MASK = 0x0f00,
+	MARK_TO_PROXY = 0x0200,	      /* upper 16 bits: the port; to a socket of this node, whatever the address */
+	MARK_PROXY_ANSWERS = 0x0900,  /* from a proxy's socket to a client */
+	MARK_INGRESS_PROXY = 0x0a00,  /* from a proxy, in a client's name: what ingress policy asks for is done, */
+	MARK_EGRESS_PROXY = 0x0b00,   /* egress policy's, and ingress policy's is not */
+};
+
 struct flow {
 	__u32 epoch; /* sum of the epochs of its subjects when it was decided */
 	__u16 epoch_slots[4];
@@ -319,10 +349,11 @@ struct flow {
 	__u8 nat_address[16];
 	__u8 frontend[16]; /* the service that was called, by its address; translated by whom: enum flow_flag */
 	__be16 frontend_port;
-	__u8 unused[2];
+	__be16 proxy_port; /* where a leg goes to a proxy: of its socket */
 	__u32 service; /* its number; 0: none was called */
 	__u32 backend;
-	__u8 unused2[4];
+	__u8 shadow; /* enum shadow */
+	__u8 unused[3];
 	struct flow_leg leg[2]; /* 0: from the initiator, 1: to it */
 };
 
@@ -355,7 +386,7 @@ struct translation {
 	__u8 address[16];
 	__be16 port;
 	__u8 stands_for_low; /* which end of the tuple is meant */
-	__u8 unused;
+	__u8 zone; /* of the connection; enum zone */
 	__u32 backend; /* its number; 0: it is a masqueraded connection's initiator that stands behind */
 	__u32 seen;    /* ticks */
 };
@@ -409,7 +440,9 @@ enum drop_reason {
 	DROP_FRAGMENT_NOT_FOUND = 175,
 	DROP_FORBIDDEN_ICMP6 = 176,
 	DROP_NOT_IN_SOURCE_RANGE = 177, /* of a service */
+	DROP_NO_PROXY = 178, /* nobody listens at the port to which policy sends it */
 	DROP_POLICY_DENY = 181, /* a deny rule */
+	DROP_UNAUTHENTICATED = 189, /* the two identities have not proved yet who they are */
 	DROP_NAT_EXHAUSTED = 191,
 	DROP_TTL_EXCEEDED = 196,
 	DROP_UNKNOWN_ENDPOINT = 203,
@@ -422,6 +455,8 @@ enum event_flag {
 	EVENT_INGRESS = 1 << 1,	    /* decided by ingress policy, or seen on the way into a pod */
 	EVENT_MASQUERADED = 1 << 2, /* nat_address and nat_port hold the source seen outside */
 	EVENT_SERVED = 1 << 3,	    /* frontend and service say what was called */
+	EVENT_PROXIED = 1 << 4,	    /* a proxy looks at it, or has begun it */
+	EVENT_AUDITED = 1 << 5,	    /* policy that is only tried would have denied it */
 };
 
 /* One record, always of this size: a ring buffer of them is an array. `source` is the initiator of
@@ -476,6 +511,10 @@ union shared_types {
 	enum direction direction;
 	enum policy_prefix policy_prefix;
 	enum verdict verdict;
+	enum policy_flag policy_flag;
+	enum zone zone;
+	enum shadow shadow;
+	enum mark mark;
 	enum frontend_flag frontend_flag;
 	enum algorithm algorithm;
 	enum backend_flag backend_flag;

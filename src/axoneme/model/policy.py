@@ -13,6 +13,7 @@ import enum
 import ipaddress
 from dataclasses import dataclass, field
 
+from axoneme.model.l7 import L7, NameMatch
 from axoneme.model.labels import Selector
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -109,7 +110,21 @@ class ServicePeer:
     selector: Selector | None = None
 
 
-Peer = AnyPeer | LabelPeer | EntityPeer | CIDRPeer | CIDRGroupPeer | ServicePeer
+@dataclass(frozen=True, slots=True)
+class NamePeer:
+    """Addresses outside the cluster that the node's workloads were told for names which ``match`` matches."""
+
+    match: NameMatch
+
+
+@dataclass(frozen=True, slots=True)
+class NodePeer:
+    """Other nodes, by the labels of their Node objects (source ``node``)."""
+
+    selector: Selector
+
+
+Peer = AnyPeer | LabelPeer | EntityPeer | CIDRPeer | CIDRGroupPeer | ServicePeer | NamePeer | NodePeer
 
 
 # ---- ports -------------------------------------------------------------------------------------
@@ -154,6 +169,18 @@ class Rule:
     ports: tuple[Port, ...]
     deny: bool = False
     path: str = ""  # where in the manifest, e.g. "spec.ingress[0]"
+    l7: L7 | None = None  # what a proxy has to look at; of an allow
+    authenticate: bool | None = None  # whether both ends have to prove who they are; None: as wider rules say
+    passes: bool = False  # neither allows nor denies: lower tiers decide (AdminNetworkPolicy's Pass)
+    order: int = 0  # in its tier: a rule decides before those with a greater number
+
+
+class Tier(enum.IntEnum):
+    """Which policies decide first. In ``NORMAL`` a deny beats every allow; in the others rules have an order."""
+
+    ADMIN = 0  # AdminNetworkPolicy
+    NORMAL = 1
+    BASELINE = 2  # BaselineAdminNetworkPolicy: where no policy of the other tiers selects the endpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +197,9 @@ class Policy:
     labels: tuple[str, ...] = ()
     description: str = ""
     log: str = ""  # what the author wants to read beside each verdict
+    hosts: bool = False  # the subject selects nodes, by the labels of their Node objects
+    tier: Tier = Tier.NORMAL
+    audit: bool = False  # is only tried: what it denies passes, and flows say that it would not
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""Proxies of a node: Envoy for HTTP, gRPC and TLS, our own for DNS and Kafka."""
