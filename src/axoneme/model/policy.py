@@ -176,7 +176,7 @@ class Rule:
 
 
 class Tier(enum.IntEnum):
-    """Which policies decide first. In ``NORMAL`` a deny beats every allow; in the others rules have an order."""
+    """Who decides first. In ``NORMAL`` a deny beats every allow; in the others rules have an order."""
 
     ADMIN = 0  # AdminNetworkPolicy
     NORMAL = 1

@@ -34,13 +34,17 @@ from axoneme.model.policy import (
     EntityPeer,
     LabelPeer,
     NamedPort,
+    NamePeer,
     Network,
+    NodePeer,
     Peer,
     ServicePeer,
 )
 
 #: The source of a CiliumCIDRGroup's labels.
 CIDR_GROUP = "cidrgroup"
+#: Of labels whose key is what a policy says of DNS names: those identities have them that it selects.
+NAME = "fqdn"
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +166,10 @@ class Catalog:
             case ServicePeer():
                 meant = (service for service in self.services.values() if service_matches(peer, service))
                 return Match(terms=tuple(t for service in meant for t in _service_terms(service)))
+            case NamePeer(match):
+                return Match(terms=(Selector((exists(NAME, match.text),)),))
+            case NodePeer(selector):
+                return Match(terms=(selector.and_(exists(RESERVED, "remote-node")),))
             case PortOwner(ports):
                 return Match(terms=tuple(sorted(ports)))
 

@@ -1,8 +1,8 @@
 """What the agent asks of a proxy, and what the proxy says to it: two files in a directory for each kind.
 
-The agent writes ``plan.json`` as a whole, by renaming; the proxy follows it, and answers with ``report.json``.
-Each goes on with what it last read while the other is away. A proxy that nobody needs has no plan, and does
-not run.
+The agent writes ``plan.json`` as a whole, by renaming; the proxy follows it, and answers with
+``report.json``. Each goes on with what it last read while the other is away. A proxy that nobody needs has no
+plan, and does not run.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ PLAN, REPORT = "plan.json", "report.json"
 class Listener(msgspec.Struct, frozen=True):
     """One distinct set of rules for one direction.
 
-    Connections for it come to ``port`` of 127.0.0.1 and ::1, by TCP, for DNS by UDP too, on transparent sockets:
-    the local address of each is whom the client has called.
+    Connections for it come to ``port`` of 127.0.0.1 and ::1, by TCP, for DNS by UDP too, on transparent
+    sockets: the local address of each is whom the client has called.
     """
 
     port: int
