@@ -7,11 +7,13 @@ plan, and does not run.
 
 from __future__ import annotations
 
+import enum
 from pathlib import Path
 
 import msgspec
 
 from axoneme.model.l7 import L7
+from axoneme.proxy.names import Names
 
 #: Below the agent's state directory; in it a directory for each of these.
 DIRECTORY = "proxy"
@@ -32,6 +34,13 @@ class Listener(msgspec.Struct, frozen=True):
     audit: bool = False  # what the rules refuse passes, and is said to be refused
 
 
+class Refusal(enum.Enum):
+    """How clients are told that they may not ask for a name. Some resolvers end their search at the first."""
+
+    REFUSED = "refused"
+    NAME_ERROR = "nameError"
+
+
 class SecretData(msgspec.Struct, frozen=True):
     namespace: str
     name: str
@@ -47,6 +56,8 @@ class Plan(msgspec.Struct, frozen=True):
     events: str  # path of the flow server's socket for `axoneme.model.l7event.L7Event`
     listeners: tuple[Listener, ...] = ()
     secrets: tuple[SecretData, ...] = ()
+    names: Names | None = None  # of the DNS proxy's; none: no policy speaks of names
+    refusal: Refusal = Refusal.REFUSED  # of the DNS proxy's
 
 
 class Report(msgspec.Struct, frozen=True):
