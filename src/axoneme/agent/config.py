@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 
 from axoneme.flows.config import HistoryConfig
+from axoneme.model.redaction import Redaction
 from axoneme.sources.config import StoreConfig, read
 from axoneme.sources.tenure import Timing
 
@@ -112,6 +113,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cni_socket: str = ""  # where container runtimes' requests come in; empty: nowhere
     cni_config: str = ""  # what to write for them, such as /etc/cni/net.d/05-axoneme.conflist
     flow_history: HistoryConfig = HistoryConfig()
+    redaction: Redaction = Redaction()  # of what proxies tell of requests
     tables: TableConfig = TableConfig()
     health: HealthConfig = HealthConfig()
     load_balancing: LoadBalancingConfig = LoadBalancingConfig()
@@ -165,6 +167,7 @@ def load(path: Path) -> AgentConfig:
 
 def _check(config: AgentConfig) -> None:
     config.pools()
+    config.redaction.check()
     for text in config.load_balancing.node_port_addresses:
         ip_network(text)
     if config.load_balancing.healthz:

@@ -1,4 +1,5 @@
-"""What proxies tell the flow server of requests and answers: one JSON object a datagram, on a unix socket.
+"""What proxies tell the flow server of requests and answers: messages on a unix socket (SOCK_SEQPACKET), each
+an `L7Report` in JSON.
 
 Proxies know addresses only. Who has them, and which policies sent the connection to a proxy, the flow server
 finds by the connection's own entry in the flow table.
@@ -12,10 +13,12 @@ import msgspec
 SOCKET = "l7.sock"
 #: The longest text of any field, in characters; the rest is cut.
 LONGEST = 2048
+#: How many events a report has at most, and how many values one of their lists.
+MOST = 64
 
 
 class HTTPEvent(msgspec.Struct, frozen=True, omit_defaults=True):
-    """``code`` 0: there was no answer. Secrets in ``url`` and ``headers`` are taken out already."""
+    """``code`` 0: there was no answer. On its way the sender takes secrets out of ``url`` and ``headers``."""
 
     method: str
     url: str
@@ -62,3 +65,10 @@ class L7Event(msgspec.Struct, frozen=True, omit_defaults=True):
     http: HTTPEvent | None = None
     dns: DNSEvent | None = None
     kafka: KafkaEvent | None = None
+
+
+class L7Report(msgspec.Struct, frozen=True, omit_defaults=True):
+    """``lost``: events of this sender since its last report that could not be delivered."""
+
+    events: tuple[L7Event, ...]
+    lost: int = 0

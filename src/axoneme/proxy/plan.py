@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from axoneme.model.l7 import L7
+from axoneme.model.redaction import Redaction
 from axoneme.proxy.names import Names
 
 #: Below the agent's state directory; in it a directory for each of these.
@@ -53,11 +54,12 @@ class Plan(msgspec.Struct, frozen=True):
     node: str
     revision: int
     families: tuple[int, ...]  # 4, 6
-    events: str  # path of the flow server's socket for `axoneme.model.l7event.L7Event`
+    events: str  # path of the flow server's socket, for `axoneme.proxy.events.EventSender`
     listeners: tuple[Listener, ...] = ()
     secrets: tuple[SecretData, ...] = ()
     names: Names | None = None  # of the DNS proxy's; none: no policy speaks of names
     refusal: Refusal = Refusal.REFUSED  # of the DNS proxy's
+    redaction: Redaction = Redaction()
 
 
 class Report(msgspec.Struct, frozen=True):
