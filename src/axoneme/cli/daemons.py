@@ -1,5 +1,5 @@
-"""Starting the processes of a node, ``axo agent`` and ``axo flows serve``, or that of a cluster, ``axo
-operator``, and nothing besides them."""
+"""Starting the processes of a node, ``axo agent``, ``axo flows serve`` and ``axo proxy``, or that of a
+cluster, ``axo operator``, and nothing besides them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,9 @@ class Role(Enum):
     FLOWS = "flows serve"
     OPERATOR = "operator"
     BALANCER = "lb run"
+    ENVOY = "proxy envoy"
+    KAFKA = "proxy kafka"
+    DNS = "proxy dns"
 
 
 class Daemon(NamedTuple):
@@ -71,6 +75,10 @@ def _main(role: Role) -> Callable[[Path], None]:
         from axoneme.balancer import main as balancer
 
         return balancer.run
-    from axoneme.flows import server
+    if role is Role.FLOWS:
+        from axoneme.flows import server
 
-    return server.run
+        return server.run
+    from axoneme.proxy import process
+
+    return partial(process.run, role.value.removeprefix("proxy "))

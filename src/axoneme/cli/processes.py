@@ -1,5 +1,5 @@
-"""`axo agent`, `axo flows serve` and `axo operator` with options beyond the plain ``--config`` that `daemons`
-knows, and `axo leave` for after them."""
+"""`axo agent`, `axo flows serve`, `axo proxy` and `axo operator` with options beyond the plain ``--config``
+that `daemons` knows, and `axo leave` for after them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from axoneme.cli.daemons import Daemon, Role, run
+from axoneme.proxy.plan import KINDS
 
 _CONFIG = click.option(
     "--config",
@@ -31,6 +32,16 @@ _LEVEL = click.option(
 def agent(config: Path, log_level: str) -> int:
     """Run the agent of a node: identities, policies, addresses, and the datapath of its pods."""
     return run(Daemon(Role.AGENT, config, log_level))
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(KINDS))
+@_CONFIG
+@_LEVEL
+def proxy(kind: str, config: Path, log_level: str) -> int:
+    """Run a proxy of a node, for connections that policies look into: KIND is envoy (HTTP, gRPC, TLS), kafka
+    or dns."""
+    return run(Daemon(Role(f"proxy {kind}"), config, log_level))
 
 
 @click.command()

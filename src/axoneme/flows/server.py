@@ -20,7 +20,7 @@ import msgspec
 
 from axoneme.datapath.bpf import NotFound
 from axoneme.datapath.schema import Schema
-from axoneme.flows import allocator, feed, privileges
+from axoneme.flows import allocator, feed
 from axoneme.flows.config import FlowServerConfig, load
 from axoneme.flows.encode import Encoder
 from axoneme.flows.events import Vocabulary, record_dtype
@@ -34,7 +34,7 @@ from axoneme.flows.rules import FILE_NAME, RuleJournal
 from axoneme.flows.store import FlowStore
 from axoneme.flows.sweep import Sweep
 from axoneme.flows.traffic import BackendTraffic
-from axoneme.rpc import Batch, NoParams, Server
+from axoneme.rpc import Batch, NoParams, Server, privileges
 from axoneme.rpc.daemon import until_told
 from axoneme.sources.config import open_store
 from axoneme.sources.follow import Sync, follow

@@ -23,7 +23,10 @@ _STEADY = 10.0
 
 @dataclass(frozen=True, slots=True)
 class DaemonSpec:
-    """`record` is the file that says which process it is, for a supervisor that comes after this one."""
+    """`record` is the file that says which process it is, for a supervisor that comes after this one.
+
+    Whoever is not `wanted` is not started, and may end.
+    """
 
     name: str
     argv: Sequence[str]
@@ -31,6 +34,7 @@ class DaemonSpec:
     record: Path
     log: Path
     netns: Path | None = None
+    wanted: asyncio.Event | None = None
 
 
 class Daemon:
@@ -47,9 +51,13 @@ class Daemon:
         """Until cancelled; the process lives on then."""
         loop = asyncio.get_running_loop()
         pause = _FIRST_PAUSE
+        wanted = self._spec.wanted
         while True:
+            self.process = self._adopt()
+            if self.process is None and wanted is not None:
+                await wanted.wait()
             began = loop.time()
-            self.process = self._adopt() or self._start()
+            self.process = self.process or self._start()
             if self._started is not None:
                 self._started()
             try:
@@ -57,6 +65,8 @@ class Daemon:
             finally:
                 self.process.close()
             self.process = None
+            if wanted is not None and not wanted.is_set():
+                continue
             if loop.time() - began >= _STEADY:
                 pause = _FIRST_PAUSE
             self.restarts += 1

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import msgspec
 
 from axoneme.datapath import bpffs
+from axoneme.proxy import plan as proxies
 from axoneme.rpc import AsyncClient, RpcError
 from axoneme.sandbox import admission, cgroups, clock
 from axoneme.sandbox.daemons import Daemon, DaemonSpec
@@ -19,6 +20,7 @@ from axoneme.sandbox.report import NodeReport
 from axoneme.sandbox.statuses import Condition, NodeAddress, NodeInfo, NodeStatus
 from axoneme.sandbox.underlay import UPLINK
 from axoneme.sandbox.workloads.changes import NewObject
+from axoneme.sources.inotify import Folders
 
 #: Seconds between two tries to reach a process that is starting.
 _TRY = 0.01
@@ -38,7 +40,12 @@ class VirtualNode:
         self._group = groups.node(node.name)
         namespace = layout.namespace(node.name)
 
-        def daemon(name: str, command: tuple[str, ...], started: Callable[[], None] | None) -> Daemon:
+        def daemon(
+            name: str,
+            command: tuple[str, ...],
+            started: Callable[[], None] | None = None,
+            wanted: asyncio.Event | None = None,
+        ) -> Daemon:
             return Daemon(
                 DaemonSpec(
                     name=f"the {name} of {node.name}",
@@ -47,12 +54,18 @@ class VirtualNode:
                     record=self._files.directory / f"{name}.pid",
                     log=layout.logs / f"{node.name}-{name}.log",
                     netns=namespace,
+                    wanted=wanted,
                 ),
                 started,
             )
 
-        self._agent_daemon = daemon("agent", plan.agent_command, None)
-        self._flows_daemon = daemon("flows", plan.flows_command, None)
+        self._agent_daemon = daemon("agent", plan.agent_command)
+        self._flows_daemon = daemon("flows", plan.flows_command)
+        self._wanted = {kind: asyncio.Event() for kind in proxies.KINDS}
+        self._proxies = [
+            daemon(f"{kind}-proxy", (*plan.proxy_command, kind), wanted=wanted)
+            for kind, wanted in self._wanted.items()
+        ]
         #: Set when the agent has answered for the first time.
         self.agent_up = asyncio.Event()
 
@@ -64,13 +77,34 @@ class VirtualNode:
         self._files.config.write_text(self._configuration())
 
     async def run(self) -> None:
-        """Keeps the agent and, once it answers, the flow server, which leaves it the processor until then."""
+        """Keeps the agent and, once it answers, the flow server, which leaves it the processor until then,
+        and the proxies that have a plan."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._agent_daemon.run())
             while not await _reachable(self.agent):
                 await asyncio.sleep(_TRY)
             self.agent_up.set()
             group.create_task(self._flows_daemon.run())
+            group.create_task(self._follow_plans())
+            for proxy in self._proxies:
+                group.create_task(proxy.run())
+
+    async def _follow_plans(self) -> None:
+        """Proxies are wanted while they have a plan."""
+        places = {kind: proxies.directory(self._files.state, kind) for kind in proxies.KINDS}
+        for place in places.values():
+            place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folders = Folders(tuple(places.values()))
+        try:
+            while True:
+                for kind, place in places.items():
+                    if (place / proxies.PLAN).exists():
+                        self._wanted[kind].set()
+                    else:
+                        self._wanted[kind].clear()
+                await folders.changed()
+        finally:
+            folders.close()
 
     async def answering(self) -> tuple[bool, bool]:
         """Whether the agent answers, and the flow server."""
@@ -83,7 +117,12 @@ class VirtualNode:
             addresses=self.node.addresses(),
             agent=agent,
             flows=flows,
-            restarts=self._agent_daemon.restarts + self._flows_daemon.restarts,
+            restarts=sum(each.restarts for each in (self._agent_daemon, self._flows_daemon, *self._proxies)),
+            proxies=tuple(
+                kind
+                for kind, each in zip(proxies.KINDS, self._proxies, strict=True)
+                if each.process is not None
+            ),
             pods=pods,
         )
 

@@ -86,8 +86,9 @@ class NodePlan:
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """One sandbox. `agent_command` and `flows_command` start the two processes of a node; the path of
-    its configuration is added to them."""
+    """One sandbox. `agent_command` and `flows_command` start the two processes that every node has,
+    `proxy_command`, with the kind added, those that it may need; the path of its configuration is added to
+    them."""
 
     name: str
     nodes: int = 2
@@ -108,6 +109,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         "serve",
         "--config",
     )
+    proxy_command: tuple[str, ...] = (sys.executable, "-P", "-m", "axoneme.proxy")
 
     def check(self) -> Plan:
         check_name(self.name)

@@ -8,7 +8,7 @@ from axoneme.sandbox.plan import Family, Routing
 
 
 class NodeReport(msgspec.Struct, frozen=True, kw_only=True):
-    """`agent` and `flows`: whether the process answers on its socket."""
+    """`agent` and `flows`: whether the process answers on its socket; `proxies`: the kinds that run."""
 
     name: str
     addresses: tuple[str, ...]
@@ -16,6 +16,7 @@ class NodeReport(msgspec.Struct, frozen=True, kw_only=True):
     flows: bool
     restarts: int
     pods: int
+    proxies: tuple[str, ...] = ()
 
 
 class SandboxReport(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,39 @@
+"""What proxies need of a node's configuration file, which they share with the agent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from axoneme.sources.config import read
+
+
+class ProxiesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``user``: whom proxies run as. ``ports``: the first and the last of those that they listen at."""
+
+    user: str = "nobody"
+    ports: tuple[int, int] = (10000, 19999)
+
+
+class ProxyConfig(msgspec.Struct, frozen=True):
+    """Fields that only the agent knows are passed over."""
+
+    node: str
+    directory: str
+    state: str = ""
+    agent_socket: str = ""
+    proxies: ProxiesConfig = ProxiesConfig()
+
+    @property
+    def state_path(self) -> Path:
+        return Path(self.state or f"{self.directory}/state")
+
+    @property
+    def agent_socket_path(self) -> Path:
+        return Path(self.agent_socket or f"{self.directory}/agent.sock")
+
+
+def load(path: Path) -> ProxyConfig:
+    """Raises `axoneme.sources.config.ConfigError`."""
+    return read(path, ProxyConfig, page="docs/l7.md")
