@@ -60,6 +60,12 @@ __noinline int report_flow(const struct flow_key *key, const struct flow *flow, 
 	e->hook = flow->leg[0].hook;
 	if (!flow->source_endpoint && flow->destination_endpoint)
 		e->flags |= EVENT_INGRESS;
+	e->zone = key->zone;
+	e->flags |= (flow->shadow & (SHADOW_EGRESS | SHADOW_INGRESS)) << 5;
+	if (flow->proxy_port) {
+		e->flags |= EVENT_PROXIED;
+		e->nat_port = flow->proxy_port;
+	}
 	if (flow->flags & FLOW_MASQUERADED) {
 		e->flags |= EVENT_MASQUERADED;
 		e->nat_port = flow->nat_port;

@@ -455,8 +455,9 @@ enum event_flag {
 	EVENT_INGRESS = 1 << 1,	    /* decided by ingress policy, or seen on the way into a pod */
 	EVENT_MASQUERADED = 1 << 2, /* nat_address and nat_port hold the source seen outside */
 	EVENT_SERVED = 1 << 3,	    /* frontend and service say what was called */
-	EVENT_PROXIED = 1 << 4,	    /* a proxy looks at it, or has begun it */
-	EVENT_AUDITED = 1 << 5,	    /* policy that is only tried would have denied it */
+	EVENT_PROXIED = 1 << 4,	    /* a proxy looks at it, at nat_port; or has begun it: zone */
+	EVENT_AUDITED_EGRESS = 1 << 5,	/* egress policy that is only tried would have denied it: shadow << 5 */
+	EVENT_AUDITED_INGRESS = 1 << 6, /* the same of ingress policy */
 };
 
 /* One record, always of this size: a ring buffer of them is an array. `source` is the initiator of
@@ -482,7 +483,7 @@ struct event {
 	__u8 tcp_flags;
 	__u8 icmp_type;
 	__u8 icmp_code;
-	__u8 unused;
+	__u8 zone; /* enum zone */
 	__u32 hook;
 	__be16 nat_port;
 	__be16 frontend_port;
