@@ -10,12 +10,12 @@ it. Both say there what is not supported yet, and refuse it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from axoneme.model import selectors
 from axoneme.model.ciliumpeers import MEMBERS, REMOVED, Scope, parse_peers
-from axoneme.model.ciliumports import parse_ports
+from axoneme.model.ciliumports import Ports, parse_ports
 from axoneme.model.labels import K8S, NAMESPACE, RESERVED, Label, Labels, Selector, equals
 from axoneme.model.metadata import naming, parse_metadata
 from axoneme.model.paths import Fields, Place
@@ -74,16 +74,21 @@ def parse_cilium_policy(object: Mapping[str, object], *, cluster_name: str | Non
         return tuple(_policy(place, ref, cluster_name) for place in specs)
 
 
-def _policy(place: Place, ref: PolicyRef, cluster: str | None) -> Policy:
-    fields = place.fields(_SPEC_FIELDS)
+def _policy(spec: Place, ref: PolicyRef, cluster: str | None) -> Policy:
+    fields = spec.fields(_SPEC_FIELDS)
     namespace = ref.namespace or None
     subject = _subject(fields, namespace)
     init = any(r.source == RESERVED and r.key == "init" for r in subject.requirements)
     scope = Scope(namespace, cluster, init)
-    rules = tuple(rule for section in _SECTIONS for rule in _rules(fields, section, scope))
+    rules = tuple(
+        rule
+        for section in _SECTIONS
+        for place in fields.stated_items(section.name)
+        for rule in _rules(place, section, scope)
+    )
     if not rules:
         names = ", ".join(section.name for section in _SECTIONS)
-        place.refuse(f"at least one of {names} must hold a rule", "no rule")
+        spec.refuse(f"at least one of {names} must hold a rule", "no rule")
     return Policy(
         ref,
         subject,
@@ -141,11 +146,8 @@ def _default_deny(fields: Fields, rules: tuple[Rule, ...]) -> frozenset[Directio
 # ---- rules -------------------------------------------------------------------------------------
 
 
-def _rules(fields: Fields, section: _Section, scope: Scope) -> list[Rule]:
-    return [_rule(item, section, scope) for item in fields.stated_items(section.name)]
-
-
-def _rule(place: Place, section: _Section, scope: Scope) -> Rule:
+def _rules(place: Place, section: _Section, scope: Scope) -> Iterator[Rule]:
+    """The rule at a place, and those that its ports make with what stands above them."""
     direction, deny = section.direction, section.deny
     fields = place.fields((*MEMBERS[direction], REMOVED[direction], "toPorts", "icmps", "authentication"))
     for name in _ALLOW_ONLY if deny else ():
@@ -153,11 +155,12 @@ def _rule(place: Place, section: _Section, scope: Scope) -> Rule:
             fields.place(name).refuse(f"a deny rule cannot have {name}: it acts on other peers, and on ports")
     _authentication(fields)
     peers = parse_peers(fields, direction, scope)
-    ports = parse_ports(fields, direction, deny)
+    parts = parse_ports(fields, direction, deny, scope.namespace)
     if peers is None:
         # Ports alone are open to everybody; a rule that says nothing is about nobody.
-        peers = () if ports is None else (AnyPeer(),)
-    return Rule(direction, peers, ALL_PORTS if ports is None else ports, deny, place.path)
+        peers = () if parts is None else (AnyPeer(),)
+    for part in (Ports(ALL_PORTS),) if parts is None else parts:
+        yield Rule(direction, peers, part.ports, deny, part.path or place.path, part.l7)
 
 
 def _authentication(fields: Fields) -> None:

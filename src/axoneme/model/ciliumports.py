@@ -1,17 +1,22 @@
-"""The L4 part of a Cilium rule (``toPorts``, ``icmps``), and the place of what stands above it.
+"""The L4 part of a Cilium rule: ``toPorts``, ``icmps``.
 
 ``toPorts`` or ``icmps`` that are absent or empty mean every packet; an entry of theirs that lists no port
 or type covers none. A port without a protocol is TCP, UDP and SCTP, never ICMP; port "0", or a protocol
 without a port, is every port.
 
-L7 rules, TLS, server names and listeners hang on the entries of ``toPorts``. None of them can be enforced
-yet, so `_above_l4` refuses them: taking a rule without them would let more pass than it says.
+What hangs on the ports of an entry (`axoneme.model.ciliuml7`) makes it a rule of its own, and says more of
+its ports: they have numbers or names, and are of the protocols that its proxy speaks.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from axoneme.model import checks
+from axoneme.model.ciliuml7 import FIELDS as ABOVE_L4
+from axoneme.model.ciliuml7 import parse_l7
 from axoneme.model.icmptypes import FAMILIES, IPV4, TYPES
+from axoneme.model.l7 import L7, L7Kind
 from axoneme.model.paths import Fields, Place
 from axoneme.model.policy import Direction, NamedPort, Port, PortRange, Protocol
 
@@ -21,28 +26,75 @@ MOST = 40
 _ANY = (Protocol.TCP, Protocol.UDP, Protocol.SCTP)
 _PROTOCOLS = {"TCP": _ANY[:1], "UDP": _ANY[1:2], "SCTP": _ANY[2:], "ANY": _ANY}
 _OTHER_PROTOCOLS = ("VRRP", "IGMP")
-_L7 = {"http": "HTTP", "kafka": "Kafka", "dns": "DNS", "l7": "l7proto"}
-_ABOVE_L4 = ("rules", "serverNames", "terminatingTLS", "originatingTLS", "listener")
 
 
-def parse_ports(fields: Fields, direction: Direction, deny: bool) -> tuple[Port, ...] | None:
-    """The ports and ICMP types of a rule; None when it has no L4 part."""
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Ports with what stands above them. ``path``: of the entry that is a rule of its own; else empty."""
+
+    ports: tuple[Port, ...]
+    l7: L7 | None = None
+    path: str = ""
+
+
+def parse_ports(
+    fields: Fields, direction: Direction, deny: bool, namespace: str | None
+) -> tuple[Ports, ...] | None:
+    """The ports and ICMP types of a rule, those without anything above them in one; None when it has no L4
+    part. ``namespace`` is that of the policy, if it has one."""
     port_entries, icmp_entries = fields.stated_items("toPorts"), fields.stated_items("icmps")
     if port_entries and icmp_entries:
         fields.place("icmps").refuse("icmps and toPorts cannot stand in one rule: make two rules")
-    ports = [port for entry in port_entries for port in _port_rule(entry, direction, deny)]
-    types = [type_ for entry in icmp_entries for type_ in _icmp_rule(entry)]
-    return tuple(dict.fromkeys([*ports, *types])) if port_entries or icmp_entries else None
+    if not port_entries and not icmp_entries:
+        return None
+    entries = [_port_rule(entry, direction, deny, namespace) for entry in port_entries]
+    plain = [port for entry in entries if entry.l7 is None for port in entry.ports]
+    plain += [type_ for entry in icmp_entries for type_ in _icmp_rule(entry)]
+    above = tuple(entry for entry in entries if entry.l7)
+    return above if above and not plain else (Ports(tuple(dict.fromkeys(plain))), *above)
 
 
 # ---- ports -------------------------------------------------------------------------------------
 
 
-def _port_rule(place: Place, direction: Direction, deny: bool) -> list[Port]:
-    fields = place.fields(("ports", *_ABOVE_L4))
+def _port_rule(place: Place, direction: Direction, deny: bool, namespace: str | None) -> Ports:
+    fields = place.fields(("ports", *ABOVE_L4))
     items = _items(fields, "ports")
-    _above_l4(fields, direction, deny)
-    return [port for item in items for port in _port(item)]
+    l7 = parse_l7(fields, direction, deny, namespace)
+    if l7 is None:
+        return Ports(tuple(port for item in items for port in _port(item)))
+    if not items:
+        fields.place("ports").refuse("what stands above ports needs some")
+    ports = dict.fromkeys(port for item in items for port in _proxied(item, l7.kind))
+    return Ports(tuple(ports), l7, place.path)
+
+
+def _proxied(place: Place, kind: L7Kind) -> list[Port]:
+    """The same for ports that a proxy of some kind looks at."""
+    ports, fields = _port(place), place.fields()
+    protocol = fields.place("protocol")
+    spoken = (Protocol.TCP, Protocol.UDP) if kind is L7Kind.DNS else (Protocol.TCP,)
+    if protocol.value in (None, "", "ANY"):
+        # Rules for HTTP and Kafka are about TCP alone, and have to say so; what looks for server names in any
+        # protocol finds them in TCP.
+        wrong = kind in (L7Kind.HTTP, L7Kind.KAFKA)
+    else:
+        wrong = ports[0].protocol not in spoken
+    if wrong:
+        protocol.refuse(f"with {kind.name} it must be {' or '.join(each.name for each in spoken)}")
+    for port in ports:
+        if isinstance(port, PortRange) and (port.first == 0 or not fields.get("port")):
+            fields.place("port").refuse("what stands above ports needs their numbers or names")
+    if kind is L7Kind.DNS and (end := fields.get("endPort")) is not None:
+        end.refuse("DNS rules are for single ports")
+    return [
+        PortRange(protocol, port.first, port.last)
+        if isinstance(port, PortRange)
+        else NamedPort(protocol, port.name)
+        for protocol in spoken
+        for port in ports
+        if port.protocol in (protocol, Protocol.ANY)
+    ]
 
 
 def _port(place: Place) -> tuple[Port, ...]:
@@ -87,43 +139,6 @@ def _protocols(fields: Fields) -> tuple[Protocol, ...]:
     if place.value in ("ICMP", "ICMPv6", "ICMPV6"):
         place.refuse("ICMP has types instead of ports: write them under icmps")
     return _PROTOCOLS[place.one_of(_PROTOCOLS)]
-
-
-# ---- what hangs on the ports -------------------------------------------------------------------
-
-
-def _above_l4(fields: Fields, direction: Direction, deny: bool) -> None:
-    for name in _ABOVE_L4:
-        place = fields.stated(name)
-        if place is None:
-            continue
-        if deny:
-            place.refuse("deny rules act on peers and ports only")
-        if name == "rules":
-            _l7_rules(place, direction)
-        elif name == "serverNames":
-            place.refuse("server names (TLS SNI) are not supported yet: the rule could not be enforced")
-        elif name == "listener":
-            place.refuse("listeners are not supported yet: the rule could not be enforced")
-        else:
-            place.refuse("TLS in the proxy is not supported yet: the rule could not be enforced")
-
-
-def _l7_rules(place: Place, direction: Direction) -> None:
-    """An empty list asks for no L7 enforcement: the port stays an L4 rule."""
-    fields = place.fields((*_L7, "l7proto"))
-    present = [(name, member) for name in _L7 if (member := fields.stated(name)) is not None]
-    if len(present) > 1:
-        present[1][1].refuse(f"a port has one kind of L7 rules: it has {present[0][0]} already")
-    proto = fields.stated("l7proto")
-    if proto is not None and proto.value != "":
-        proto.refuse("L7 rules of other protocols are not supported yet: the rule could not be enforced")
-    for name, member in present:
-        if not member.items() and name != "l7":
-            continue
-        if name == "dns" and direction is Direction.INGRESS:
-            member.refuse("DNS rules are for egress")
-        member.refuse(f"L7 rules ({_L7[name]}) are not supported yet: the rule could not be enforced")
 
 
 # ---- ICMP --------------------------------------------------------------------------------------

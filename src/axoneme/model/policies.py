@@ -8,6 +8,7 @@ from axoneme.model.ciliumpolicy import CLUSTERWIDE, NAMESPACED, parse_cilium_pol
 from axoneme.model.metadata import naming
 from axoneme.model.networkpolicy import KIND as NETWORK_POLICY
 from axoneme.model.networkpolicy import parse_network_policy
+from axoneme.model.paths import Place
 from axoneme.model.policy import Policy
 
 POLICY_KINDS = (NETWORK_POLICY, NAMESPACED, CLUSTERWIDE)
@@ -24,4 +25,12 @@ def parse_policy(object: Mapping[str, object], cluster_name: str | None = "defau
         kind = fields.need("kind").one_of(POLICY_KINDS)
     if kind == NETWORK_POLICY:
         return (parse_network_policy(object, cluster_name=cluster_name),)
-    return parse_cilium_policy(object, cluster_name=cluster_name)
+    policies = parse_cilium_policy(object, cluster_name=cluster_name)
+    for rule in (rule for policy in policies for rule in policy.rules):
+        if rule.l7:
+            with naming(object):
+                Place(None, rule.path).refuse(
+                    "rules above L4 are not supported yet: the rule could not be enforced",
+                    f"one for {rule.l7.kind.name}",
+                )
+    return policies

@@ -174,7 +174,7 @@ def test_what_is_sound_is_left_alone(policy: str) -> None:
 
 def test_behind_a_refusal_the_other_traps_are_still_found() -> None:
     """L7 rules and toFQDNs are refused today, so each of these is also AXO100."""
-    path = "spec.ingress[0].toPorts[0].rules.http"
+    path = "spec.ingress[0].toPorts[0]"
     assert found(cnp(f"{WEB}, ingress: [{{{FROM_DB}, {HTTP}}}]")) == [("AXO100", path)]
     other_port = cnp(f"{WEB}, ingress: [{{{FROM_DB}, {HTTP}}}, {{toPorts: [{{ports: [{{port: '81'}}]}}]}}]")
     assert found(other_port) == [("AXO100", path)], "the allow is for another port"

@@ -297,20 +297,6 @@ PORTS: list[tuple[object, str, str]] = [
     ({"port": "8", "protocol": "ICMP"}, ".protocol", "under icmps"),
     ({"port": "80", "name": "x"}, ".name", "no such field"),
 ]
-ABOVE_PORTS: list[tuple[dict[str, object], str, str]] = [
-    ({"rules": {"http": [{}]}}, ".rules.http", "L7 rules (HTTP) are not supported yet"),
-    ({"rules": {"kafka": [{}]}}, ".rules.kafka", "L7 rules (Kafka) are not supported yet"),
-    ({"rules": {"dns": [{"matchPattern": "*"}]}}, ".rules.dns", "L7 rules (DNS) are not supported yet"),
-    ({"rules": {"l7proto": "r2d2"}}, ".rules.l7proto", "not supported yet"),
-    ({"rules": {"l7": []}}, ".rules.l7", "not supported yet"),
-    ({"rules": {"http": [], "dns": []}}, ".rules.dns", "one kind of L7 rules"),
-    ({"rules": {"htp": []}}, ".rules.htp", "is it http?"),
-    ({"rules": None}, ".rules", UNCLEAR),
-    ({"serverNames": ["a"]}, ".serverNames", "not supported yet"),
-    ({"listener": {"name": "a"}}, ".listener", "not supported yet"),
-    ({"terminatingTLS": {}}, ".terminatingTLS", "not supported yet"),
-    ({"originatingTLS": {}}, ".originatingTLS", "not supported yet"),
-]
 
 
 def refusal(object: Object) -> ManifestError:
@@ -332,16 +318,9 @@ def test_ports_that_are_refused(port: object, path: str, remedy: str) -> None:
     assert error.path == f"spec.egress[0].toPorts[0].ports[0]{path}" and remedy in error.right
 
 
-@pytest.mark.parametrize(("above", "path", "remedy"), ABOVE_PORTS)
-def test_nothing_above_the_ports_is_passed_over(above: dict[str, object], path: str, remedy: str) -> None:
-    error = refusal(cilium(egress=[{"toPorts": [{**HTTP[0], **above}]}]))
-    assert error.path == f"spec.egress[0].toPorts[0]{path}" and remedy in error.right
-
-
-@pytest.mark.parametrize("above", [above for above, _, _ in ABOVE_PORTS[:3] + ABOVE_PORTS[8:]])
-def test_a_deny_rule_has_nothing_above_its_ports(above: dict[str, object]) -> None:
-    error = refusal(cilium(egressDeny=[{"toPorts": [{**HTTP[0], **above}]}]))
-    assert "deny rules act on peers and ports only" in error.right
+def test_null_above_ports_is_refused() -> None:
+    error = refusal(cilium(egress=[{"toPorts": [{**HTTP[0], "rules": None}]}]))
+    assert error.path == "spec.egress[0].toPorts[0].rules" and UNCLEAR in error.right
 
 
 EGRESS: list[tuple[object, str, str]] = [
