@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from axoneme.model import checks
-from axoneme.model.dnsnames import name_match
 from axoneme.model.kafkaapis import API_KEYS, ROLES
 from axoneme.model.l7 import (
     L7,
@@ -27,6 +26,7 @@ from axoneme.model.l7 import (
     SecretRef,
     TLSContext,
 )
+from axoneme.model.names import parse_name_match
 from axoneme.model.paths import Fields, Place
 from axoneme.model.policy import Direction
 from axoneme.model.regexes import regex
@@ -103,7 +103,7 @@ def _rules(place: Place, direction: Direction, namespace: str | None) -> Rules:
         if name == "dns" and items:
             if direction is Direction.INGRESS:
                 member.refuse("DNS rules are for egress")
-            return Rules(dns=_distinct(map(name_match, items)))
+            return Rules(dns=_distinct(map(parse_name_match, items)))
         if name == "kafka" and items:
             return Rules(kafka=_distinct(map(_kafka, items)))
         if items:

@@ -48,10 +48,10 @@ API_KEYS = {
     )
 }
 
-#: What Cilium lets a role do, and two requests that clients have come to make since: producers that number
-#: their records (the default from 3.0 on) begin with InitProducerId, and consumers look with
-#: OffsetForLeaderEpoch whether the log before them was cut.
+#: What Cilium lets a role do, and what clients have come to need for the same job since: producers number
+#: their records (the default from 3.0 on) and write in transactions, consumers look whether the log before
+#: them was cut, groups are kept by one call and shared, topics are described in parts, telemetry is offered.
 ROLES = {
-    "produce": (0, 3, 18, 22),
-    "consume": (1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 18, 23),
+    "produce": (0, 3, 10, 18, 22, 24, 25, 26, 28, 71, 72, 75),
+    "consume": (1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 18, 23, 68, 71, 72, 75, 76, 78, 79),
 }

@@ -32,8 +32,9 @@ def wrong(text: str) -> str:
     try:
         re2.compile(text, options)
     except re2.error as error:
-        reason = error.args[0] if error.args else ""
-        return reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
+        (reason,) = error.args  # bytes, with a part of the expression
+        said = reason.decode(errors="replace")
+        return said if said.isprintable() else repr(said)
     except UnicodeEncodeError:
         return "it is no text"
     return ""
