@@ -20,18 +20,16 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Self
-
-import numpy as np
-import numpy.typing as npt
+from typing import Final, Self
 
 from axoneme.datapath import attach, bpffs, clsact, links, sockets, xdp
 from axoneme.datapath.audit import WatchedTable
 from axoneme.datapath.bpf import BpfError
+from axoneme.datapath.epochs import Epochs
 from axoneme.datapath.image import Image
 from axoneme.datapath.libbpf import Object
 from axoneme.datapath.maglevs import MaglevTables
-from axoneme.datapath.maps import MappedArray, Table
+from axoneme.datapath.maps import Table
 from axoneme.datapath.programs import FIRST, PROGRAMS, TRANSIENT, Constants, Programs
 from axoneme.datapath.schema import OBJECTS, Schema
 from axoneme.datapath.succession import Place, Succession, recover
@@ -136,8 +134,6 @@ class Datapath:
         self.schema = schema
         self._version = schema.enum("schema")["SCHEMA_VERSION"]
         self._found = tables.version
-        epochs = schema.enum("epoch_range")
-        self._subjects, self._address_slots = epochs["EPOCH_SUBJECTS"], epochs["EPOCH_ADDRESSES"]
         self._places: dict[tuple[int, AttachType], Place] = {}
         self._group: Path | None = None
         self._fast_path = FastPath(root, folder, constants)
@@ -232,7 +228,7 @@ class Datapath:
                 former.close()
         former_maglev = getattr(self, "maglev", None)
         self.maglev = MaglevTables(programs.fds["maglev"], self.schema.struct("maglev_places"), former_maglev)
-        self._epochs = MappedArray.of(programs.objects[FIRST], "epochs").array[0]["slot"]
+        self._epochs = Epochs.of(programs.objects[FIRST], self.schema)
         former_programs, self._programs = self._programs, programs
         if former_programs is not None:
             former_programs.close()
@@ -427,24 +423,14 @@ class Datapath:
 
     def raise_subjects(self, identities: Iterable[int]) -> None:
         """Has the flows of these subjects decided anew on their next packet."""
-        slots = np.unique(np.fromiter((i % self._subjects for i in identities), np.int64))
-        self._epochs[slots] += 1
+        self._epochs.raise_subjects(identities)
 
     def raise_addresses(self, addresses: Iterable[bytes]) -> None:
         """The same for flows with these 16-byte addresses."""
-        packed_addresses = list(addresses)
-        if packed_addresses:
-            words = np.frombuffer(b"".join(packed_addresses), "<u4").reshape(-1, 4)
-            self._epochs[np.unique(self._slots(words))] += 1
+        self._epochs.raise_addresses(addresses)
 
     def raise_all(self) -> None:
-        self._epochs += 1
-
-    def _slots(self, words: npt.NDArray[np.uint32]) -> npt.NDArray[Any]:
-        """``address_slot`` of flow.h."""
-        folded = words[:, 0] ^ words[:, 1] ^ words[:, 2] ^ words[:, 3]
-        mixed = (folded.astype(np.uint64) * 0x9E3779B1) & 0xFFFFFFFF
-        return self._subjects + (mixed >> np.uint64(16)).astype(np.int64) % self._address_slots
+        self._epochs.raise_all()
 
     def close(self) -> None:
         """Lets go; what is pinned stays at work."""

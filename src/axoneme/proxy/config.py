@@ -22,12 +22,17 @@ class ProxyConfig(msgspec.Struct, frozen=True):
     node: str
     directory: str
     state: str = ""
+    bpffs: str = ""
     agent_socket: str = ""
     proxies: ProxiesConfig = ProxiesConfig()
 
     @property
     def state_path(self) -> Path:
         return Path(self.state or f"{self.directory}/state")
+
+    @property
+    def maps(self) -> Path:
+        return Path(self.bpffs or f"{self.directory}/bpf") / "maps"
 
     @property
     def agent_socket_path(self) -> Path:
