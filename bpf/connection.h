@@ -58,10 +58,23 @@ static __noinline int remember_fragment(struct __sk_buff *skb, const struct pack
 	return 0;
 }
 
+/* The flow that a proxy has begun and that this packet, which no mark says anything of, answers; it is `p`'s then. */
+static __noinline struct flow *find_begun_by_proxy(struct packet *p, __u32 hook, __u32 now)
+{
+	struct flow *flow;
+
+	p->key.zone = ZONE_PROXY;
+	flow = find_flow(&p->key);
+	if (flow && flow->leg[leg_of(flow, p) & 1].hook == hook && !expired(flow, now) && !begins_anew(flow, p))
+		return flow;
+	p->key.zone = ZONE_CLIENT;
+	return NULL;
+}
+
 static __always_inline int handle(struct __sk_buff *skb, struct packet *p, __u32 hook)
 {
 	__u32 now = ticks(), leg;
-	struct flow *flow;
+	struct flow *flow, *begun;
 	int result, cut;
 
 	if (p->flags & PACKET_ICMP_ERROR) {
@@ -69,12 +82,19 @@ static __always_inline int handle(struct __sk_buff *skb, struct packet *p, __u32
 		if (result != UNRELATED)
 			return result;
 	}
+	if (is_of_proxy(mark_of(skb, p)))
+		p->key.zone = ZONE_PROXY;
 	flow = find_flow(&p->key);
-	if (!flow && p->seen != TO_POD && !(p->flags & (PACKET_TRANSLATED | PACKET_SERVED))) {
+	if (!flow && !is_from_own_stack(p) && !(p->flags & (PACKET_TRANSLATED | PACKET_SERVED))) {
 		if (look_behind(p))
 			flow = find_flow(&p->key);
 		else if (predecessors_translate(&p->key))
 			return TC_ACT_UNSPEC;
+	}
+	if (p->key.zone == ZONE_CLIENT && (!flow || flow->leg[leg_of(flow, p)].hook != hook)) {
+		begun = find_begun_by_proxy(p, hook, now);
+		if (begun)
+			flow = begun;
 	}
 	if (!flow && predecessors_have(&p->key))
 		return TC_ACT_UNSPEC;

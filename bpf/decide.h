@@ -21,6 +21,8 @@ struct workspace {
 	struct party a, b; /* the initiator, and whom it calls */
 	struct party spare;
 	struct circumstances c;
+	struct outcome egress, ingress;
+	__be16 proxy_port; /* where policy wants leg 0 to go */
 	__u8 reply;  /* the packet at hand goes from b to a */
 	__u8 known;  /* the connection stands in a table */
 	__u8 routed; /* the way onward has been looked up */
@@ -48,10 +50,33 @@ static __always_inline __be16 policy_port(const struct packet *p, int reply)
 	return reply ? source_port_of(p) : destination_port_of(p);
 }
 
-/* Both halves of policy: the sender's egress and the receiver's ingress, each where it lives. */
-static __noinline int permit(const struct packet *p, int reply, const struct party *from,
-			     const struct party *to, struct circumstances *c)
+/* One half of policy: its outcome into `o`, and what the connection is to be for it. 0 or a drop reason. */
+static __always_inline int permit_half(struct workspace *w, struct policy_key *key, const struct party *peer,
+				       struct outcome *o, __u8 half)
 {
+	int reason = evaluate(key, peer->identity, o);
+
+	if (reason)
+		return reason;
+	if (o->flags & POLICY_AUTHENTICATE) /* nobody can, so far */
+		return DROP_UNAUTHENTICATED;
+	if (o->flags & POLICY_AUDIT)
+		w->flow.shadow |= half == PROXIED_EGRESS ? SHADOW_EGRESS : SHADOW_INGRESS;
+	if (!o->proxy_port || w->flow.proxied & half)
+		return 0;
+	if (!may_be_proxied(key->protocol))
+		return DROP_NO_PROXY;
+	if (!w->proxy_port) /* the sender's proxy comes first, and begins one that goes to the receiver's */
+		w->proxy_port = o->proxy_port;
+	return 0;
+}
+
+/* Both halves of policy: the sender's egress and the receiver's ingress, each where it lives. */
+static __noinline int permit(struct workspace *w, int reply)
+{
+	const struct packet *p = &w->packet;
+	const struct party *from = &w->a, *to = &w->b;
+	struct circumstances *c = &w->c;
 	struct policy_key key = {
 		.prefix_length = POLICY_PREFIX_PORT,
 		.protocol = p->key.protocol,
@@ -65,14 +90,16 @@ static __noinline int permit(const struct packet *p, int reply, const struct par
 	if (from->place == PLACE_POD) {
 		key.subject = from->identity;
 		key.direction = EGRESS;
-		reason = evaluate(&key, to->identity, &c->egress_rule);
+		reason = permit_half(w, &key, to, &w->egress, PROXIED_EGRESS);
+		c->egress_rule = w->egress.rule;
 		if (reason)
 			return reason;
 	}
 	if (to->place == PLACE_POD) {
 		key.subject = to->identity;
 		key.direction = INGRESS;
-		reason = evaluate(&key, from->identity, &c->ingress_rule);
+		reason = permit_half(w, &key, from, &w->ingress, PROXIED_INGRESS);
+		c->ingress_rule = w->ingress.rule;
 		if (reason) {
 			c->flags |= EVENT_INGRESS;
 			return reason;
@@ -127,12 +154,39 @@ static __noinline int route(struct __sk_buff *skb, const struct packet *p, struc
 	return 1;
 }
 
+/* Where the packets of the other direction than the one at hand are seen; 0: that is not known yet. Theirs is the
+ * sender of the one at hand as receiver. */
+static __always_inline __u32 hook_back(const struct workspace *w, __u32 direction, __u32 hook,
+				       const struct party *sender, const struct party *receiver)
+{
+	__u32 device = hook & ~HOOK_EGRESS;
+
+	if (comes_from_proxy(&w->packet.key, &w->flow, direction)) {
+		if (receiver->place == PLACE_HOST)
+			return 0; /* by loopback */
+		if (receiver->place == PLACE_POD)
+			device = receiver->ifindex;
+		else if (overlay_ifindex && receiver->place == PLACE_REMOTE)
+			device = overlay_ifindex;
+		return device | HOOK_EGRESS;
+	}
+	if (sender->place == PLACE_POD)
+		return sender->ifindex;
+	if (sender->place == PLACE_HOST)
+		return (receiver->ifindex ? receiver->ifindex : hook) | HOOK_EGRESS;
+	if (overlay_ifindex && sender->place == PLACE_REMOTE)
+		return overlay_ifindex;
+	return hook & HOOK_EGRESS && w->packet.seen == TO_UPLINK ? device : 0;
+}
+
 /* How packets of one direction go from here. */
-static __always_inline void lead(struct flow *flow, __u32 direction, const struct party *sender,
+static __always_inline void lead(struct workspace *w, __u32 direction, const struct party *sender,
 				 const struct party *receiver)
 {
+	struct flow *flow = &w->flow;
 	struct flow_leg *leg = &flow->leg[direction];
 	const struct flow_leg *back = &flow->leg[!direction];
+	int speaks = comes_from_proxy(&w->packet.key, flow, direction); /* the stack has chosen the device */
 
 	leg->action = ACTION_ROUTE;
 	if (receiver->place == PLACE_POD) {
@@ -140,7 +194,7 @@ static __always_inline void lead(struct flow *flow, __u32 direction, const struc
 		leg->ifindex = receiver->ifindex;
 		leg->mtu = 0;
 		__builtin_memcpy(leg->mac, receiver->mac, sizeof(leg->mac));
-	} else if (receiver->place == PLACE_HOST || (back->hook | leg->hook) & HOOK_EGRESS) {
+	} else if (receiver->place == PLACE_HOST || (!speaks && (back->hook | leg->hook) & HOOK_EGRESS)) {
 		leg->action = ACTION_PASS;
 	} else if (overlay_ifindex && (receiver->place == PLACE_REMOTE ||
 				       (back->hook == overlay_ifindex && !(flow->flags & FLOW_DIRECT)))) {
@@ -148,7 +202,13 @@ static __always_inline void lead(struct flow *flow, __u32 direction, const struc
 		leg->ifindex = overlay_ifindex;
 		leg->tunnel_identity = sender->identity;
 		copy_address(leg->tunnel, receiver->node);
+	} else if (speaks) {
+		leg->action = ACTION_PASS;
+		leg->ifindex = leg->hook & ~HOOK_EGRESS;
+		leg->mtu = 0;
 	}
+	if (goes_to_proxy(&w->packet.key, flow, direction))
+		leg->action = ACTION_PROXY;
 }
 
 /* As whom a connection leaves that may not leave as its initiator, if he is to be answered by us. NULL: as itself. */
@@ -164,7 +224,7 @@ static __always_inline const __u8 *other_source(const struct packet *p, const st
 		return flow->frontend;
 	if (flow->leg[0].action == ACTION_TUNNEL)
 		ifindex = 0; /* as whom other nodes know this one */
-	else if (flow->leg[0].action != ACTION_ROUTE)
+	else if (flow->leg[0].action != ACTION_ROUTE && p->seen != TO_UPLINK)
 		return NULL;
 	if (w->a.place == PLACE_POD) {
 		if (!masquerade || !ifindex || w->b.flags & ADDRESS_ROUTED)
@@ -211,22 +271,29 @@ static __noinline int masquerade_flow(struct __sk_buff *skb, struct workspace *w
 	}
 	if (!address || !(address[0] | address[10] | address[15]))
 		/* A client's connection would not come back through us. */
-		return flow->flags & FLOW_SERVED && w->a.place != PLACE_POD && flow->leg[0].action >= ACTION_TUNNEL ?
+		return flow->flags & FLOW_SERVED && w->a.place != PLACE_POD &&
+				       (flow->leg[0].action == ACTION_TUNNEL || flow->leg[0].action == ACTION_ROUTE) ?
 			       DROP_UNROUTABLE : 0;
 	copy_address(flow->nat_address, address);
 	flow->flags |= FLOW_MASQUERADED;
 	return take_port(skb, &w->packet, flow, now);
 }
 
+/* `mark`: of the packet at hand, out of the node's own stack. */
 static __always_inline void prepare(struct flow *flow, const struct flow *old, const struct packet *p,
-				    const struct service_workspace *s)
+				    const struct service_workspace *s, __u32 mark)
 {
 	if (old) {
 		*flow = *old;
+		flow->shadow = 0;
 		return;
 	}
 	__builtin_memset(flow, 0, sizeof(*flow));
-	flow->flags = p->from_low ? FLOW_FROM_LOW : 0;
+	flow->flags = p->from_low != (mark == MARK_PROXY_ANSWERS) ? FLOW_FROM_LOW : 0;
+	if (mark == MARK_EGRESS_PROXY)
+		flow->proxied = PROXIED_EGRESS;
+	else if (mark == MARK_INGRESS_PROXY)
+		flow->proxied = PROXIED_EGRESS | PROXIED_INGRESS;
 	flow->state = first_state(p);
 	flow->created = bpf_ktime_get_ns();
 	if (s && (s->served || s->told)) {
@@ -243,6 +310,25 @@ static __always_inline int is_of_others(const struct flow *old, const struct par
 {
 	return (a->place == PLACE_POD && old->leg[1].ifindex != a->ifindex) ||
 	       (b->place == PLACE_POD && old->leg[0].ifindex != b->ifindex);
+}
+
+/* Settles to which proxy leg 0 goes, now that policy has said what it wants. 0 or a drop reason. */
+static __noinline int choose_proxy(struct __sk_buff *skb, struct workspace *w)
+{
+	const struct packet *p = &w->packet;
+	struct flow *flow = &w->flow;
+
+	if (w->known && p->key.protocol == IPPROTO_TCP && flow->proxy_port != w->proxy_port) {
+		if (w->proxy_port)
+			return DROP_NOT_BY_PROXY;
+		w->proxy_port = flow->proxy_port; /* it holds both ends of the connection until that is over */
+	}
+	flow->proxy_port = w->proxy_port;
+	if (!w->proxy_port)
+		return 0;
+	if (w->reply) /* that of a server which a proxy has to speak for */
+		return is_from_own_stack(p) ? 0 : DROP_NOT_BY_PROXY;
+	return asks_for_socket(p) ? find_proxy(skb, p, w->proxy_port, 0) : 0;
 }
 
 /* Says why the packet goes no further. A negative drop reason. */
@@ -274,6 +360,7 @@ __noinline int judge(struct __sk_buff *skb, struct packet *p, __u32 hook)
 	struct workspace *w = bpf_map_lookup_elem(&workspaces, &zero);
 	const struct service_workspace *s = bpf_map_lookup_elem(&service_workspaces, &zero);
 	struct flow *flow, *old, *over = NULL;
+	__u32 mark;
 	int reply = 0, reason, own_address = 0, served;
 	struct party *a, *b;
 
@@ -291,8 +378,8 @@ __noinline int judge(struct __sk_buff *skb, struct packet *p, __u32 hook)
 		over = old;
 		old = NULL;
 	}
-	if (old)
-		reply = leg_of(old, p);
+	mark = mark_of(skb, p);
+	reply = old ? leg_of(old, p) : mark == MARK_PROXY_ANSWERS;
 
 	/* Epochs are read before what they stand for: a change in between makes the flow stale at once,
 	 * never silently outdated. Until their subjects are known, the addresses stand in the sum twice. */
@@ -306,14 +393,14 @@ __noinline int judge(struct __sk_buff *skb, struct packet *p, __u32 hook)
 	if (old && is_of_others(old, a, b)) {
 		over = old;
 		old = NULL;
-		if (reply) {
+		if (reply && mark != MARK_PROXY_ANSWERS) {
 			w->spare = *a;
 			*a = *b;
 			*b = w->spare;
+			reply = 0;
 		}
-		reply = 0;
 	}
-	prepare(flow, old, p, s);
+	prepare(flow, old, p, s, mark);
 	served = flow->flags & (FLOW_SERVED | FLOW_DIRECT);
 	if (flow->flags & FLOW_DIRECT)
 		p->flags |= PACKET_TOLD;
@@ -358,12 +445,14 @@ __noinline int judge(struct __sk_buff *skb, struct packet *p, __u32 hook)
 		if (b->place == PLACE_POD)
 			slots[3] = subject_slot(b->identity);
 		epoch += epoch_of(slots) - addresses_only;
-		reason = permit(p, reply, a, b, &w->c);
+		reason = permit(w, reply);
 	}
+	if (!reason)
+		reason = choose_proxy(skb, w);
 	if (reason)
 		return refuse(skb, p, hook, w, reason);
 	/* Nothing to remember: there may be a way for the next packet. Until then the stack answers. */
-	if (own_address && !served)
+	if (own_address && !served && !flow->proxy_port)
 		return NOT_OURS;
 	if (over)
 		forget(p, over);
@@ -382,7 +471,7 @@ __noinline int judge(struct __sk_buff *skb, struct packet *p, __u32 hook)
 /* Which way the packets go that `judge` has let pass, there and back; writes it down. Verified on its own. */
 __noinline int direct(struct __sk_buff *skb, struct packet *p, __u32 hook)
 {
-	__u32 zero = 0, now = ticks(), reply, kept = 0;
+	__u32 zero = 0, now = ticks(), reply, kept = 0, found;
 	struct workspace *w = bpf_map_lookup_elem(&workspaces, &zero);
 	const struct party *sender, *receiver;
 	struct flow_leg *onward, *back;
@@ -400,16 +489,13 @@ __noinline int direct(struct __sk_buff *skb, struct packet *p, __u32 hook)
 	receiver = reply ? &w->a : &w->b;
 	flow->seen = now;
 	onward->hook = hook;
-	if (receiver->place == PLACE_POD)
-		back->hook = receiver->ifindex;
-	else if (receiver->place == PLACE_HOST)
-		back->hook = (sender->ifindex ? sender->ifindex : hook) | HOOK_EGRESS;
-	else if (overlay_ifindex && receiver->place == PLACE_REMOTE)
-		back->hook = overlay_ifindex;
+	found = hook_back(w, !reply, hook, receiver, sender);
+	if (found || comes_from_proxy(&p->key, flow, !reply))
+		back->hook = found;
 	/* Who sends a reply does not choose the way back to it, where there is one already. */
 	if (w->known && back->action == ACTION_ROUTE)
 		kept = back->ifindex;
-	lead(flow, reply, sender, receiver);
+	lead(w, reply, sender, receiver);
 	if (onward->action == ACTION_ROUTE) {
 		if (!w->routed && !route(skb, p, onward, 0))
 			onward->action = ACTION_PASS; /* the stack knows how to refuse it */
@@ -417,8 +503,10 @@ __noinline int direct(struct __sk_buff *skb, struct packet *p, __u32 hook)
 			back->hook = onward->ifindex;
 	} else if (onward->action == ACTION_TUNNEL) {
 		onward->mtu = mtu_of(skb, overlay_ifindex);
+	} else if (onward->action == ACTION_PROXY) {
+		onward->mtu = 0;
 	}
-	lead(flow, !reply, receiver, sender);
+	lead(w, !reply, receiver, sender);
 	if (back->action == ACTION_ROUTE)
 		back->ifindex = kept ? kept : hook;
 	if (flow->flags & FLOW_DIRECT && p->seen == FROM_OVERLAY && !reply) {
@@ -428,14 +516,14 @@ __noinline int direct(struct __sk_buff *skb, struct packet *p, __u32 hook)
 	}
 	if (back->action == ACTION_ROUTE || back->action == ACTION_TUNNEL)
 		back->mtu = mtu_of(skb, back->ifindex);
-	if (!w->known) {
+	if (!w->known && !reply) {
 		reason = masquerade_flow(skb, w, now);
 		if (reason)
 			return refuse(skb, p, hook, w, reason);
 	}
 	if (flow->flags & FLOW_MASQUERADED) /* the node speaks for itself */
 		flow->leg[0].tunnel_identity = IDENTITY_REMOTE_NODE;
-	if (receiver->place == PLACE_HOST && p->seen == FROM_UPLINK)
+	if ((receiver->place == PLACE_HOST || onward->action == ACTION_PROXY) && p->seen == FROM_UPLINK)
 		expect_answers();
 	if (flow->flags & FLOW_SETTLED ? bpf_map_update_elem(&flows, &p->key, flow, BPF_ANY) :
 					 bpf_map_update_elem(&half_open, &p->key, flow, BPF_ANY))

@@ -36,6 +36,10 @@ int from_pod(struct __sk_buff *skb)
 		return answer_arp(skb);
 	if (result < 0)
 		return drop(skb, &p, skb->ifindex, -result);
+	if (is_for_proxy(skb)) { /* says `to_pod` */
+		result = take_in(skb, &p, bpf_htons(skb->mark >> 16));
+		return result < 0 ? drop(skb, &p, skb->ifindex, -result) : result;
+	}
 	if (p.key.protocol == IPPROTO_ICMPV6 && is_neighbour_discovery(&p))
 		return p.icmp_type == ND_NEIGHBOUR_SOLICITATION ? answer_solicitation(skb, &p) : TC_ACT_SHOT;
 	if (is_multicast(&p) || is_link_local(&p))
@@ -61,6 +65,8 @@ int to_pod(struct __sk_buff *skb)
 		return drop(skb, &p, skb->ifindex | HOOK_EGRESS, -result);
 	if (is_neighbour_discovery(&p) || is_multicast(&p))
 		return TC_ACT_OK;
+	if (is_for_proxy(skb))
+		return drop(skb, &p, skb->ifindex | HOOK_EGRESS, DROP_NO_PROXY);
 	return handle(skb, &p, skb->ifindex | HOOK_EGRESS);
 }
 

@@ -78,7 +78,8 @@ static __always_inline __u8 first_state(const struct packet *p)
 /* Whether the answers of a connection do not come by here. */
 static __always_inline int answers_elsewhere(const struct flow *flow)
 {
-	return flow->flags & (FLOW_TELLS | FLOW_WRAPPED);
+	/* The node itself hears its proxy by its own loopback. */
+	return flow->flags & (FLOW_TELLS | FLOW_WRAPPED) || (flow->proxy_port && !flow->leg[1].hook);
 }
 
 /* Whether the packet shows that both ends keep the connection up. Over TCP the initiator has to go on after he was

@@ -6,6 +6,7 @@
 #include "direct.h"
 #include "flow.h"
 #include "nat.h"
+#include "steer.h"
 
 /* Whether it is too large for a way. Of a large send, which is cut into segments behind us, these count. */
 static __always_inline int too_big(struct __sk_buff *skb, const struct packet *p, const struct flow_leg *leg)
@@ -39,7 +40,7 @@ static __always_inline int obstacle(struct __sk_buff *skb, const struct packet *
 	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
 	__u8 *ip = data + ETH_HLEN;
 
-	if (leg->action == ACTION_PASS)
+	if (leg->action == ACTION_PASS || leg->action == ACTION_PROXY)
 		return 0;
 	if ((void *)(ip + sizeof(struct iphdr)) > end)
 		return DROP_INVALID_PACKET;
@@ -118,7 +119,9 @@ static __always_inline int send(struct __sk_buff *skb, const struct packet *p, c
 		if (reason)
 			return -reason;
 		reason = tunnel_to(skb, leg);
-		return reason ? reason : bpf_redirect(overlay_ifindex, 0);
+		if (reason || p->seen == TO_OVERLAY)
+			return reason;
+		return bpf_redirect(overlay_ifindex, 0);
 	case ACTION_ROUTE:
 		reason = next_hop(skb, p, NULL, NULL);
 		return reason ? -reason : bpf_redirect_neigh(leg->ifindex, NULL, 0, 0);
@@ -137,5 +140,7 @@ static __always_inline int forward(struct __sk_buff *skb, const struct packet *p
 	} else if (flow->flags & FLOW_TRANSLATED && translate(skb, p, flow, direction)) {
 		return -DROP_INVALID_PACKET;
 	}
+	if (flow->leg[direction].action == ACTION_PROXY)
+		return steer(skb, p, flow, direction);
 	return send(skb, p, &flow->leg[direction]);
 }

@@ -150,6 +150,7 @@ static __noinline int on_the_way(struct __sk_buff *skb, const struct packet *p, 
 		return flow->leg[leg].hook == hook;
 	case TO_POD:
 	case TO_UPLINK:
+	case TO_OVERLAY:
 		return skb->ingress_ifindex <= LOOPBACK;
 	case FROM_OVERLAY:
 		return flow->leg[leg].hook == hook && same_address(p->tunnel_source, flow->leg[!leg].tunnel);
@@ -188,10 +189,15 @@ __noinline int related(struct __sk_buff *skb, struct packet *p, __u32 hook)
 
 		copy_address(called, destination_of(inner));
 		inner->from_low = order(&inner->key, t->address, t->port, called, port);
+		inner->key.zone = t->zone;
 		if (is_icmp(inner->key.protocol))
 			inner->key.asked_by_low = inner->from_low;
 	}
 	flow = find_flow(&inner->key);
+	if (!flow && !t) {
+		inner->key.zone = ZONE_PROXY;
+		flow = find_flow(&inner->key);
+	}
 	if (!flow && (predecessors_have(&inner->key) || predecessors_translate(&inner->key)))
 		return TC_ACT_UNSPEC;
 	if (!flow || expired(flow, ticks()) || flow->epoch != epoch_of(flow->epoch_slots))
@@ -218,7 +224,9 @@ __noinline int related(struct __sk_buff *skb, struct packet *p, __u32 hook)
 		report_drop(skb, p, hook, DROP_INVALID_PACKET, &w->c);
 		return TC_ACT_SHOT;
 	}
-	if (p->seen == TO_POD || p->seen == TO_UPLINK) /* from the node's own stack: it is on its way */
+	if (flow->leg[leg].action == ACTION_PROXY)
+		return steer(skb, p, flow, leg);
+	if (is_from_own_stack(p)) /* it is on its way */
 		return TC_ACT_OK;
 	result = send(skb, p, &flow->leg[leg]);
 	if (result < 0) {

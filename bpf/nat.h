@@ -65,6 +65,7 @@ static __always_inline void served_entry(struct flow_key *key, struct translatio
 	__builtin_memset(t, 0, sizeof(*t));
 	copy_address(t->address, leg ? source_of(p) : destination_of(p));
 	t->port = leg ? source_port_of(p) : destination_port_of(p);
+	t->zone = p->key.zone;
 	t->backend = flow->backend;
 	t->seen = now;
 	t->stands_for_low = outside_key(key, p, flow->frontend, flow->frontend_port,
@@ -74,7 +75,7 @@ static __always_inline void served_entry(struct flow_key *key, struct translatio
 
 static __always_inline int is_same_party(const struct translation *t, const struct translation *other)
 {
-	return t->port == other->port && same_address(t->address, other->address);
+	return t->port == other->port && t->zone == other->zone && same_address(t->address, other->address);
 }
 
 /* Where another stands behind the packet's destination: makes `p` what the connection's own ends know it as. The
@@ -91,6 +92,7 @@ static __noinline int look_behind(struct packet *p)
 		port = t->port;
 	copy_address(source, source_of(p));
 	p->from_low = order(&p->key, source, port, t->address, t->port);
+	p->key.zone = t->zone;
 	if (is_icmp(p->key.protocol))
 		p->key.asked_by_low = !p->from_low;
 	p->flags |= t->backend ? PACKET_SERVED : PACKET_TRANSLATED;
@@ -235,6 +237,7 @@ static __always_inline int may_take(const struct packet *p, const struct transla
 	int free;
 
 	outside_key(key, p, other->address, other->port, destination_of(p), destination_port_of(p));
+	key->zone = other->zone;
 	owner = find_flow(key);
 	if (owner) {
 		if (owner->state != FLOW_CLOSED && !expired(owner, now))
@@ -261,6 +264,7 @@ __noinline int keeps_port(const struct packet *p, const struct flow *flow, __u32
 		return 0;
 	copy_address(t.address, source_of(p));
 	t.port = source_port_of(p);
+	t.zone = p->key.zone;
 	t.stands_for_low = masqueraded_key(&key, p, flow);
 	known = find_translation(&key);
 	if (!known)
@@ -313,6 +317,7 @@ __noinline int try_port(struct __sk_buff *skb, struct packet *p, struct flow *fl
 		return 0;
 	copy_address(w->own.address, source_of(p));
 	w->own.port = source_port_of(p);
+	w->own.zone = p->key.zone;
 	w->own.seen = now;
 	w->own.backend = 0;
 	w->own.stands_for_low = outside_key(&w->key, p, flow->nat_address, flow->nat_port, destination_of(p),

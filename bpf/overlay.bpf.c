@@ -39,14 +39,28 @@ int from_overlay(struct __sk_buff *skb)
 	return handle(skb, &p, skb->ifindex);
 }
 
-/* What this node itself sends to pods of other nodes. */
+/* Sends what this node itself has for a pod of another node on its way. 0, or a negative drop reason. */
+static __noinline int send_as_node(struct __sk_buff *skb, const struct packet *p)
+{
+	const struct address *known = known_address(destination_of(p));
+	struct flow_leg leg = { .tunnel_identity = IDENTITY_REMOTE_NODE };
+	__u8 sender[ETH_ALEN];
+
+	if (!known || !(known->node[0] | known->node[10] | known->node[15]))
+		return -DROP_NO_TUNNEL_ENDPOINT;
+	copy_address(leg.tunnel, known->node);
+	/* All overlay devices have one address, and the other end takes a frame with its own for a loop. */
+	for (int i = 0; i < ETH_ALEN; i++)
+		sender[i] = gateway_mac[i];
+	bpf_skb_store_bytes(skb, offsetof(struct ethhdr, h_source), sender, ETH_ALEN, 0);
+	return tunnel_to(skb, &leg);
+}
+
+/* What this node's own stack sends to pods of other nodes. */
 SEC("tc")
 int to_overlay(struct __sk_buff *skb)
 {
-	struct packet p = { .seen = FROM_OVERLAY };
-	struct flow_leg leg = { .tunnel_identity = IDENTITY_REMOTE_NODE };
-	const struct address *known;
-	__u8 sender[ETH_ALEN];
+	struct packet p = { .seen = TO_OVERLAY };
 	int result;
 
 	if (must_wait())
@@ -60,15 +74,11 @@ int to_overlay(struct __sk_buff *skb)
 		return TC_ACT_SHOT;
 	if (is_multicast(&p))
 		return drop(skb, &p, skb->ifindex | HOOK_EGRESS, DROP_LINK_LOCAL);
-	known = known_address(destination_of(&p));
-	if (!known || !(known->node[0] | known->node[10] | known->node[15]))
-		return drop(skb, &p, skb->ifindex | HOOK_EGRESS, DROP_NO_TUNNEL_ENDPOINT);
-	copy_address(leg.tunnel, known->node);
-	/* All overlay devices have one address, and the other end takes a frame with its own for a loop. */
-	for (int i = 0; i < ETH_ALEN; i++)
-		sender[i] = gateway_mac[i];
-	bpf_skb_store_bytes(skb, offsetof(struct ethhdr, h_source), sender, ETH_ALEN, 0);
-	result = tunnel_to(skb, &leg);
+	if (is_for_proxy(skb))
+		return drop(skb, &p, skb->ifindex | HOOK_EGRESS, DROP_NO_PROXY);
+	if (is_of_a_pod(&p))
+		return handle(skb, &p, skb->ifindex | HOOK_EGRESS);
+	result = send_as_node(skb, &p);
 	return result < 0 ? drop(skb, &p, skb->ifindex | HOOK_EGRESS, -result) : TC_ACT_OK;
 }
 

@@ -47,7 +47,7 @@ enum packet_flag {
 };
 
 /* Where a program sees a packet. The policy that governs it depends on this, and who may be its sender. */
-enum hook_kind { FROM_POD, TO_POD, FROM_UPLINK, FROM_OVERLAY, TO_UPLINK };
+enum hook_kind { FROM_POD, TO_POD, FROM_UPLINK, FROM_OVERLAY, TO_UPLINK, TO_OVERLAY };
 
 struct packet {
 	struct flow_key key;
@@ -421,5 +421,6 @@ __noinline int parse(struct __sk_buff *skb, struct packet *p)
 static __always_inline int read_again(struct __sk_buff *skb, struct packet *p)
 {
 	p->flags = 0;
+	p->key.zone = ZONE_CLIENT;
 	return parse(skb, p);
 }

@@ -4,6 +4,7 @@
 #include "config.h"
 #include "known.h"
 #include "packet.h"
+#include "steer.h"
 
 enum place {
 	PLACE_OUTSIDE = 0, /* not of this cluster */
@@ -75,6 +76,8 @@ static __always_inline int came_by_a_guarded_way(struct __sk_buff *skb, const st
 static __always_inline int validate(struct __sk_buff *skb, const struct packet *p, __u32 hook, struct party *sender,
 				    const struct party *receiver)
 {
+	__u32 mark = mark_of(skb, p);
+
 	switch (p->seen) {
 	case FROM_POD:
 		if (sender->place != PLACE_POD || sender->ifindex != hook)
@@ -85,10 +88,13 @@ static __always_inline int validate(struct __sk_buff *skb, const struct packet *
 		    (receiver->place == PLACE_HOST || receiver->place == PLACE_NODE))
 			return DROP_ENCAPSULATION_PROHIBITED;
 		return 0;
+	case TO_UPLINK:
+	case TO_OVERLAY: /* of proxies of this node: they speak for its pods, and to them for others */
+		return mark ? 0 : DROP_INVALID_SOURCE;
 	case TO_POD:
 		if (receiver->place != PLACE_POD || receiver->ifindex != (hook & ~HOOK_EGRESS))
 			return DROP_UNKNOWN_ENDPOINT;
-		if (sender->place != PLACE_OUTSIDE && !came_by_a_guarded_way(skb, sender, receiver))
+		if (!mark && sender->place != PLACE_OUTSIDE && !came_by_a_guarded_way(skb, sender, receiver))
 			return DROP_INVALID_SOURCE;
 		return 0;
 	case FROM_UPLINK:

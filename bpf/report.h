@@ -62,7 +62,7 @@ __noinline int report_flow(const struct flow_key *key, const struct flow *flow, 
 		e->flags |= EVENT_INGRESS;
 	e->zone = key->zone;
 	e->flags |= (flow->shadow & (SHADOW_EGRESS | SHADOW_INGRESS)) << 5;
-	if (flow->proxy_port) {
+	if (flow->proxy_port || key->zone == ZONE_PROXY) {
 		e->flags |= EVENT_PROXIED;
 		e->nat_port = flow->proxy_port;
 	}
@@ -153,6 +153,7 @@ __noinline int report_drop(struct __sk_buff *skb, const struct packet *p, __u32 
 	e->tcp_flags = p->tcp_flags;
 	e->icmp_type = p->icmp_type;
 	e->icmp_code = p->icmp_code;
+	e->zone = p->key.zone;
 	e->hook = hook;
 	bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
 	return 0;

@@ -322,6 +322,12 @@ enum shadow {
 	SHADOW_INGRESS = 1 << 1, /* the receiver's */
 };
 
+/* Which halves of policy a proxy's own connection has behind it. */
+enum proxied {
+	PROXIED_EGRESS = 1 << 0,
+	PROXIED_INGRESS = 1 << 1,
+};
+
 /* The mark of packets (SO_MARK of sockets) that go to and come from proxies of the node; elsewhere it means nothing.
  * Two bits of it are left alone that others have taken for masquerading (0xc000). */
 enum mark {
@@ -353,7 +359,8 @@ struct flow {
 	__u32 service; /* its number; 0: none was called */
 	__u32 backend;
 	__u8 shadow; /* enum shadow */
-	__u8 unused[3];
+	__u8 proxied; /* what proxies have done already before this was begun: enum proxied */
+	__u8 unused[2];
 	struct flow_leg leg[2]; /* 0: from the initiator, 1: to it */
 };
 
@@ -448,6 +455,7 @@ enum drop_reason {
 	DROP_UNKNOWN_ENDPOINT = 203,
 	DROP_LINK_LOCAL = 210, /* broadcast and multicast are not forwarded; counted, not reported */
 	DROP_UNROUTABLE = 211,
+	DROP_NOT_BY_PROXY = 240, /* of a connection that policy sends to a proxy, which has not seen it begin: reset */
 };
 
 enum event_flag {
@@ -515,6 +523,7 @@ union shared_types {
 	enum policy_flag policy_flag;
 	enum zone zone;
 	enum shadow shadow;
+	enum proxied proxied;
 	enum mark mark;
 	enum frontend_flag frontend_flag;
 	enum algorithm algorithm;

@@ -49,17 +49,22 @@ SEC("tc")
 int to_uplink(struct __sk_buff *skb)
 {
 	struct packet p = { .seen = TO_UPLINK };
-	__u32 hook = skb->ifindex | HOOK_EGRESS;
+	__u32 hook = skb->ifindex | HOOK_EGRESS, mark;
 	struct flow *flow;
 	int result;
 
 	if (must_wait())
 		return TC_ACT_UNSPEC;
-	if (skb->ingress_ifindex > LOOPBACK || !expects_answers())
+	mark = mark_of(skb, &p);
+	if (!is_for_proxy(skb) && (skb->ingress_ifindex > LOOPBACK || (!mark && !expects_answers())))
 		return TC_ACT_OK;
 	linearise(skb);
 	if (parse(skb, &p))
 		return TC_ACT_OK;
+	if (is_for_proxy(skb)) /* others have marks as well */
+		return is_of_a_pod(&p) ? drop(skb, &p, hook, DROP_NO_PROXY) : TC_ACT_OK;
+	if (is_of_proxy(mark) || mark == MARK_PROXY_ANSWERS)
+		return handle(skb, &p, hook);
 	if (p.flags & PACKET_ICMP_ERROR) {
 		result = related(skb, &p, hook);
 		return result == UNRELATED ? TC_ACT_OK : result;

@@ -33,7 +33,7 @@ from axoneme.flows.rules import RuleWriter
 from axoneme.model.labels import Label, Labels
 from axoneme.model.policy import Policy
 from axoneme.model.state import EndpointState, NodeState
-from axoneme.net import node, pods
+from axoneme.net import node, pods, proxying
 from axoneme.net.commands import ip
 from axoneme.policy.engine import Options, PolicyEngine, PolicyKey
 
@@ -137,6 +137,7 @@ class Node:
         ip(commands, self.namespace)
         with inside(self.namespace):
             node.prepare()
+            proxying.direct((4, 6))
             if self.cluster.overlay:
                 node.overlay_device(8472, 1450)
             node.change_routes(set(), set(self._routes(3 - self.number)))

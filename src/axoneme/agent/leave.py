@@ -15,7 +15,7 @@ from axoneme.agent.config import AgentConfig
 from axoneme.datapath import attach, bpffs
 from axoneme.flows.rules import FILE_NAME
 from axoneme.model.state import ENDPOINTS, node_key
-from axoneme.net import netns, node, pods
+from axoneme.net import netns, node, pods, proxying
 from axoneme.rpc import Client, RpcError
 from axoneme.sources.config import open_store
 from axoneme.sources.identities import HOLDS
@@ -58,6 +58,8 @@ def leave(config: AgentConfig, force: bool = False) -> list[str]:
     if routes := node.routed():
         node.change_routes(routes, set())
         done.append(f"routes to {len(routes)} pod ranges of other nodes")
+    if proxying.withdraw():
+        done.append("the rule for packets to proxies")
     done += asyncio.run(_withdraw(config))
     shutil.rmtree(config.state_path / "endpoints", ignore_errors=True)
     for path in (

@@ -16,7 +16,7 @@ from axoneme.datapath.xdp import Acceleration
 from axoneme.identity.addressbook import Address, Network
 from axoneme.identity.numbers import Reserved
 from axoneme.model.state import NodeState
-from axoneme.net import cgroup2, netns, node, pods
+from axoneme.net import cgroup2, netns, node, pods, proxying
 from axoneme.services.facts import NodeFacts
 from axoneme.sources.config import ConfigError
 
@@ -34,6 +34,7 @@ class Machine:
         node.prepare()
         self._config = config
         self._versions = {4 if family == "ipv4" else 6 for family in config.families}
+        proxying.direct(self._versions)
         self._found = node.addresses()
         for name in config.uplinks:
             if name not in self._found:
@@ -167,7 +168,7 @@ class Machine:
             node.change_routes({route.pods for route in before}, after - before)
 
     def mend(self, plane: Datapath) -> list[str]:
-        """Makes anew what others have deleted of the overlay device and the routes; what that was.
+        """Makes anew what others have deleted: the overlay device, routes, the way to proxies; what that was.
 
         The device gets its former number, which the programs know. `NetworkError` where that is taken.
         """
@@ -176,6 +177,7 @@ class Machine:
             node.overlay_device(self._config.overlay_port, self.route_mtu, self.overlay_ifindex)
             plane.attach_overlay(node.OVERLAY, self.overlay_ifindex)
             found.append(f"the device {node.OVERLAY}")
+        found += proxying.direct(self._versions)
         there = node.routed()
         wanted = {route for routes in self._routes.values() for route in routes}
         if missing := {route for route in wanted if route.pods not in there}:

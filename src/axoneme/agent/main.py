@@ -47,6 +47,7 @@ from axoneme.ipam.pools import AddressPools
 from axoneme.model.policy import Enforcement
 from axoneme.model.state import encode, node_key
 from axoneme.net.commands import NetworkError
+from axoneme.net.pods import accept_own
 from axoneme.policy.engine import Options, PolicyEngine
 from axoneme.rpc import Server
 from axoneme.rpc.daemon import until_told
@@ -93,6 +94,7 @@ class Agent:
         _, self._vanished = self._endpoints.restore()
         for record in self._endpoints.records.values():
             self._plane.attach_endpoint(record.ifindex)
+            accept_own(record.state.host_interface)
         self._plane.take_over()
         (config.state_path / LAYOUT).write_text(fingerprint(self._plane.schema))
         self._versions = versions = tuple(4 if family == "ipv4" else 6 for family in config.families)

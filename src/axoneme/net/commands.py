@@ -18,13 +18,18 @@ class NetworkError(Exception):
     """A change of links, addresses or routes was refused; the text names the command and the reason."""
 
 
-def ip(commands: Sequence[str], namespace: Path | None = None, *, force: bool = False) -> None:
+def ip(
+    commands: Sequence[str], namespace: Path | None = None, *, force: bool = False, version: int = 0
+) -> None:
     """Runs `commands` (lines for ``ip -batch``) here, or in the namespace whose file `namespace` is.
+
+    ``version`` of IP is for those that do not say it otherwise.
 
     The first that fails ends the batch with `NetworkError`; with ``force`` the others are still tried
     and nothing is raised.
     """
-    argv = [*_into(namespace), "ip", *(["-force"] if force else []), "-batch", "-"]
+    options = [*(["-force"] if force else []), *([f"-{version}"] if version else [])]
+    argv = [*_into(namespace), "ip", *options, "-batch", "-"]
     done = subprocess.run(
         argv,
         input="\n".join(commands) + "\n",

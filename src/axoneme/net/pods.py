@@ -15,6 +15,7 @@ import socket
 import struct
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -94,6 +95,17 @@ def _running(interface: str) -> bool:
 def connect_outside(link: PodLink) -> None:
     """The node's part of `connect`; may be repeated."""
     ip(_outside(link))
+    accept_own(link.host_interface)
+
+
+def accept_own(host_interface_name: str) -> None:
+    """Lets packets in by a pod's link that the node itself has sent to the pod.
+
+    The datapath sends those back in that a proxy has to look at first; the kernel would take them for forged.
+    """
+    knob = Path("/proc/sys/net/ipv4/conf") / host_interface_name / "accept_local"
+    with suppress(FileNotFoundError):  # the link is going
+        knob.write_text("1")
 
 
 def remove(host_interface_name: str) -> bool:
