@@ -14,6 +14,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+
 from axoneme.datapath.bpf import BpfError
 from axoneme.datapath.epochs import Epochs
 from axoneme.datapath.maps import Table
@@ -54,20 +56,21 @@ class AddressTable:
             log.warning("while there is no agent, addresses of names stay unknown: %s", error)
             return 0
         done, changed = 0, []
+        key = np.zeros((), self._key)
+        key["prefix_length"] = _WHOLE
         for address in addresses:
             packed = _packed(address)
-            found = table.get((_WHOLE, packed))
-            number = self._use.identity(
-                int(found["identity"]) if found is not None else None, packed, selectors
-            )
+            key["address"] = np.frombuffer(packed, "u1")
+            found = table.get(key)
+            has = int(found["identity"]) if found is not None else None
+            number = self._use.identity(has, packed, selectors)
             if number is None:
                 continue
-            if found is None or int(found["identity"]) != number:
-                record = (
-                    (number, found["flags"], found["node"]) if found is not None else (number, 0, bytes(16))
-                )
+            if has != number:
+                record = np.zeros((), self._value) if found is None else found.copy()
+                record["identity"] = number
                 try:
-                    table.put((_WHOLE, packed), record)
+                    table.put(key, record)
                 except BpfError as error:
                     log.warning("%s: %s", address, error)
                     continue
