@@ -29,6 +29,7 @@ from axoneme.flows.flow import Item
 from axoneme.flows.flowfilter import FlowFilter
 from axoneme.flows.ingest import Ingest
 from axoneme.flows.names import End, Names
+from axoneme.flows.requests import Requests
 from axoneme.flows.rules import RuleJournal
 from axoneme.flows.servicenames import ServicePort
 from axoneme.flows.store import FlowStore
@@ -123,7 +124,8 @@ def main() -> None:
     journal = RuleJournal(Path("/nonexistent"))
     for number in range(1, SERVICES):
         journal.services.put(number, ServicePort(f"shop/service-{number}", "http"))
-    ingest = Ingest(store, names, journal, vocabulary)
+    requests = Requests()
+    ingest = Ingest(store, names, journal, requests, vocabulary)
     ring, refill = kernel_ring("flow_events", events(vocabulary))
 
     print(f"event {vocabulary.event.itemsize} bytes, record {store.dtype.itemsize}; batches of {BATCH}")
@@ -134,14 +136,20 @@ def main() -> None:
     records = store.flows.read(store.flows.next - BATCH, store.flows.next)
     for title, wanted in FILTERS.items():
         matcher = Matcher(
-            [wanted], [], names=names, services=journal.services, node="node1", vocabulary=vocabulary
+            [wanted],
+            [],
+            names=names,
+            services=journal.services,
+            requests=requests,
+            node="node1",
+            vocabulary=vocabulary,
         )
         filtered = rate(lambda matcher=matcher: matcher.mask(records))  # type: ignore[misc]
         both = 1 / (1 / taken + 1 / filtered)
         hits = int(matcher.mask(records).sum())
         print(f"filtered: {title:28} {filtered:9.2f} M/s, with decoding {both:6.2f} M/s ({hits} hits)")
 
-    encoder = Encoder(names, lambda _: (), journal.services, "node1", vocabulary)
+    encoder = Encoder(names, lambda _: (), journal.services, requests, "node1", vocabulary)
     encode = msgspec.json.Encoder().encode
     page = take(records, np.arange(1024))
     began = time.thread_time()

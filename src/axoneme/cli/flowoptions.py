@@ -42,11 +42,19 @@ FILTERS = (
     Filter("identity", "A number, or a reserved name as world or host.", True),
     Filter("ip", "An address or a range.", True),
     Filter("port", "A port.", True, type=click.IntRange(0, 65535)),
-    Filter("protocol", "tcp, udp, sctp, icmp, icmpv4, icmpv6 or a number."),
+    Filter("protocol", "tcp, udp, sctp, icmp, icmpv4, icmpv6, a number; http, dns, kafka."),
     Filter("node", "The node that saw it."),
     Filter("reason", "The reason of a drop, such as POLICY_DENIED."),
     Filter("direction", "ingress or egress, as the node's pod sees it."),
-    Filter("event", "new, end or drop."),
+    Filter("event", "new, end, drop, request or response."),
+    Filter("type", "l7, drop, policy-verdict or trace.", short="-t"),
+    Filter("http_status", "The status of an answer: 404, or 5+ for all that begin with 5."),
+    Filter("http_method", "GET, POST and others."),
+    Filter("http_path", "A regular expression for the path."),
+    Filter("http_url", "A regular expression for the URL."),
+    Filter("http_header", "NAME: VALUE, of the headers that are kept."),
+    Filter("dns_query", "A regular expression for the name that was asked for."),
+    Filter("kafka_topic", "A regular expression for the topic."),
 )
 
 _COMPLETIONS = {"pod": complete_pod_of_any_namespace, "node": complete_nodes}

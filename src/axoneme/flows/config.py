@@ -6,14 +6,24 @@ from pathlib import Path
 
 import msgspec
 
+from axoneme.model.l7event import SOCKET
 from axoneme.sources.config import StoreConfig, read
 
 
 class HistoryConfig(msgspec.Struct, frozen=True):
-    """How many flows are kept in memory (about 150 bytes each); drops have a share of their own."""
+    """How many flows are kept in memory (about 180 bytes each); drops have a share of their own. Of so many
+    ``requests`` the texts are kept, ``request_bytes`` altogether; of refused ones a quarter more."""
 
     flows: int = 65536
     drops: int = 16384
+    requests: int = 16384
+    request_bytes: int = 8 << 20
+
+
+class Proxies(msgspec.Struct, frozen=True):
+    """``user``: whom proxies run as."""
+
+    user: str = "nobody"
 
 
 class FlowServerConfig(msgspec.Struct, frozen=True):
@@ -26,6 +36,7 @@ class FlowServerConfig(msgspec.Struct, frozen=True):
     state: str = ""
     flows_socket: str = ""
     flow_history: HistoryConfig = HistoryConfig()
+    proxies: Proxies = Proxies()
 
     @property
     def maps(self) -> Path:
@@ -38,6 +49,10 @@ class FlowServerConfig(msgspec.Struct, frozen=True):
     @property
     def socket(self) -> Path:
         return Path(self.flows_socket or f"{self.directory}/flows.sock")
+
+    @property
+    def proxies_socket(self) -> Path:
+        return Path(self.directory) / SOCKET
 
 
 def load(path: Path) -> FlowServerConfig:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from axoneme.flows.events import AddressTexts, Records, TrafficDirection, Verdict, Vocabulary
+from axoneme.flows.events import L7, AddressTexts, Records, TrafficDirection, Verdict, Vocabulary
 from axoneme.flows.flow import (
     ICMP,
     IP,
@@ -22,6 +22,7 @@ from axoneme.flows.flow import (
     Flow,
     Interface,
     Layer4,
+    Layer7,
     PolicyName,
     Ports,
     Service,
@@ -29,6 +30,7 @@ from axoneme.flows.flow import (
     Workload,
 )
 from axoneme.flows.names import End, Names
+from axoneme.flows.requests import Requests, summary
 from axoneme.flows.servicenames import ServiceNames, ServicePort
 from axoneme.model.policy import PolicyRef
 
@@ -94,15 +96,24 @@ class _Row(NamedTuple):
     bytes: int
     reply_bytes: int
     age: int
+    zone: int
+    request: int
 
 
 class Encoder:
     """Makes `Flow` values of one node's records; remembers what repeats, within bounds."""
 
     def __init__(
-        self, names: Names, rules: Rules, services: ServiceNames, node: str, vocabulary: Vocabulary
+        self,
+        names: Names,
+        rules: Rules,
+        services: ServiceNames,
+        requests: Requests,
+        node: str,
+        vocabulary: Vocabulary,
     ) -> None:
         self._names = names
+        self._requests = requests
         self._rules = rules
         self._service_names = services
         self._node = node
@@ -134,23 +145,23 @@ class Encoder:
 
     def _flow(self, row: _Row) -> Flow:
         vocabulary = self._vocabulary
-        drop, end = row.kind == vocabulary.drop, row.kind == vocabulary.end
+        drop, end, l7 = row.kind == vocabulary.drop, row.kind == vocabulary.end, row.kind == L7
         ingress = row.direction == TrafficDirection.INGRESS
-        denied = drop and row.reason in (vocabulary.policy_default, vocabulary.policy_deny)
+        denied = (drop and row.reason in (vocabulary.policy_default, vocabulary.policy_deny)) or (
+            l7 and row.verdict == Verdict.DROPPED
+        )
+        egress_denied = (denied and not ingress) or row.flags & vocabulary.audited_egress
+        ingress_denied = (denied and ingress) or row.flags & vocabulary.audited_ingress
         egress_by = self._policy(row.egress_rule)
         ingress_by = self._policy(row.ingress_rule)
         service = self._service(row.service) if row.flags & vocabulary.served else None
         reply = bool(row.flags & vocabulary.reply)
-        layer4, summary = _layer4(row)
-        if drop:
-            event_type = EventType(_DROP, row.reason)
-        elif end or not (row.egress_rule or row.ingress_rule):
-            event_type = EventType(_TRACE)
-        else:
-            event_type = EventType(_POLICY_VERDICT, row.direction)
+        to_proxy = row.flags & vocabulary.proxied and row.zone == vocabulary.zone_client
+        layer4, text = _layer4(row)
+        request = (self._requests.get(row.request) or _unknown(reply)) if l7 else None
         return Flow(
             time=row.time + "Z",
-            verdict=_VERDICTS[row.verdict],
+            verdict=_VERDICTS.get(row.verdict, Verdict.VERDICT_UNKNOWN.name),
             drop_reason_desc=vocabulary.reasons.get(row.reason, f"REASON_{row.reason}") if drop else "",
             IP=self._ip(row),
             l4=layer4,
@@ -158,26 +169,37 @@ class Encoder:
             destination=self._endpoint(
                 row.destination_row, row.destination_identity, row.destination_endpoint
             ),
-            Type="L3_L4",
+            Type="L7" if l7 else "L3_L4",
             node_name=self._node,
-            event_type=event_type,
+            l7=request,
+            event_type=self._event_type(row),
             source_service=service if reply else None,
             destination_service=None if reply else service,
             traffic_direction=_DIRECTIONS[row.direction],
             is_reply=reply,
             interface=Interface(row.hook & vocabulary.hook_interface) if row.hook else None,
-            egress_allowed_by=() if denied and not ingress else egress_by,
-            ingress_allowed_by=() if denied and ingress else ingress_by,
-            egress_denied_by=egress_by if denied and not ingress else (),
-            ingress_denied_by=ingress_by if denied and ingress else (),
-            Summary=summary,
-            event="drop" if drop else "end" if end else "new",
+            proxy_port=row.nat_port if to_proxy else 0,
+            egress_allowed_by=() if egress_denied else egress_by,
+            ingress_allowed_by=() if ingress_denied else ingress_by,
+            egress_denied_by=egress_by if egress_denied else (),
+            ingress_denied_by=ingress_by if ingress_denied else (),
+            Summary=summary(request) if request else text,
+            event=request.type.lower() if request else "drop" if drop else "end" if end else "new",
             duration_ns=row.age if end else 0,
             packets=row.packets if drop or end else 0,
             bytes=row.bytes if drop or end else 0,
             reply_packets=row.reply_packets if end else 0,
             reply_bytes=row.reply_bytes if end else 0,
         )
+
+    def _event_type(self, row: _Row) -> EventType:
+        if row.kind == L7:
+            return EventType(L7)
+        if row.kind == self._vocabulary.drop:
+            return EventType(_DROP, row.reason)
+        if row.kind == self._vocabulary.end or not (row.egress_rule or row.ingress_rule):
+            return EventType(_TRACE)
+        return EventType(_POLICY_VERDICT, row.direction)
 
     def _ip(self, row: _Row) -> IP:
         version = "IPv6" if ":" in row.source else "IPv4"
@@ -245,6 +267,11 @@ class Encoder:
         names = tuple(PolicyName(ref.name, ref.namespace, ref.kind, ref.rule) for ref in refs)
         self._policies[rule] = names
         return names
+
+
+def _unknown(answer: bool) -> Layer7:
+    """Of a request whose text had to go."""
+    return Layer7("RESPONSE" if answer else "REQUEST")
 
 
 def _layer4(row: _Row) -> tuple[Layer4, str]:

@@ -1,9 +1,12 @@
 """From the kernel's event records to flow records.
 
-A flow record is the kernel's event, byte for byte, with three columns more: ``wall`` (its time on
+A flow record is the kernel's event, byte for byte, with four columns more: ``wall`` (its time on
 the wall clock), ``source_row`` and ``destination_row`` (who its ends were when it came in, as row
-numbers of `axoneme.flows.names`). ``time`` stays CLOCK_MONOTONIC: it never steps back, so the store
-can search in it whatever somebody does to the wall clock.
+numbers of `axoneme.flows.names`), and ``request`` (see `axoneme.flows.requests`). ``time`` stays
+CLOCK_MONOTONIC: it never steps back, so the store can search in it whatever somebody does to the wall clock.
+
+Requests that proxies tell of are records of the same form, of kind `L7`: ``reason`` is their `Verdict`, and
+answers have the flag for replies, with who answers as their source.
 
 The numbers in a record are the kernel's; `Vocabulary` holds what they mean, read from the same C
 header as the layout. Only the names that go out over Hubble's API are written here.
@@ -26,6 +29,9 @@ Records = npt.NDArray[np.void]
 Mask = npt.NDArray[np.bool_]
 
 _NETWORK_ORDER = ("source_port", "destination_port", "nat_port", "frontend_port")
+
+#: The kind of a record that no kernel has written; Hubble's number for such messages.
+L7 = 129
 
 
 class Verdict(enum.IntEnum):
@@ -79,6 +85,10 @@ class Vocabulary:
     ingress: int
     masqueraded: int
     served: int
+    proxied: int
+    audited_egress: int
+    audited_ingress: int
+    zone_client: int
     hook_interface: int  # mask of the interface index in ``hook``
     policy_default: int
     policy_deny: int
@@ -101,6 +111,10 @@ class Vocabulary:
             ingress=flags["EVENT_INGRESS"],
             masqueraded=flags["EVENT_MASQUERADED"],
             served=flags["EVENT_SERVED"],
+            proxied=flags["EVENT_PROXIED"],
+            audited_egress=flags["EVENT_AUDITED_EGRESS"],
+            audited_ingress=flags["EVENT_AUDITED_INGRESS"],
+            zone_client=enums["zone"]["ZONE_CLIENT"],
             hook_interface=0xFFFFFFFF ^ enums["hook"]["HOOK_EGRESS"],
             policy_default=reasons["DROP_POLICY_DEFAULT"],
             policy_deny=reasons["DROP_POLICY_DENY"],
@@ -118,7 +132,14 @@ class Vocabulary:
         by_kind = np.zeros(256, np.uint8)
         by_kind[[self.new, self.end]] = Verdict.FORWARDED
         by_kind[self.drop] = Verdict.DROPPED
-        verdicts: npt.NDArray[np.uint8] = by_kind[records["kind"]]
+        kinds, flags = records["kind"], records["flags"]
+        verdicts: npt.NDArray[np.uint8] = by_kind[kinds]
+        forwarded = verdicts == Verdict.FORWARDED
+        to_proxy = (flags & self.proxied != 0) & (records["zone"] == self.zone_client)
+        verdicts[forwarded & to_proxy] = Verdict.REDIRECTED
+        verdicts[forwarded & (flags & (self.audited_egress | self.audited_ingress) != 0)] = Verdict.AUDIT
+        requests = kinds == L7
+        verdicts[requests] = records["reason"][requests]
         return verdicts
 
     def directions(self, records: Records) -> npt.NDArray[np.uint8]:
@@ -141,15 +162,19 @@ def record_dtype(event: np.dtype[np.void]) -> np.dtype[np.void]:
     base = (event.itemsize + 7) & ~7
     return np.dtype(
         {
-            "names": [*event.names, "wall", "source_row", "destination_row"],
+            "names": [*event.names, "wall", "source_row", "destination_row", "request"],
             "formats": [
                 *(np.dtype(">u2") if name in _NETWORK_ORDER else event[name] for name in event.names),
                 np.dtype(np.int64),
                 np.dtype(np.uint32),
                 np.dtype(np.uint32),
+                np.dtype(np.uint64),
             ],
-            "offsets": [*(event.fields[name][1] for name in event.names), base, base + 8, base + 12],
-            "itemsize": base + 16,
+            "offsets": [
+                *(event.fields[name][1] for name in event.names),
+                *(base, base + 8, base + 12, base + 16),
+            ],
+            "itemsize": base + 24,
         }
     )
 

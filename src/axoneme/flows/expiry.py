@@ -60,6 +60,8 @@ class FlowTable:
     masqueraded: int
     released: int
     served: int
+    shadow_egress: int
+    shadow_ingress: int
     icmp: tuple[int, int] = (1, 58)
 
     @classmethod
@@ -73,6 +75,8 @@ class FlowTable:
             masqueraded=enums["flow_flag"]["FLOW_MASQUERADED"],
             released=enums["flow_flag"]["FLOW_RELEASED"],
             served=enums["flow_flag"]["FLOW_SERVED"],
+            shadow_egress=enums["shadow"]["SHADOW_EGRESS"],
+            shadow_ingress=enums["shadow"]["SHADOW_INGRESS"],
         )
 
     def due(self, flows: npt.NDArray[np.void], now: int) -> Mask:
@@ -142,12 +146,7 @@ class FlowTable:
         icmp = np.isin(keys["protocol"], self.icmp)
         other = _End(other.address, np.where(icmp, end.port, other.port))
         first = _before(end, other)
-        outside = np.zeros(len(keys), keys.dtype)
-        outside["low"] = np.where(first[:, None], end.address, other.address)
-        outside["high"] = np.where(first[:, None], other.address, end.address)
-        outside["low_port"] = np.where(first, end.port, other.port)
-        outside["high_port"] = np.where(first, other.port, end.port)
-        outside["protocol"] = keys["protocol"]
+        outside = _ordered(end, other, first, keys["protocol"], keys.dtype)
         outside["icmp_type"] = keys["icmp_type"]
         outside["asked_by_low"] = icmp & first
         behind = np.zeros(len(keys), value)
@@ -165,6 +164,26 @@ class FlowTable:
         """
         silent = flows["state"] != self.closed
         keys, flows = keys[silent], flows[silent]
+        events = self.described(keys, flows, vocabulary)
+        events["kind"] = vocabulary.end
+        legs = flows["leg"]
+        events["packets"] = np.minimum(legs["packets"], np.uint64(0xFFFFFFFF))
+        events["bytes"] = legs["bytes"]
+        events["tcp_flags"] = legs["tcp_flags"][:, 0] | legs["tcp_flags"][:, 1]
+        events["hook"] = legs["hook"][:, 0]
+        events["time"] = now
+        last = np.maximum(
+            flows["seen"].astype(np.int64) << self.tick_shift, flows["created"].astype(np.int64)
+        )
+        used = np.maximum(0, last - flows["created"].astype(np.int64))
+        events["started"] = np.maximum(0, now - used)
+        return events
+
+    def described(
+        self, keys: npt.NDArray[np.void], flows: npt.NDArray[np.void], vocabulary: Vocabulary
+    ) -> Events:
+        """Events about these connections, with what is known of them but not what has happened; the source
+        is who began them."""
         events = np.zeros(len(flows), vocabulary.event)
         low = (flows["flags"] & self.from_low) != 0
         events["source"] = np.where(low[:, None], keys["low"], keys["high"])
@@ -173,28 +192,45 @@ class FlowTable:
         events["destination_port"] = np.where(low, keys["high_port"], keys["low_port"])
         events["protocol"] = keys["protocol"]
         events["icmp_type"] = keys["icmp_type"]
-        events["kind"] = vocabulary.end
+        events["zone"] = keys["zone"]
         for name in _COPIED:
             events[name] = flows[name]
-        legs = flows["leg"]
-        events["packets"] = np.minimum(legs["packets"], np.uint64(0xFFFFFFFF))
-        events["bytes"] = legs["bytes"]
-        events["tcp_flags"] = legs["tcp_flags"][:, 0] | legs["tcp_flags"][:, 1]
-        events["hook"] = legs["hook"][:, 0]
         inward = (flows["source_endpoint"] == 0) & (flows["destination_endpoint"] != 0)
         events["flags"] = np.where(inward, vocabulary.ingress, 0)
+        proxied = flows["proxy_port"] != 0
+        events["flags"] |= np.where(proxied, vocabulary.proxied, 0).astype(np.uint8)
+        for shadow, flag in zip(
+            (self.shadow_egress, self.shadow_ingress),
+            (vocabulary.audited_egress, vocabulary.audited_ingress),
+            strict=True,
+        ):
+            events["flags"] |= np.where((flows["shadow"] & shadow) != 0, flag, 0).astype(np.uint8)
         masked = (flows["flags"] & self.masqueraded) != 0
         events["flags"] |= np.where(masked, vocabulary.masqueraded, 0).astype(np.uint8)
-        events["nat_port"] = np.where(masked, flows["nat_port"], 0)
+        events["nat_port"] = np.where(masked, flows["nat_port"], flows["proxy_port"])
         events["nat_address"] = np.where(masked[:, None], flows["nat_address"], 0)
         events["flags"] |= np.where(flows["service"] != 0, vocabulary.served, 0).astype(np.uint8)
-        events["time"] = now
-        last = np.maximum(
-            flows["seen"].astype(np.int64) << self.tick_shift, flows["created"].astype(np.int64)
-        )
-        used = np.maximum(0, last - flows["created"].astype(np.int64))
-        events["started"] = np.maximum(0, now - used)
         return events
+
+    def tuples(self, events: Events, key: np.dtype[np.void]) -> npt.NDArray[np.void]:
+        """The keys (``struct flow_key``) under which connections over TCP and UDP stand, in zone CLIENT, by
+        the two ends of their events."""
+        source = _End(events["source"], events["source_port"])
+        destination = _End(events["destination"], events["destination_port"])
+        return _ordered(source, destination, _before(source, destination), events["protocol"], key)
+
+
+def _ordered(
+    one: _End, other: _End, first: Mask, protocol: npt.NDArray[np.uint8], key: np.dtype[np.void]
+) -> npt.NDArray[np.void]:
+    """Keys with these ends; ``first``: where the one is the lower."""
+    keys = np.zeros(len(first), key)
+    keys["low"] = np.where(first[:, None], one.address, other.address)
+    keys["high"] = np.where(first[:, None], other.address, one.address)
+    keys["low_port"] = np.where(first, one.port, other.port)
+    keys["high_port"] = np.where(first, other.port, one.port)
+    keys["protocol"] = protocol
+    return keys
 
 
 def _before(one: _End, other: _End) -> Mask:

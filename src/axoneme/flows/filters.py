@@ -9,20 +9,23 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from axoneme.flows.events import Mask, Records, TrafficDirection, Verdict, Vocabulary, words
+from axoneme.flows.events import L7, Mask, Records, TrafficDirection, Verdict, Vocabulary, words
 from axoneme.flows.flowfilter import FilterError, FlowFilter
 from axoneme.flows.names import End, Names
+from axoneme.flows.requestfilters import KINDS, Asked, of_kind, tests
+from axoneme.flows.requests import Requests
 from axoneme.flows.servicenames import ServiceNames, ServiceSet
 from axoneme.identity.prefixes import address_bytes
 from axoneme.model.labels import Labels
 from axoneme.model.selectortext import parse_selector
 
 Condition = Callable[[Records], Mask]
+T = TypeVar("T")
 
 _PROTOCOLS = {
     "icmp": (1, 58),
@@ -48,10 +51,11 @@ class Matcher:
         *,
         names: Names,
         services: ServiceNames,
+        requests: Requests,
         node: str,
         vocabulary: Vocabulary,
     ) -> None:
-        compiler = _Compiler(names, services, node, vocabulary)
+        compiler = _Compiler(names, services, requests, node, vocabulary)
         self._wanted = [compiler.conditions(each) for each in filters]
         self._unwanted = [compiler.conditions(each) for each in not_filters]
 
@@ -67,9 +71,9 @@ class Matcher:
 
 def _any(records: Records, alternatives: list[list[Condition]]) -> Mask:
     mask = np.zeros(len(records), np.bool_)
-    for conditions in alternatives:
+    for each in alternatives:
         one = np.ones(len(records), np.bool_)
-        for condition in conditions:
+        for condition in each:
             one &= condition(records)
         mask |= one
     return mask
@@ -97,9 +101,12 @@ class _RowSet:
 
 
 class _Compiler:
-    def __init__(self, names: Names, services: ServiceNames, node: str, vocabulary: Vocabulary) -> None:
+    def __init__(
+        self, names: Names, services: ServiceNames, requests: Requests, node: str, vocabulary: Vocabulary
+    ) -> None:
         self._names = names
         self._services = services
+        self._requests = requests
         self._node = node
         self._vocabulary = vocabulary
 
@@ -108,6 +115,7 @@ class _Compiler:
         found = [
             self._verdict(wanted.verdict),
             self._kind(wanted.event),
+            self._type(wanted.type),
             self._direction(wanted.direction),
             self._reason(wanted.reason),
             self._protocol(wanted.protocol),
@@ -128,6 +136,7 @@ class _Compiler:
                 values = getattr(wanted, prefix + name)
                 if values:
                     found.append(compiled(prefix + name, values, sides))
+        found.append(self._asked(wanted))  # the only one that looks at texts
         return [condition for condition in found if condition is not None]
 
     # ---- conditions on the flow --------------------------------------------------------------
@@ -139,9 +148,44 @@ class _Compiler:
         return lambda records: _among(self._vocabulary.verdicts(records), wanted)
 
     def _kind(self, values: Sequence[str]) -> Condition | None:
-        kinds = {"new": self._vocabulary.new, "end": self._vocabulary.end, "drop": self._vocabulary.drop}
+        vocabulary = self._vocabulary
+        reply = vocabulary.reply
+        kinds = {
+            "new": (vocabulary.new, 0),
+            "end": (vocabulary.end, 0),
+            "drop": (vocabulary.drop, 0),
+            "request": (L7, 0),
+            "response": (L7, reply),
+        }
         wanted = [_look_up("event", value.lower(), kinds, value) for value in values]
-        return (lambda records: _among(records["kind"], wanted)) if wanted else None
+        if not wanted:
+            return None
+
+        def condition(records: Records) -> Mask:
+            kind, answer = records["kind"], records["flags"] & reply
+            return _either([(kind == a) & ((kind != L7) | (answer == b)) for a, b in wanted])
+
+        return condition
+
+    def _type(self, values: Sequence[str]) -> Condition | None:
+        """Hubble's message types."""
+        vocabulary = self._vocabulary
+
+        def decided(records: Records) -> Mask:
+            named = (records["egress_rule"] != 0) | (records["ingress_rule"] != 0)
+            return cast(Mask, (records["kind"] == vocabulary.new) & named)
+
+        types: dict[str, Condition] = {
+            "l7": lambda records: _among(records["kind"], [L7]),
+            "drop": lambda records: _among(records["kind"], [vocabulary.drop]),
+            "policy-verdict": decided,
+            "trace": lambda records: (
+                (records["kind"] == vocabulary.end)
+                | ((records["kind"] == vocabulary.new) & ~decided(records))
+            ),
+        }
+        wanted = [_look_up("type", value.lower(), types, value) for value in values]
+        return (lambda records: _either([each(records) for each in wanted])) if wanted else None
 
     def _direction(self, values: Sequence[str]) -> Condition | None:
         wanted = [_member("direction", value, TrafficDirection) for value in values]
@@ -152,18 +196,33 @@ class _Compiler:
     def _reason(self, values: Sequence[int | str]) -> Condition | None:
         known = {_plain(name): number for number, name in self._vocabulary.reasons.items()}
         wanted = [_number("reason", value, known, 255) for value in values]
-        return (lambda records: _among(records["reason"], wanted)) if wanted else None
+        if not wanted:
+            return None
+        drop = self._vocabulary.drop
+        return lambda records: (records["kind"] == drop) & _among(records["reason"], wanted)
 
     def _protocol(self, values: Sequence[int | str]) -> Condition | None:
         wanted: list[int] = []
+        kinds: list[str] = []
         for value in values:
-            if isinstance(value, str) and value.lower() in _PROTOCOLS:
+            if isinstance(value, str) and value.lower() in KINDS:
+                kinds.append(value.lower())
+            elif isinstance(value, str) and value.lower() in _PROTOCOLS:
                 wanted.extend(_PROTOCOLS[value.lower()])
             elif str(value).isdecimal() and int(value) < 256:
                 wanted.append(int(value))
             else:
-                raise FilterError("protocol", value, f"a number or one of {', '.join(_PROTOCOLS)}")
-        return (lambda records: _among(records["protocol"], wanted)) if wanted else None
+                raise FilterError("protocol", value, f"a number or one of {', '.join((*_PROTOCOLS, *KINDS))}")
+        spoken = Asked(self._requests, [of_kind(kind) for kind in kinds], any) if kinds else None
+        if not wanted:
+            return spoken
+        return lambda records: _either(
+            [_among(records["protocol"], wanted), *([spoken(records)] if spoken else [])]
+        )
+
+    def _asked(self, wanted: FlowFilter) -> Condition | None:
+        found = list(tests(wanted))
+        return Asked(self._requests, found, all) if found else None
 
     def _observed_by(self, values: Sequence[str]) -> Condition | None:
         """All flows of a server are those of its node."""
@@ -339,7 +398,7 @@ def _member(field: str, value: str, numbers: type[Verdict] | type[TrafficDirecti
     return _look_up(field, value.upper(), {each.name: int(each) for each in numbers}, value)
 
 
-def _look_up(field: str, name: str, known: Mapping[str, int], shown: object) -> int:
+def _look_up(field: str, name: str, known: Mapping[str, T], shown: object) -> T:
     if name not in known:
         raise FilterError(field, shown, f"one of {', '.join(sorted(known))}")
     return known[name]

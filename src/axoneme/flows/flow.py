@@ -107,8 +107,54 @@ class PolicyName(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         return f"{self.kind} {self.namespace}/{self.name}" if self.namespace else f"{self.kind} {self.name}"
 
 
+class HTTPHeader(msgspec.Struct, frozen=True, gc=False):
+    key: str
+    value: str
+
+
+class HTTP(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    code: int = 0
+    method: str = ""
+    url: str = ""
+    protocol: str = ""
+    headers: tuple[HTTPHeader, ...] = ()
+    grpc_status: int | None = None
+
+
+class DNS(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    query: str = ""
+    ips: tuple[str, ...] = ()
+    ttl: int = 0
+    cnames: tuple[str, ...] = ()
+    observation_source: str = ""
+    rcode: int = 0
+    qtypes: tuple[str, ...] = ()
+    rrtypes: tuple[str, ...] = ()
+
+
+class Kafka(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    error_code: int = 0
+    api_version: int = 0
+    api_key: str = ""
+    correlation_id: int = 0
+    topic: str = ""
+    client_id: str = ""
+
+
+class Layer7(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """At most one of ``dns``, ``http`` and ``kafka`` is set; none for TLS that is passed on unread."""
+
+    type: str  # REQUEST, RESPONSE
+    latency_ns: int = 0
+    dns: DNS | None = None
+    http: HTTP | None = None
+    kafka: Kafka | None = None
+    server_name: str = ""  # of TLS
+    reason: str = ""  # why it did not pass, in words
+
+
 class EventType(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """Hubble's message types: 1 drop (sub_type: reason), 4 trace, 5 policy verdict."""
+    """Hubble's message types: 1 drop (sub_type: reason), 4 trace, 5 policy verdict, 129 L7."""
 
     type: int
     sub_type: int = 0
@@ -128,18 +174,20 @@ class Flow(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     destination: Endpoint = Endpoint()
     Type: str = ""
     node_name: str = ""
+    l7: Layer7 | None = None
     event_type: EventType | None = None
     source_service: Service | None = None  # of a reply
     destination_service: Service | None = None
     traffic_direction: str = ""
     is_reply: bool | None = None
     interface: Interface | None = None
+    proxy_port: int = 0
     egress_allowed_by: tuple[PolicyName, ...] = ()
     ingress_allowed_by: tuple[PolicyName, ...] = ()
     egress_denied_by: tuple[PolicyName, ...] = ()
     ingress_denied_by: tuple[PolicyName, ...] = ()
     Summary: str = ""
-    event: str = ""  # new, end or drop
+    event: str = ""  # new, end, drop, request or response
     duration_ns: int = 0  # at the end of a connection
     packets: int = 0  # from the initiator; the four counts: at the end of a connection, and of a drop
     bytes: int = 0
@@ -151,7 +199,8 @@ class LostEvents(msgspec.Struct, frozen=True, gc=False):
     """Events that a follower does not get, with Hubble's name for where they were lost.
 
     PERF_EVENT_RING_BUFFER: the kernel found its ring buffer full. HUBBLE_RING_BUFFER: this follower
-    read so slowly that newer events took their places. ``ring`` is ``flows`` or ``drops``.
+    read so slowly that newer events took their places. OBSERVER_EVENTS_QUEUE: proxies could not deliver them.
+    ``ring`` is ``flows`` or ``drops``, of the last ``requests``.
     """
 
     source: str

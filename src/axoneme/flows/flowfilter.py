@@ -13,7 +13,9 @@ import msgspec
 class FlowFilter(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """Pods are ``name``, ``namespace/name`` (the start of a name is enough) or ``namespace/``;
     services the same; workloads ``name`` or ``kind/name``; labels selectors as kubectl takes them; addresses
-    one address or a prefix; identities numbers or reserved names; times ns of the wall clock."""
+    one address or a prefix; identities numbers or reserved names; times ns of the wall clock. Of requests:
+    statuses ``404`` or ``5+`` (which begin with 5), paths, URLs, queries and topics regular expressions that
+    match somewhere, headers ``name: value``."""
 
     verdict: tuple[str, ...] = ()
     pod: tuple[str, ...] = ()
@@ -45,6 +47,14 @@ class FlowFilter(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
     reason: tuple[int | str, ...] = ()
     direction: tuple[str, ...] = ()
     event: tuple[str, ...] = ()
+    type: tuple[str, ...] = ()
+    http_status: tuple[str, ...] = ()
+    http_method: tuple[str, ...] = ()
+    http_path: tuple[str, ...] = ()
+    http_url: tuple[str, ...] = ()
+    http_header: tuple[str, ...] = ()
+    dns_query: tuple[str, ...] = ()
+    kafka_topic: tuple[str, ...] = ()
     since: int | None = None
     until: int | None = None
 

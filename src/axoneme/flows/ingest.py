@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from axoneme.flows.columns import Ring
-from axoneme.flows.events import Events, Records, Vocabulary, stamp
+from axoneme.flows.events import Events, Records, Verdict, Vocabulary, stamp
+from axoneme.flows.joining import Joined
 from axoneme.flows.names import Names
+from axoneme.flows.requests import Requests, layer7
 from axoneme.flows.rules import RuleJournal
 from axoneme.flows.store import FlowStore
 from axoneme.flows.traffic import Tally
@@ -14,8 +17,16 @@ from axoneme.model.policy import Direction
 
 
 class Ingest:
-    def __init__(self, store: FlowStore, names: Names, rules: RuleJournal, vocabulary: Vocabulary) -> None:
+    def __init__(
+        self,
+        store: FlowStore,
+        names: Names,
+        rules: RuleJournal,
+        requests: Requests,
+        vocabulary: Vocabulary,
+    ) -> None:
         self._store = store
+        self._requests = requests
         self._names = names
         self._rules = rules
         self._vocabulary = vocabulary
@@ -30,6 +41,16 @@ class Ingest:
     def drops(self, events: Events, offset: int) -> None:
         self._append(self._store.drops, events, offset)
 
+    def requests(self, joined: Joined, offset: int) -> None:
+        """What proxies have told."""
+        refused = joined.events["reason"] == Verdict.DROPPED
+        numbers = np.array(
+            [self._requests.put(layer7(each), each.verdict == Verdict.DROPPED.name) for each in joined.told],
+            np.uint64,
+        )
+        for ring, which in ((self._store.flows, ~refused), (self._store.drops, refused)):
+            self._append(ring, joined.events[which], offset, numbers[which])
+
     def tidy(self) -> None:
         """Now and then: takes up what the journal says, and gives up names that nothing refers to."""
         self._read_journal()
@@ -39,10 +60,15 @@ class Ingest:
                 ring.column(f"{side}_row") for ring in rings for side in ("source", "destination")
             )
 
-    def _append(self, ring: Ring, events: Events, offset: int) -> None:
+    def _append(
+        self, ring: Ring, events: Events, offset: int, requests: npt.NDArray[np.uint64] | None = None
+    ) -> None:
+        """``requests``: numbers of those whose events these are, which are in order of time."""
         if not len(events):
             return
         records = stamp(events, self._store.dtype, offset, ring.newest)
+        if requests is not None:
+            records["request"] = requests
         if self._names.knows_not(records) or self._rules.services.knows_not(records):
             self._read_journal()
         self._names.resolve(records)
@@ -55,24 +81,29 @@ class Ingest:
             self._names.put_identity(number, labels)
 
     def _attribute(self, records: Records) -> None:
-        """Gives the drops for which no rule was found the policies on whose account that denies.
+        """Gives what no rule allows (and was dropped, or passed because that is only tried) the policies on
+        whose account it is denied.
 
         The subject is the end whose policy was asked: the sender for egress, the receiver for ingress;
         of a reply the other way round, for policy is about the connection.
         """
         vocabulary = self._vocabulary
-        by_default = (records["kind"] == vocabulary.drop) & (records["reason"] == vocabulary.policy_default)
-        if not by_default.any():
+        flags = records["flags"]
+        dropped = (records["kind"] == vocabulary.drop) & (records["reason"] == vocabulary.policy_default)
+        ingress = (flags & vocabulary.ingress) != 0
+        by_default = {
+            Direction.INGRESS: (dropped & ingress) | ((flags & vocabulary.audited_ingress) != 0),
+            Direction.EGRESS: (dropped & ~ingress) | ((flags & vocabulary.audited_egress) != 0),
+        }
+        if not any(mask.any() for mask in by_default.values()):
             return
-        ingress = (records["flags"] & vocabulary.ingress) != 0
-        reply = (records["flags"] & vocabulary.reply) != 0
-        subjects = np.where(ingress == reply, records["source_identity"], records["destination_identity"])
+        reply = (flags & vocabulary.reply) != 0
         self._rules.catch_up()
-        for direction, column, wanted in (
-            (Direction.INGRESS, "ingress_rule", ingress),
-            (Direction.EGRESS, "egress_rule", ~ingress),
-        ):
-            places = np.flatnonzero(by_default & wanted & (records[column] == 0))
+        for direction, mask in by_default.items():
+            column = f"{direction.name.lower()}_rule"
+            of_source = (direction is Direction.INGRESS) == reply
+            subjects = np.where(of_source, records["source_identity"], records["destination_identity"])
+            places = np.flatnonzero(mask & (records[column] == 0))
             numbers, inverse = np.unique(subjects[places], return_inverse=True)
             rules = [self._rules.default_of(number, direction) for number in numbers.tolist()]
             records[column][places] = np.array(rules, np.uint32)[inverse]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from axoneme.datapath.bpf import NotFound
 from axoneme.datapath.btf import Btf
 from axoneme.datapath.elf import Elf
 from axoneme.datapath.maps import MappedArray, Table
@@ -18,7 +20,12 @@ from axoneme.flows.store import KernelLosses
 _TABLES: Final = ("flows", "half_open", "translations", "half_open_translations")
 #: The file in the node's state that tells the layout of what is pinned.
 LAYOUT: Final = "datapath.layout"
-_STRUCTS: Final = ("event", "flow_key", "flow", "translation", "usage", "counter")
+_STRUCTS: Final = (
+    *("event", "flow_key", "flow", "translation", "usage", "counter"),
+    *("prefix_key", "address"),
+)
+#: Bits of an address: the whole of it is looked up.
+_WHOLE: Final = 128
 _NAMES: Final = (*_TABLES, "usage", "flow_events", "drop_events", "lost")
 
 
@@ -43,6 +50,7 @@ class Kernel:
         self.flow_events = RingReader.pinned(maps / "flow_events", event)
         self.drop_events = RingReader.pinned(maps / "drop_events", event)
         key, flow, translation = (schema.struct(each) for each in ("flow_key", "flow", "translation"))
+        self.flow_key = key
         self.flows = Table.pinned(maps / "flows", key, flow)
         self.half_open = Table.pinned(maps / "half_open", key, flow)
         self.translations = Table.pinned(maps / "translations", key, translation)
@@ -50,6 +58,27 @@ class Kernel:
         self.usage = MappedArray.pinned(maps / "usage", schema.struct("usage")).array
         self._lost = Table.pinned(maps / "lost", np.dtype(np.uint32), schema.struct("counter"))
         self._rings = schema.enum("ring")
+        self._prefix = schema.struct("prefix_key")
+        self._addresses: Table | None = None
+        with suppress(NotFound):  # a load balancer knows nobody
+            self._addresses = Table.pinned(maps / "addresses", self._prefix, schema.struct("address"))
+
+    def connections(self, keys: npt.NDArray[np.void]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.void]]:
+        """Which of these keys stand in the flow table, settled or half open, and their entries."""
+        found, flows = self.flows.read(keys)
+        if not found.all():
+            others = np.flatnonzero(~found)
+            found[others], flows[others] = self.half_open.read(keys[others])
+        return found, flows
+
+    def identities(self, addresses: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
+        """Of addresses, of shape (n, 16); 0 for those of which nothing is known."""
+        numbers = np.zeros(len(addresses), np.uint32)
+        if self._addresses is not None and len(addresses):
+            keys = np.zeros(len(addresses), self._prefix)
+            keys["prefix_length"], keys["address"] = _WHOLE, addresses
+            numbers[:] = self._addresses.read(keys)[1]["identity"]
+        return numbers
 
     def losses(self) -> KernelLosses:
         """Events that found their ring full, since the maps exist."""
@@ -67,6 +96,8 @@ class Kernel:
         for name in _TABLES:
             getattr(self, name).close()
         self._lost.close()
+        if self._addresses is not None:
+            self._addresses.close()
 
     def __enter__(self) -> Self:
         return self

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
 
 from axoneme.flows.encode import Encoder
 from axoneme.flows.events import Vocabulary, take
@@ -11,8 +12,9 @@ from axoneme.flows.filters import Matcher
 from axoneme.flows.flow import Item, LostEvents, ObserveRequest
 from axoneme.flows.flowfilter import FilterError
 from axoneme.flows.names import Names
+from axoneme.flows.requests import Requests
 from axoneme.flows.servicenames import ServiceNames
-from axoneme.flows.store import Batch, Cursor, FlowStore, KernelLosses
+from axoneme.flows.store import Batch, Cursor, FlowStore
 from axoneme.rpc import INVALID, RpcError
 from axoneme.rpc import Batch as Items
 
@@ -39,6 +41,15 @@ class Bell:
             pass
 
 
+@dataclass(slots=True)
+class _Told:
+    """How many events a reader knows to be lost before they got into the store."""
+
+    flows: int
+    drops: int
+    requests: int
+
+
 class Observer:
     """Answers ``flows.observe``. ``clocks`` gives CLOCK_MONOTONIC and the wall clock, in ns."""
 
@@ -47,6 +58,7 @@ class Observer:
         store: FlowStore,
         names: Names,
         services: ServiceNames,
+        requests: Requests,
         encoder: Encoder,
         vocabulary: Vocabulary,
         node: str,
@@ -56,6 +68,7 @@ class Observer:
         self._store = store
         self._names = names
         self._services = services
+        self._requests = requests
         self._encoder = encoder
         self._vocabulary = vocabulary
         self._node = node
@@ -69,7 +82,9 @@ class Observer:
         cursor, stop = self._begin(request, matcher), self._store.end()
         if request.until is not None and not request.follow:
             stop = self._store.since(self._monotonic(request.until) + 1)
-        losses = KernelLosses(self._store.kernel_losses.flows, self._store.kernel_losses.drops)
+        losses = _Told(
+            self._store.kernel_losses.flows, self._store.kernel_losses.drops, self._store.requests_lost
+        )
         self.readers += 1
         try:
             while True:
@@ -96,6 +111,7 @@ class Observer:
                 request.not_filters,
                 names=self._names,
                 services=self._services,
+                requests=self._requests,
                 node=self._node,
                 vocabulary=self._vocabulary,
             )
@@ -141,15 +157,16 @@ class Observer:
         for flow in self._encoder.flows(take(records, mask)):
             yield Item(flow=flow, node_name=self._node)
 
-    def _lost(self, batch: Batch, told: KernelLosses) -> Iterator[Item]:
-        """What this reader missed, and what the kernel lost since it was told last."""
+    def _lost(self, batch: Batch, told: _Told) -> Iterator[Item]:
+        """What this reader missed, and what others lost since it was told last."""
         kernel = self._store.kernel_losses
         for source, ring, count in (
             ("HUBBLE_RING_BUFFER", "flows", batch.lost_flows),
             ("HUBBLE_RING_BUFFER", "drops", batch.lost_drops),
             ("PERF_EVENT_RING_BUFFER", "flows", kernel.flows - told.flows),
             ("PERF_EVENT_RING_BUFFER", "drops", kernel.drops - told.drops),
+            ("OBSERVER_EVENTS_QUEUE", "requests", self._store.requests_lost - told.requests),
         ):
             if count > 0:
                 yield Item(lost_events=LostEvents(source, ring, count), node_name=self._node)
-        told.flows, told.drops = kernel.flows, kernel.drops
+        told.flows, told.drops, told.requests = kernel.flows, kernel.drops, self._store.requests_lost

@@ -31,11 +31,12 @@ def compact(flow: Flow, zone: tzinfo | None = None) -> str:
 
     A service that was called stands between the two, as the packets go: ``-> shop/web:80 (service) ->``.
     """
+    ends = [source(flow), "->", destination(flow)]
+    if flow.l7 and flow.l7.type == "RESPONSE":
+        ends = [destination(flow), "<-", source(flow)]  # as of the request: the client in front
     words = [
         f"{_time(flow.time, zone)} {flow.node_name}:",
-        source(flow),
-        "->",
-        destination(flow),
+        *ends,
         *_what(flow),
         flow.verdict,
         *([flow.drop_reason_desc] if flow.drop_reason_desc else []),
@@ -69,6 +70,8 @@ def block(flow: Flow) -> str:
 
 def lost(events: LostEvents, node: str) -> str:
     """The sentence that stands where flows are missing."""
+    if events.source == "OBSERVER_EVENTS_QUEUE":
+        return f"{node}: {events.num_events_lost} requests not seen: proxies could not tell of them in time"
     what = "drops" if events.ring == "drops" else "connection events"
     if events.source == "PERF_EVENT_RING_BUFFER":
         return f"{node}: {events.num_events_lost} {what} lost: the kernel's ring buffer was full"
@@ -196,6 +199,10 @@ def _ports(flow: Flow) -> tuple[int, int]:
 
 
 def _what(flow: Flow) -> list[str]:
+    if flow.l7:
+        kind = next((kind for kind in ("http", "dns", "kafka") if getattr(flow.l7, kind)), "tls")
+        reason = [f"[{flow.l7.reason}]"] if flow.l7.reason else []
+        return [f"{kind}-{flow.l7.type.lower()}", flow.Summary, *reason]
     if flow.l4.TCP:
         flags = ",".join(flow.l4.TCP.flags.names())
         words = ["TCP", flags] if flags else ["TCP"]

@@ -27,9 +27,12 @@ from axoneme.flows.events import Vocabulary, record_dtype
 from axoneme.flows.expiry import FlowTable
 from axoneme.flows.flow import ObserveRequest
 from axoneme.flows.ingest import Ingest
+from axoneme.flows.joining import join
 from axoneme.flows.kernel import LAYOUT, Kernel, OtherSchema, fingerprint, lifetimes
+from axoneme.flows.listening import Listening
 from axoneme.flows.names import Names
 from axoneme.flows.observe import Bell, Observer
+from axoneme.flows.requests import Requests
 from axoneme.flows.rules import FILE_NAME, RuleJournal
 from axoneme.flows.store import FlowStore
 from axoneme.flows.sweep import Sweep
@@ -66,6 +69,7 @@ class Status(msgspec.Struct, frozen=True):
     seen_drops: int
     lost_flows: int  # in the kernel, whose ring was full
     lost_drops: int
+    lost_requests: int  # that proxies could not deliver, or that named no two ends
     readers: int
     connections: int  # entries in the flow table
     half_open: int  # begun by one side, or without room among those
@@ -81,10 +85,11 @@ def pace(before: float, taken: int) -> float:
 
 
 class FlowServer:
-    def __init__(self, config: FlowServerConfig, store: Store) -> None:
+    def __init__(self, config: FlowServerConfig, store: Store, proxies: Listening) -> None:
         schema = Schema.load()
         self._config = config
         self._shared = store
+        self._proxies = proxies
         self._schema = schema
         self._layout = fingerprint(schema)
         self._vocabulary = vocabulary = Vocabulary.read(schema.struct("event"), schema.enums)
@@ -93,16 +98,26 @@ class FlowServer:
         self._store = FlowStore(record_dtype(vocabulary.event), history.flows, history.drops)
         self._names = Names(vocabulary.reserved, vocabulary.first_local)
         rules = RuleJournal(config.state_path / FILE_NAME)
-        self._ingest = Ingest(self._store, self._names, rules, vocabulary)
+        requests = Requests(history.requests, history.request_bytes)
+        self._ingest = Ingest(self._store, self._names, rules, requests, vocabulary)
         self._bell = Bell()
-        encoder = Encoder(self._names, rules.refs, rules.services, config.node, vocabulary)
+        encoder = Encoder(self._names, rules.refs, rules.services, requests, config.node, vocabulary)
         self._observer = Observer(
-            self._store, self._names, rules.services, encoder, vocabulary, config.node, self._bell, _clocks
+            self._store,
+            self._names,
+            rules.services,
+            requests,
+            encoder,
+            vocabulary,
+            config.node,
+            self._bell,
+            _clocks,
         )
         self._synced = {prefix: asyncio.Event() for prefix in feed.PREFIXES}
         self._started = time.monotonic_ns()
         self._sweep: Sweep | None = None
         self._rates = [(self._started, 0)]
+        self._malformed = 0
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -110,7 +125,7 @@ class FlowServer:
         server.method("status", NoParams, self._status)
         server.method("services.traffic", NoParams, self._traffic)
         server.stream("flows.observe", ObserveRequest, self._observe)
-        async with asyncio.TaskGroup() as tasks:
+        async with self._proxies.serving(), asyncio.TaskGroup() as tasks:
             for prefix in feed.PREFIXES:
                 tasks.create_task(self._follow(prefix))
             tasks.create_task(self._pump())
@@ -179,6 +194,7 @@ class FlowServer:
             if now - looked > 1e9:
                 looked = now
                 self._store.kernel_losses = kernel.losses()
+                self._store.requests_lost = self._proxies.lost
                 self._ingest.tidy()
                 self._rates = [*self._rates[-10:], (now, self._seen())]
                 if kernel.replaced():
@@ -196,7 +212,19 @@ class FlowServer:
             monotonic, wall = _clocks()
             self._ingest.flows(ends, wall - monotonic)
             self._bell.ring()
-        return taken
+        return taken + self._take_requests(kernel)
+
+    def _take_requests(self, kernel: Kernel) -> int:
+        """Behind the events of the connections that they came over."""
+        told = self._proxies.take(BLOCK)
+        if told:
+            monotonic, wall = _clocks()
+            offset = wall - monotonic
+            joined = join(told, kernel, self._meaning, self._vocabulary, monotonic, offset)
+            self._ingest.requests(joined, offset)
+            self._malformed += joined.malformed
+            self._bell.ring()
+        return len(told)
 
     def _take_events(self, kernel: Kernel) -> int:
         taken = 0
@@ -234,6 +262,7 @@ class FlowServer:
             seen_drops=drops.next,
             lost_flows=lost.flows,
             lost_drops=lost.drops,
+            lost_requests=self._proxies.lost + self._malformed,
             readers=self._observer.readers,
             connections=self._sweep.entries if self._sweep else 0,
             half_open=self._sweep.half_open if self._sweep else 0,
@@ -256,10 +285,11 @@ def run(config_path: Path) -> None:
 
 
 async def _main(config: FlowServerConfig) -> None:
+    proxies = Listening(config.proxies_socket, config.proxies.user)
     privileges.keep_only((privileges.CAP_BPF,))
     store = open_store(config.store)
     try:
-        if await until_told(FlowServer(config, store).run()):
+        if await until_told(FlowServer(config, store, proxies).run()):
             log.info("asked to stop")
     finally:
         await store.close()

@@ -47,6 +47,8 @@ class FlowStore:
         self.flows = Ring(dtype, flows)
         self.drops = Ring(dtype, drops)
         self.kernel_losses = KernelLosses()
+        #: Requests that proxies could not tell of.
+        self.requests_lost = 0
 
     def end(self) -> Cursor:
         """Behind the newest record: a reader who starts here sees only what comes."""

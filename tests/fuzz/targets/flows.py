@@ -12,16 +12,19 @@ import numpy as np
 
 from axoneme.datapath.schema import Schema
 from axoneme.flows.encode import Encoder
-from axoneme.flows.events import Vocabulary, record_dtype
+from axoneme.flows.events import L7, Vocabulary, record_dtype
 from axoneme.flows.filters import Matcher
 from axoneme.flows.flow import ObserveRequest
 from axoneme.flows.flowfilter import FilterError
 from axoneme.flows.ingest import Ingest
+from axoneme.flows.joining import Joined
 from axoneme.flows.names import End, Names
+from axoneme.flows.requests import Requests
 from axoneme.flows.rules import RuleJournal
 from axoneme.flows.servicenames import ServiceNames
 from axoneme.flows.store import FlowStore
 from axoneme.identity.prefixes import address_bytes
+from axoneme.model.l7event import DNSEvent, HTTPEvent, KafkaEvent, L7Event
 from fuzz.target import Target, says_why
 
 _SCHEMA = Schema.load()
@@ -50,12 +53,12 @@ def _events() -> Iterable[bytes]:
 def check_events(data: bytes) -> None:
     """Whatever bits an event has, it becomes a flow that can be sent and filtered."""
     events: Any = np.frombuffer(data[: len(data) // _EVENT.itemsize * _EVENT.itemsize], _EVENT)
-    names, journal = _names(), RuleJournal(_ABSENT)
+    names, journal, requests = _names(), RuleJournal(_ABSENT), Requests()
     store = FlowStore(record_dtype(_EVENT), 64, 64)
-    ingest = Ingest(store, names, journal, _VOCABULARY)
+    ingest = Ingest(store, names, journal, requests, _VOCABULARY)
     ingest.flows(events, 1_700_000_000_000_000_000)
     ingest.drops(events, 1_700_000_000_000_000_000)
-    encoder = Encoder(names, journal.refs, journal.services, "n", _VOCABULARY)
+    encoder = Encoder(names, journal.refs, journal.services, requests, "n", _VOCABULARY)
     batch = store.read(store.beginning(), 1024, None)
     flows = list(encoder.flows(batch.records))
     assert len(flows) == len(batch.records) == 2 * min(64, len(events))
@@ -68,7 +71,8 @@ def _filters() -> Iterable[bytes]:
         "verdict": ["DROPPED"], "pod": ["shop/web"], "namespace": ["shop"], "workload": ["deployment/web"],
         "label": ["app=web,!build"], "identity": ["world", 300], "ip": ["10.0.0.0/8", "::1"], "port": [80],
         "service": ["shop/web"], "protocol": ["tcp", 17], "node": ["n"], "reason": ["policy_denied", 133], "direction": ["ingress"],
-        "event": ["drop"], "since": 1, "until": 1 << 62,
+        "event": ["drop", "request"], "type": ["l7"], "http_status": ["5+"], "http_method": ["get"], "http_path": ["^/b$"],
+        "http_url": ["a.b"], "http_header": ["a: b"], "dns_query": ["a"], "kafka_topic": ["t"], "since": 1, "until": 1 << 62,
     }  # fmt: skip
     yield msgspec.json.encode({"filters": [values], "last": 5})
     for name, value in values.items():
@@ -92,6 +96,7 @@ def check_filters(data: bytes) -> None:
             request.not_filters,
             names=_NAMES,
             services=ServiceNames(),
+            requests=_REQUESTS,
             node="n",
             vocabulary=_VOCABULARY,
         )
@@ -103,12 +108,28 @@ def check_filters(data: bytes) -> None:
 
 def _records() -> Any:
     store = FlowStore(record_dtype(_EVENT), 64, 64)
-    ingest = Ingest(store, _NAMES, RuleJournal(_ABSENT), _VOCABULARY)
+    ingest = Ingest(store, _NAMES, RuleJournal(_ABSENT), _REQUESTS, _VOCABULARY)
     for raw in _events():
         ingest.flows(np.frombuffer(raw, _EVENT), 0)
+    ingest.requests(Joined(_REPORT, _l7_events(len(_REPORT)), 0), 0)
     return store.read(store.beginning(), 1024, None).records
 
 
+def _l7_events(count: int) -> Any:
+    events = np.zeros(count, _EVENT)
+    events["kind"], events["time"], events["reason"] = L7, 10, 1
+    return events
+
+
+_ENDS = ("10.0.0.1", 1, "10.0.0.2", 2, "REQUEST", "FORWARDED")
+_REPORT = [
+    L7Event(
+        1, "egress", "TCP", *_ENDS, http=HTTPEvent("GET", "http://a/b?c#d", "HTTP/1.1", 200, (("A", "b"),))
+    ),
+    L7Event(1, "egress", "UDP", *_ENDS, dns=DNSEvent("a.b.", ("A",))),
+    L7Event(1, "ingress", "TCP", *_ENDS, kafka=KafkaEvent("fetch", 3, 4, "t")),
+]
+_REQUESTS = Requests()
 _NAMES = _names()
 _RECORDS = _records()
 

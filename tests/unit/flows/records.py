@@ -12,6 +12,7 @@ from axoneme.identity.prefixes import address_bytes
 
 NEW, END, DROP = 1, 2, 3
 REPLY, INGRESS, MASQUERADED, SERVED = 1, 2, 4, 8
+PROXIED, AUDITED_EGRESS, AUDITED_INGRESS = 16, 32, 64
 DEFAULT_DENY, DENY, INVALID_SOURCE = 133, 181, 132
 FIRST_LOCAL = 1 << 24
 
@@ -37,7 +38,7 @@ EVENT = np.dtype(
         ("tcp_flags", "u1"),
         ("icmp_type", "u1"),
         ("icmp_code", "u1"),
-        ("unused", "u1"),
+        ("zone", "u1"),
         ("hook", "<u4"),
         ("nat_port", ">u2"),
         ("frontend_port", ">u2"),
@@ -56,7 +57,12 @@ ENUMS = {
         "EVENT_INGRESS": INGRESS,
         "EVENT_MASQUERADED": MASQUERADED,
         "EVENT_SERVED": SERVED,
+        "EVENT_PROXIED": PROXIED,
+        "EVENT_AUDITED_EGRESS": AUDITED_EGRESS,
+        "EVENT_AUDITED_INGRESS": AUDITED_INGRESS,
     },
+    "zone": {"ZONE_CLIENT": 0, "ZONE_PROXY": 1},
+    "shadow": {"SHADOW_EGRESS": 1, "SHADOW_INGRESS": 2},
     "drop_reason": {
         "DROP_NONE": 0,
         "DROP_INVALID_SOURCE": INVALID_SOURCE,

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from axoneme.flows.filters import Matcher
 from axoneme.flows.flowfilter import FilterError, FlowFilter
 from axoneme.flows.names import End, Names
+from axoneme.flows.requests import Requests
 from axoneme.flows.servicenames import ServiceNames, ServicePort
 from axoneme.identity.prefixes import address_bytes, address_text
 from axoneme.model.labels import Labels
@@ -118,7 +119,9 @@ def naive(flow: dict[str, Any], wanted: FlowFilter, known: Names) -> bool:
         )
         if wanted.direction
         else True,
-        flow["reason"] in {{"POLICY_DENIED": 133, "policy-deny": 181}.get(str(v), v) for v in wanted.reason}
+        kind == "drop"
+        and flow["reason"]
+        in {{"POLICY_DENIED": 133, "policy-deny": 181}.get(str(v), v) for v in wanted.reason}
         if wanted.reason
         else True,
         any(
@@ -173,7 +176,15 @@ def matcher(filters: list[FlowFilter], not_filters: list[FlowFilter], known: Nam
     services = ServiceNames()
     for number, name in SERVICES.items():
         services.put(number, ServicePort(name, "http"))
-    return Matcher(filters, not_filters, names=known, services=services, node="n1", vocabulary=VOCABULARY)
+    return Matcher(
+        filters,
+        not_filters,
+        names=known,
+        services=services,
+        requests=Requests(),
+        node="n1",
+        vocabulary=VOCABULARY,
+    )
 
 
 @settings(max_examples=400, deadline=None)
@@ -251,7 +262,7 @@ def test_many_values_of_one_field() -> None:
         (FlowFilter(direction=("up",)), "filter direction: 'up' is not one of EGRESS, INGRESS, TRAFFIC"),
         (FlowFilter(from_ip=("10.0.0",)), "filter from_ip: '10.0.0' is not an IP address or prefix"),
         (FlowFilter(port=(70000,)), "filter port: 70000 is not a port number"),
-        (FlowFilter(protocol=("http",)), "filter protocol: 'http' is not a number or one of icmp"),
+        (FlowFilter(protocol=("smtp",)), "filter protocol: 'smtp' is not a number or one of icmp"),
         (
             FlowFilter(identity=("nobody",)),
             "filter identity: 'nobody' is not one of host, remote-node, world",

@@ -14,6 +14,7 @@ from axoneme.flows import render
 from axoneme.flows.encode import Encoder
 from axoneme.flows.flow import Flow
 from axoneme.flows.names import End
+from axoneme.flows.requests import Requests
 from axoneme.flows.servicenames import ServiceNames, ServicePort
 from axoneme.flows.traffic import Counts, Tally, traffic
 from axoneme.identity.prefixes import address_bytes
@@ -31,7 +32,7 @@ def flow(**fields: Any) -> Flow:
         names.put(pod, [address_bytes(address)], End((), "shop", pod))
     called = {"flags": SERVED, "service": 12, "backend": 3, "frontend": "10.96.0.7", "frontend_port": 80}
     made = records(event(**({"destination_port": 8080} | called | fields)), names=names)
-    return Encoder(names, lambda _: (), SERVICES, "n1", VOCABULARY).flows(made)[0]
+    return Encoder(names, lambda _: (), SERVICES, Requests(), "n1", VOCABULARY).flows(made)[0]
 
 
 def test_a_flow_says_which_service_was_called_and_what_answered_in_the_fields_of_hubble() -> None:
