@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,13 +21,24 @@ ADDRESSES = {
     socket.AF_INET: ("10.1.0.1", "10.2.0.1", "10.1.0.254", "10.2.0.254"),
     socket.AF_INET6: ("fd00:1::1", "fd00:2::1", "fd00:1::fe", "fd00:2::fe"),
 }
-STEERED = f"""
+
+
+def steered(ports: Mapping[int | None, int]) -> str:
+    """Rules for nft. ``ports``: by the port of the server (None: all others), the proxy's."""
+    redirects = []
+    for called, listening in sorted(ports.items(), key=lambda item: item[0] is None):
+        which = "meta l4proto { tcp, udp }" + (f" th dport {called}" if called else "")
+        redirects += [
+            f"meta mark 0x200 {which} ip daddr 10.2.0.1 tproxy ip to 127.0.0.1:{listening} accept",
+            f"meta mark 0x200 {which} ip6 daddr fd00:2::1 tproxy ip6 to [::1]:{listening} accept",
+        ]
+    lines = "\n        ".join(redirects)
+    return f"""
 table inet steered {{
     chain arriving {{
         type filter hook prerouting priority mangle;
         iifname toclient meta l4proto {{ tcp, udp }} meta mark set 0x200
-        meta mark 0x200 meta l4proto {{ tcp, udp }} ip daddr 10.2.0.1 tproxy ip to 127.0.0.1:{PORT}
-        meta mark 0x200 meta l4proto {{ tcp, udp }} ip6 daddr fd00:2::1 tproxy ip6 to [::1]:{PORT}
+        {lines}
         iifname toserver meta l4proto tcp socket transparent 1 meta mark set 0x200
         iifname toserver meta l4proto udp meta mark set 0x200
     }}
@@ -67,9 +78,11 @@ class Rig:
         assert done.returncode == 0, f"{command}: {done.stderr}"
         return done.stdout
 
-    def listener(self, family: socket.AddressFamily, kind: socket.SocketKind) -> socket.socket:
+    def listener(
+        self, family: socket.AddressFamily, kind: socket.SocketKind, port: int = PORT
+    ) -> socket.socket:
         with netns.opened(self.proxy) as descriptor, kernel.inside(descriptor):
-            return sockets.listener(family, PORT, kind)
+            return sockets.listener(family, port, kind)
 
     def count(self, mark: str) -> int:
         return int(
@@ -78,7 +91,8 @@ class Rig:
 
 
 @contextmanager
-def rig_in(folder: Path) -> Iterator[Rig]:
+def rig_in(folder: Path, ports: Mapping[int | None, int] = {None: PORT}) -> Iterator[Rig]:
+    """In namespaces below ``folder``; ``ports`` as for `steered`."""
     made = Rig(folder)
     places = (made.client, made.proxy, made.server)
     for place in places:
@@ -101,7 +115,7 @@ def rig_in(folder: Path) -> Iterator[Rig]:
         for version in ("-4", "-6"):
             made.run(made.proxy, f"ip {version} rule add fwmark 0x200/0xf00 lookup 100")
             made.run(made.proxy, f"ip {version} route add local default dev lo table 100")
-        made.run(made.proxy, "nft -f -", STEERED)
+        made.run(made.proxy, "nft -f -", steered(ports))
         yield made
     finally:
         for place in places:

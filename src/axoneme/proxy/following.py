@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import msgspec
@@ -45,7 +45,7 @@ class Following:
         self._folder = folder
         self._reported = b""
 
-    async def plans(self) -> AsyncIterator[Plan]:
+    async def plans(self) -> AsyncGenerator[Plan, None]:
         """The plan, and each that replaces it; the last one of several at once. Ends when there is none any
         more. One that cannot be read changes nothing."""
         folders = Folders([self._folder])
