@@ -112,9 +112,8 @@ static __always_inline int validate(struct __sk_buff *skb, const struct packet *
 		    !same_address(sender->node, p->tunnel_source))
 			return DROP_INVALID_SOURCE;
 		if (sender->place == PLACE_NODE) {
-			if (p->tunnel_identity != sender->identity)
-				return DROP_INVALID_IDENTITY;
-			return 0;
+			/* The receiver's identity for it may be one of its own, by the node's labels. */
+			return p->tunnel_identity == IDENTITY_REMOTE_NODE ? 0 : DROP_INVALID_IDENTITY;
 		}
 		if (p->tunnel_identity < IDENTITY_FIRST_CLUSTER && p->tunnel_identity != IDENTITY_INIT &&
 		    p->tunnel_identity != IDENTITY_HEALTH)

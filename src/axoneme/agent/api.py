@@ -15,6 +15,7 @@ from axoneme.agent.control import Control
 from axoneme.agent.endpoints import EndpointTable
 from axoneme.agent.health import Health
 from axoneme.agent.listener import Listener, Object
+from axoneme.agent.names import NameLine, Names, NamesSummary
 from axoneme.agent.pods import Attach, Attached, Detach, Pods
 from axoneme.agent.questions import AddressLine, IdentityLine, PolicyLine, Question, Questions
 from axoneme.agent.services import Services
@@ -78,6 +79,7 @@ class Status(msgspec.Struct, frozen=True):
     health: HealthSummary | None = None  # None: nothing is probed here
     repairs: dict[str, int] = {}  # what others had changed in the kernel, put right since the start
     balancing: BalancingSummary | None = None  # None: nothing is balanced here
+    names: NamesSummary | None = None  # None: no policy selects by DNS names
     out_of_ports: dict[str, int] = {}  # connections that could not be masqueraded, by destination
 
 
@@ -103,6 +105,7 @@ class Api:
         kernel_lacks: Sequence[str],
         plane: Datapath,
         services: Services,
+        names: Names,
     ) -> None:
         self._node = node
         self._readiness = readiness
@@ -115,6 +118,7 @@ class Api:
         self._kernel_lacks = kernel_lacks
         self._plane = plane
         self._services = services
+        self._names = names
         self._started = time.time()
 
     def register(self, server: Server) -> None:
@@ -125,6 +129,7 @@ class Api:
         server.method("identity.list", NoParams, _answer(self._questions.identities))
         server.method("address.list", NoParams, _answer(self._questions.addresses))
         server.method("policy.list", NoParams, _answer(self._questions.policies))
+        server.method("names.list", NoParams, _answer(self._names.lines))
         server.method("services", NoParams, _answer(self._services.list))
         server.method("policy.evaluate", Question, self._evaluate)
         server.method("policy.fits", Candidates, self._fits)
@@ -180,11 +185,12 @@ class Api:
             health=self._health.monitor.summary() if self._health else None,
             repairs=dict(self._plane.repairs),
             balancing=self._services.summary(),
+            names=self._names.summary(),
             out_of_ports=self._plane.out_of_ports(),
         )
 
 
-Listing = list[IdentityLine] | list[AddressLine] | list[PolicyLine] | list[ServiceView]
+Listing = list[IdentityLine] | list[AddressLine] | list[PolicyLine] | list[ServiceView] | list[NameLine]
 
 
 def _answer(question: Callable[[], Listing]) -> Callable[[NoParams], Awaitable[Listing]]:

@@ -9,18 +9,14 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping
 
 import msgspec
 
 from axoneme.datapath.audit import WatchedTable
 from axoneme.datapath.bpf import BpfError, MapFull
 from axoneme.datapath.plane import Datapath
-from axoneme.identity.local import LocalNumbers
-from axoneme.model.policy import CIDRGroup, Policy
 from axoneme.policy.arrays import key_array
-from axoneme.policy.engine import PolicyEngine, PolicyKey
-from axoneme.policy.peers import Service
 from axoneme.policy.table import Key
 
 log = logging.getLogger(__name__)
@@ -89,31 +85,3 @@ class Room:
         except (BpfError, OSError) as error:
             raise MapFull(errno.E2BIG, f"{name}: {room:,} entries, {needed:,} needed, and {error}") from error
         log.info("%s: %d entries do not fit; now there is room for %d", name, needed, min(size, need.limit))
-
-
-def tried(
-    engine: PolicyEngine,
-    local: LocalNumbers,
-    room: Room,
-    policies: Mapping[PolicyKey, Sequence[Policy]],
-    things: Iterable[Service | CIDRGroup],
-) -> list[Need]:
-    """What the tables need when the engine, of which nothing waits, is told these; then it is as it was.
-
-    They are compiled there and back, which takes twice as long as to apply them.
-    """
-    with engine.tried(policies, things):
-        touched = engine.touched_prefixes()
-        added = [each for each in touched if engine.needs_prefix(each) and local.get(each) is None]
-        try:
-            for prefix in added:
-                engine.upsert_cidr_identity(local.acquire(prefix), prefix)
-            engine.changes()
-            return [
-                room.need("addresses", room.entries("addresses") + len(added)),
-                room.need("policies", room.entries_with(engine.table)),
-            ]
-        finally:
-            for prefix in added:
-                if number := local.release(prefix):
-                    engine.remove_identity(number)

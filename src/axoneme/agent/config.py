@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -82,6 +82,14 @@ class LoadBalancingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     acceleration: Literal["disabled", "native", "generic", "best-effort"] = "disabled"
 
 
+class NamesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is kept of DNS names that policies select by. ``min_ttl``: seconds that an answer counts at least,
+    whatever its TTL; ``addresses_per_name``: of one name, as told to one pod."""
+
+    min_ttl: Annotated[int, msgspec.Meta(ge=5, le=3600)] = 60
+    addresses_per_name: Annotated[int, msgspec.Meta(ge=1)] = 1000
+
+
 class AnnouncementConfig(Timing, frozen=True, forbid_unknown_fields=True):
     """Of leases by which one node at a time announces a service's addresses. ``release_on_stop``: an agent
     that is told to stop leaves them to others at once; else they wait for it as for one that crashed."""
@@ -117,6 +125,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tables: TableConfig = TableConfig()
     health: HealthConfig = HealthConfig()
     load_balancing: LoadBalancingConfig = LoadBalancingConfig()
+    names: NamesConfig = NamesConfig()
     announcements: AnnouncementConfig = AnnouncementConfig()
     denied: Literal["drop", "answer"] = "drop"  # answer: by TCP reset or ICMP "administratively prohibited"
     cgroup: str = ""  # whose processes call services at their sockets; empty: of the whole machine

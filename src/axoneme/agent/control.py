@@ -4,7 +4,7 @@ Everything that arrives (policies, identities, endpoints, nodes) is told to a `C
 it; `settle` then brings the kernel up to date. The order in which it writes makes sure that no packet
 meets an identity whose policy is not there yet:
 
-    identities for the prefixes that policies name
+    identities for the prefixes, DNS names and nodes that policies name
     -> policy entries of new identities    -> addresses that carry them
     -> the new policies                    -> addresses and identities that nobody needs any more
 """
@@ -13,31 +13,28 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from functools import lru_cache
 from ipaddress import ip_address
 from sys import intern
 from typing import Any, NamedTuple
 from typing import Protocol as Interface
 
-from axoneme.agent.capacity import Need, Room, tried
+from axoneme.agent.capacity import Need, Room
+from axoneme.agent.outside import IdentityJournal, Outside
 from axoneme.datapath.bpf import BpfError, MapFull
 from axoneme.datapath.plane import Datapath, packed
 from axoneme.identity import arrays
 from axoneme.identity.addressbook import (
     HEALTH,
     HOST,
-    REMOTE_NODE,
     UNMANAGED,
     AddressBook,
     Flag,
-    Network,
     Record,
     Source,
 )
-from axoneme.identity.local import LocalNumbers
-from axoneme.identity.numbers import is_node_local
-from axoneme.identity.prefixes import Prefix, is_address, network_of, parse_address, parse_prefix, prefix_of
+from axoneme.identity.names import NameCache
+from axoneme.identity.prefixes import Prefix, is_address, parse_address, parse_prefix
 from axoneme.model.labels import Labels
 from axoneme.model.policy import CIDRGroup, Direction, Policy, PolicyRef, Protocol
 from axoneme.model.state import EndpointState, NodeState
@@ -48,15 +45,13 @@ from axoneme.policy.rulenumbers import RuleNumbers
 from axoneme.policy.table import Key, TableDiff, difference
 
 
-class Journal(Interface):
+class Journal(IdentityJournal, Interface):
     """Writes down what numbers in flows mean, before they get into the kernel."""
 
     def rules(self, rules: Mapping[int, Sequence[PolicyRef]]) -> None: ...
 
     def default(self, subject: int, direction: Direction, rule: int) -> None:
         """The number for the policies by which what no rule allows is denied; 0 for none."""
-
-    def identities(self, identities: Mapping[int, Iterable[str]]) -> None: ...
 
 
 class Versions(Interface):
@@ -99,8 +94,9 @@ class Control:
         underlay_version: int = 4,
         limits: Mapping[str, int] | None = None,
         versions: Versions | None = None,
+        names: NameCache | None = None,
     ) -> None:
-        """``limits``: how many entries tables may grow to."""
+        """``limits``: how many entries tables may grow to. ``names``: what is known of DNS names."""
         self.engine = engine
         self.book = AddressBook()
         self._node = node
@@ -115,6 +111,7 @@ class Control:
         self._refused: dict[PolicyKey, tuple[Sequence[Policy], str]] = {}
         #: By name, the address of the underlay at which the overlay reaches it; empty: at none.
         self._nodes: dict[str, bytes] = {}
+        self._node_addresses: dict[str, tuple[Prefix, ...]] = {}
         self._endpoints: dict[str, _Place] = {}
         self._on_node: dict[str, list[str]] = {}
         self._identity_users: Counter[int] = Counter()
@@ -132,14 +129,15 @@ class Control:
         #: Writes to kernel tables since the start, by table.
         self.writes = {"policies": 0, "addresses": 0}
         held = self._held_addresses()
-        # CIDRs keep the numbers under which the kernel knows them.
-        self._local = LocalNumbers(_numbered(held))
-        self._prefixes = set(self._local)
-        self._stale: set[Network] = set()
-        #: Those of which nobody has looked yet whether they are needed: at first, those of an earlier agent.
-        self._touched = set(self._local)
-        for prefix in self._prefixes:
-            self._introduce(prefix)
+        self.outside = Outside(
+            engine,
+            self.book,
+            journal,
+            self._room,
+            NameCache() if names is None else names,
+            held,
+            self._say_node,
+        )
         self.book.adopt(held)
 
     # ---- what is heard -------------------------------------------------------------------------
@@ -176,12 +174,26 @@ class Control:
             self._nodes[name] = behind
         else:
             self._nodes.pop(name, None)
-        here = Record(HOST, b"", Flag.NODE) if own else Record(REMOTE_NODE, behind, Flag.NODE)
-        self.book.say(Source.NODE, name, addresses, here)
+        self._node_addresses[name] = addresses
+        self._say_node(name)
         self.book.say(Source.HEALTH, name, health if behind else (), Record(HEALTH, behind))
         self.book.say(Source.RANGE, name, ranges, Record(UNMANAGED, behind, Flag.RANGE))
+        self.outside.cluster_ranges(name, tuple(map(parse_prefix, state.pod_cidrs)) if state else ())
         for key in self._on_node.get(name, ()):
             self._say_endpoint(key)
+
+    def node_labels(self, name: str, labels: Mapping[str, str] | None) -> None:
+        """Those of a node's object; None: there is none."""
+        if name != self._node:
+            self.outside.node_labels(name, labels)
+
+    def _say_node(self, name: str) -> None:
+        addresses = self._node_addresses.get(name, ())
+        if name == self._node:
+            record = Record(HOST, b"", Flag.NODE)
+        else:
+            record = Record(self.outside.node_identity(name), self._nodes.get(name, b""), Flag.NODE)
+        self.book.say(Source.NODE, name, addresses, record)
 
     def _underlay(self, state: NodeState) -> bytes:
         """Where a node is reached; nothing when it has no address of the overlay's family."""
@@ -280,17 +292,12 @@ class Control:
 
     @property
     def identities(self) -> Mapping[int, Labels]:
-        """The identities of the cluster that were heard of, and those of prefixes."""
-        prefixes = {
-            number: identity.labels
-            for prefix in self._prefixes
-            if (number := self._local.get(prefix)) and (identity := self.engine.identity(number))
-        }
-        return {**self._known, **prefixes}
+        """The identities of the cluster that were heard of, and those of what is outside and of nodes."""
+        return {**self._known, **self.outside.identities}
 
     @property
     def counts(self) -> Counts:
-        return Counts(len(self._nodes), len(self._known) + len(self._prefixes), len(self.book))
+        return Counts(len(self._nodes), len(self._known) + len(self.outside), len(self.book))
 
     # ---- to the kernel -------------------------------------------------------------------------
 
@@ -302,18 +309,12 @@ class Control:
         before = sum(self.writes.values())
         self.broken, broken = True, self.broken
         self._adopt_policies()
-        for prefix in self._stale:
-            self.book.silence(Source.POLICY, str(prefix))
-        if self._stale or self._retired_identities:
+        withdrawn = self.outside.withdraw()
+        if withdrawn or self._retired_identities:
+            self._write(self.engine.prepare())
             self._write_addresses()
-            for prefix in self._stale:
-                self._prefixes.discard(prefix)
-                number = self._local.release(prefix)
-                assert number is not None
+            for number in (*self.outside.release(), *self._retired_identities):
                 self.engine.remove_identity(number)
-            for number in self._retired_identities:
-                self.engine.remove_identity(number)
-            self._stale = set()
             self._retired_identities.clear()
             self._write(self.engine.changes())
         self._note_defaults()
@@ -324,7 +325,7 @@ class Control:
         """Puts in force what is told, as far as the tables have room for it."""
         changed, self._changed = self._changed, {}
         try:
-            self._number_prefixes()
+            self.outside.introduce()
             self._write(self.engine.prepare())
             self._write_addresses()
             self._write(self.engine.changes())
@@ -376,7 +377,7 @@ class Control:
 
     def _compile(self) -> None:
         """All that has been told, in memory. `MapFull` when it is too much."""
-        self._number_prefixes()
+        self.outside.introduce()
         self._journal.rules(self.engine.changes().rules)
         self._room.make(self.engine.table)
 
@@ -396,6 +397,7 @@ class Control:
         self._mend_policies()
         self._try_refused()  # what an earlier agent had left is gone now
         self.settle()
+        self.outside.started()
         return sum(self.writes.values()) - before
 
     def reconcile(self) -> int:
@@ -412,35 +414,18 @@ class Control:
     def tried(
         self, policies: Mapping[PolicyKey, Sequence[Policy]], things: Iterable[Service | CIDRGroup] = ()
     ) -> list[Need]:
-        """What tables would need with these in place of what they say now; nothing changes.
+        """What tables would need with these in place of what they say now; nothing changes. They are compiled
+        there and back, which takes twice as long as to apply them.
 
         ValueError when they name what does not exist.
         """
         self.settle()
-        return tried(self.engine, self._local, self._room, policies, things)
-
-    def _number_prefixes(self) -> None:
-        """Gives the prefixes that policies name their identities; notes those that none names any more.
-
-        `MapFull`, and nothing has changed, when the table has no room for their addresses.
-        """
-        self._touched |= self.engine.touched_prefixes()
-        needed = {prefix for prefix in self._touched if self.engine.needs_prefix(prefix)}
-        if added := needed - self._prefixes:
-            self._room.reach("addresses", self._room.entries("addresses") + len(added))
-        self._stale = (self._stale | (self._touched & self._prefixes)) - needed
-        self._touched = set()
-        for prefix in sorted(added, key=str):
-            self._introduce(prefix)
-
-    def _introduce(self, prefix: Network) -> None:
-        number = self._local.acquire(prefix)
-        self._prefixes.add(prefix)
-        self.engine.upsert_cidr_identity(number, prefix)
-        identity = self.engine.identity(number)
-        assert identity is not None
-        self._journal.identities({number: identity.labels.texts()})
-        self.book.say(Source.POLICY, str(prefix), (prefix_of(prefix),), Record(number))
+        with self.engine.tried(policies, things), self.outside.tried() as addresses:
+            self.engine.changes()
+            return [
+                self._room.need("addresses", self._room.entries("addresses") + addresses),
+                self._room.need("policies", self._room.entries_with(self.engine.table)),
+            ]
 
     def _mend_policies(self) -> None:
         diff = difference(self._held_policies(), dict(self.engine.table).items())
@@ -518,14 +503,3 @@ def _object_key(key: PolicyKey) -> str:
 def _labels(texts: tuple[str, ...]) -> Labels:
     """The pods of an identity say the same."""
     return Labels.parse(texts)
-
-
-def _numbered(held: Mapping[Prefix, Record]) -> dict[Network, int]:
-    """Prefixes that have a node-local number. What is no prefix, or has the number of another, was written by
-    something else."""
-    owners: dict[int, Network] = {}
-    for prefix, record in held.items():
-        if is_node_local(record.identity):
-            with suppress(ValueError):
-                owners.setdefault(record.identity, network_of(prefix))
-    return {prefix: number for number, prefix in owners.items()}

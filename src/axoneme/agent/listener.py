@@ -154,8 +154,7 @@ class Listener:
                 namespace, name = key.removeprefix(PODS).split("/")
                 await self._pods.pod_changed(namespace, name, value)
         elif key.startswith(NODE_OBJECTS):
-            if key == NODE_OBJECTS + self._node:
-                self._services.node_object_changed(value)
+            self._node_object(key.removeprefix(NODE_OBJECTS), value)
         elif key.startswith(NAMESPACES):
             view = None if value is None else msgspec.json.decode(value, type=NamespaceView)
             name = key.removeprefix(NAMESPACES)
@@ -183,6 +182,13 @@ class Listener:
         elif key.startswith(ENDPOINTS) and not key.startswith(f"{ENDPOINTS}{self._node}/"):
             # This node's own are known at first hand, and better.
             self._control.endpoint_changed(key, None if value is None else decode(value, EndpointState, key))
+
+    def _node_object(self, name: str, value: bytes | None) -> None:
+        # A node has metadata as a namespace has.
+        view = None if value is None else msgspec.json.decode(value, type=NamespaceView)
+        self._control.node_labels(name, view.metadata.labels if view else None)
+        if name == self._node:
+            self._services.node_object_changed(value)
 
     # ---- objects -------------------------------------------------------------------------------
 

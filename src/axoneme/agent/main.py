@@ -34,6 +34,7 @@ from axoneme.agent.lastgood import LastGood
 from axoneme.agent.listener import PREFIXES, SERVICES, Listener
 from axoneme.agent.lock import only_agent
 from axoneme.agent.machine import Machine
+from axoneme.agent.names import Names, connections
 from axoneme.agent.pods import PODS, Link, Pods
 from axoneme.agent.questions import Questions
 from axoneme.agent.services import Services
@@ -43,12 +44,15 @@ from axoneme.datapath.plane import Datapath
 from axoneme.flows.kernel import LAYOUT, fingerprint
 from axoneme.flows.rules import FILE_NAME, RuleWriter
 from axoneme.identity.labels import LabelFilter
+from axoneme.identity.names import NameCache, NameLimits
 from axoneme.ipam.pools import AddressPools
 from axoneme.model.policy import Enforcement
 from axoneme.model.state import encode, node_key
 from axoneme.net.commands import NetworkError
 from axoneme.net.pods import accept_own
 from axoneme.policy.engine import Options, PolicyEngine
+from axoneme.proxy.names import SOCKET
+from axoneme.proxy.plan import directory
 from axoneme.rpc import Server
 from axoneme.rpc.daemon import until_told
 from axoneme.sources.config import open_store
@@ -100,6 +104,8 @@ class Agent:
         self._versions = versions = tuple(4 if family == "ipv4" else 6 for family in config.families)
         self._journal = RuleWriter(config.state_path / FILE_NAME)
         self._last_good = LastGood(config.state_path / "last-good")
+        limits = NameLimits(config.names.min_ttl, config.names.addresses_per_name)
+        self._name_cache = NameCache(limits)
         self._control = Control(
             config.node,
             PolicyEngine(
@@ -111,6 +117,16 @@ class Agent:
             self._machine.overlay_version,
             config.tables.limits(),
             self._last_good,
+            self._name_cache,
+        )
+        self._names_folder = directory(config.state_path, "dns")
+        self._names = Names(
+            self._control,
+            self._endpoints,
+            self._name_cache,
+            self._names_folder,
+            versions,
+            connections(lambda: self._plane),
         )
         self._closer = CallCloser(lambda: self._plane.calls, self._namespaces, config.close_tcp)
         self._services = Services(
@@ -179,9 +195,15 @@ class Agent:
             self._lacks,
             self._plane,
             self._services,
+            self._names,
         ).register(server)
+        self._names_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Whoever can enter the folder, which is the DNS proxy's, may tell of names.
+        learning = Server(self._names_folder / SOCKET, mode=0o666, draft_folder=self._names_folder.parent)
+        self._names.register(learning)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(server.serve())
+            tasks.create_task(learning.serve())
             if config.cni_socket:
                 cni = CniServer(Path(config.cni_socket), self._readiness, pods, self._endpoints)
                 tasks.create_task(cni.serve())
@@ -192,6 +214,7 @@ class Agent:
                 tasks.create_task(self._follow(prefix, listener, announcer, event))
             for event in heard:
                 await event.wait()
+            self._names.restore()
             written = self._control.start()
             await _patiently(pods.introduce)
             try:
@@ -217,6 +240,7 @@ class Agent:
             tasks.create_task(self._look_after(pods, listener.problems))
             tasks.create_task(self._watch_pods(pods, listener))
             tasks.create_task(self._mend(pods))
+            tasks.create_task(self._names.run())
             tasks.create_task(self._collect())
             tasks.create_task(self._audit())
             tasks.create_task(announcer.run(heard=PREFIXES))

@@ -173,6 +173,10 @@ class RuleWriter:
         self._identities.update(new)
         self._write(IdentityLine(number, labels) for number, labels in new.items())
 
+    def known_identities(self) -> Mapping[int, Sequence[str]]:
+        """All that was ever written of identities: of each number, what it meant last."""
+        return self._identities
+
     def services(self, services: Mapping[int, ServicePort]) -> None:
         """Which services numbers stand for."""
         new = {n: service for n, service in services.items() if self._services.get(n) != service}

@@ -2,7 +2,7 @@
 
 Several sources speak of the same prefix: a policy's CIDR may be a node's address, a pod range of a node
 holds its pods. The longest prefix decides (in the kernel), and for one prefix the source that knows more:
-a pod or a node, then a pod range, then a CIDR that a policy names.
+a pod or a node, then a pod range, then a DNS name, then a CIDR that a policy names.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class Source(enum.IntEnum):
     HEALTH = 1
     POD = 2
     RANGE = 3
-    POLICY = 4
+    NAME = 4
+    POLICY = 5
 
 
 class Record(NamedTuple):

@@ -9,6 +9,7 @@ to be looked up by.
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import NewType
 
@@ -44,9 +45,19 @@ def prefix_of(network: Network) -> Prefix:
     return Prefix(network.network_address.packed + bytes((network.prefixlen,)))
 
 
+def prefix_of_address(address: bytes) -> Prefix:
+    """That holds only these 16 bytes."""
+    return Prefix(address + bytes((WHOLE,)))
+
+
+def version_of(address: bytes) -> int:
+    """4 or 6."""
+    return 4 if address.startswith(_V4_MAPPED) else 6
+
+
 def parse_address(text: str) -> Prefix:
     """The prefix of one address. ValueError for what is none."""
-    return Prefix(address_bytes(text) + bytes((WHOLE,)))
+    return prefix_of_address(address_bytes(text))
 
 
 def parse_prefix(text: str) -> Prefix:
@@ -66,3 +77,39 @@ def network_of(prefix: Prefix) -> Network:
 def prefix_text(prefix: Prefix) -> str:
     bits = prefix[16] - (WHOLE - _V4_BITS if prefix.startswith(_V4_MAPPED) else 0)
     return f"{address_text(prefix[:16])}/{bits}"
+
+
+class PrefixSet:
+    """Prefixes, asked for the longest around an address."""
+
+    def __init__(self, prefixes: Iterable[Prefix] = ()) -> None:
+        #: By length, longest first: how the prefixes of that length begin.
+        self._by_length: dict[int, set[int]] = {}
+        for prefix in prefixes:
+            self.add(prefix)
+
+    def add(self, prefix: Prefix) -> None:
+        length = prefix[16]
+        if length not in self._by_length:
+            self._by_length = dict(sorted({**self._by_length, length: set()}.items(), reverse=True))
+        self._by_length[length].add(_begins(prefix, length))
+
+    def discard(self, prefix: Prefix) -> None:
+        beginnings = self._by_length.get(prefix[16], set())
+        beginnings.discard(_begins(prefix, prefix[16]))
+        if not beginnings:
+            self._by_length.pop(prefix[16], None)
+
+    def longest(self, address: bytes) -> Prefix | None:
+        """Of 16 bytes, or of a prefix's address."""
+        for length, beginnings in self._by_length.items():
+            if (begin := _begins(address, length)) in beginnings:
+                return Prefix((begin << WHOLE - length).to_bytes(16) + bytes((length,)))
+        return None
+
+    def __bool__(self) -> bool:
+        return bool(self._by_length)
+
+
+def _begins(address: bytes, length: int) -> int:
+    return int.from_bytes(address[:16]) >> WHOLE - length

@@ -20,6 +20,7 @@ from axoneme.model.labels import (
     K8S,
     NAMESPACE,
     NAMESPACE_LABELS,
+    NODE,
     RESERVED,
     Operator,
     Requirement,
@@ -27,6 +28,7 @@ from axoneme.model.labels import (
     equals,
     exists,
 )
+from axoneme.model.names import parse_name_match
 from axoneme.model.paths import Fields, Place
 from axoneme.model.policy import (
     CIDRGroupPeer,
@@ -34,6 +36,8 @@ from axoneme.model.policy import (
     Direction,
     EntityPeer,
     LabelPeer,
+    NamePeer,
+    NodePeer,
     Peer,
     ServicePeer,
 )
@@ -180,6 +184,14 @@ def _service_namespace(fields: Fields, scope: Scope) -> str | None:
     return checks.dns_label(namespace)
 
 
+def _name(place: Place, scope: Scope) -> Peer:
+    return NamePeer(parse_name_match(place))
+
+
+def _nodes(place: Place, scope: Scope) -> Peer:
+    return NodePeer(_selector_of(place, (ANY, NODE)))
+
+
 def _selector_of(place: Place, sources: tuple[str, ...]) -> Selector:
     """A selector of objects that only have labels of these sources."""
     requirements = selectors.cilium(place)
@@ -203,7 +215,7 @@ MEMBERS: Mapping[Direction, Mapping[str, Callable[[Place, Scope], Peer]]] = {
         "fromEntities": _entity,
         "fromCIDR": _cidr,
         "fromCIDRSet": _cidr_rule,
-        "fromNodes": _not_yet("selectors of nodes"),
+        "fromNodes": _nodes,
         "fromGroups": _not_yet("groups of cloud providers"),
     },
     Direction.EGRESS: {
@@ -212,8 +224,8 @@ MEMBERS: Mapping[Direction, Mapping[str, Callable[[Place, Scope], Peer]]] = {
         "toCIDR": _cidr,
         "toCIDRSet": _cidr_rule,
         "toServices": _service,
-        "toFQDNs": _not_yet("rules by DNS name"),
-        "toNodes": _not_yet("selectors of nodes"),
+        "toFQDNs": _name,
+        "toNodes": _nodes,
         "toGroups": _not_yet("groups of cloud providers"),
     },
 }

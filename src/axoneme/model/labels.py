@@ -14,6 +14,10 @@ from dataclasses import dataclass
 ANY = "any"
 K8S = "k8s"
 RESERVED = "reserved"
+#: What is outside the cluster has one for each selector of DNS names, in a policy, that means it.
+NAME = "fqdn"
+#: The labels of other nodes' Node objects.
+NODE = "node"
 
 #: Where a pod's namespace stands among its labels.
 NAMESPACE = "io.kubernetes.pod.namespace"

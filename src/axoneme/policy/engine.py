@@ -31,6 +31,7 @@ from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import TypeVar
 
+from axoneme.model.l7 import NameMatch
 from axoneme.model.labels import RESERVED, Label, Labels
 from axoneme.model.policy import CIDRGroup, Direction, Enforcement, EntityPeer, Network, Policy
 from axoneme.policy import identities
@@ -38,7 +39,7 @@ from axoneme.policy.cells import EMPTY, CellCompiler, Compiled
 from axoneme.policy.flatten import Contribution
 from axoneme.policy.identities import Identity, NamedPorts, Span
 from axoneme.policy.loaded import LoadedPolicy
-from axoneme.policy.needs import PrefixNeeds
+from axoneme.policy.needs import LabelNeeds, PrefixNeeds
 from axoneme.policy.peers import AnyKindOfPeer, Catalog, Match, Service
 from axoneme.policy.peersets import PeerSets
 from axoneme.policy.ports import Prefix
@@ -99,6 +100,7 @@ class PolicyEngine:
         self._waiting_services: dict[tuple[str, str], None] = {}
         self._waiting_groups: dict[str, None] = {}
         self._needs = PrefixNeeds(self._told, versions)
+        self._label_needs = LabelNeeds()
         self._peer_sets = PeerSets(self._catalog)
         self._subjects = Subjects(self._peer_sets, self._catalog, enforcement, options.host_reaches_pods)
         self._cells = CellCompiler(RuleNumbers(rule_bits))
@@ -128,6 +130,7 @@ class PolicyEngine:
             self._needs.add(policy)
         for policy in former:
             self._needs.remove(policy)
+        self._label_needs.exchange(former, policies)
         self._waiting_policies[key] = None
 
     def remove_policy(self, key: PolicyKey) -> None:
@@ -325,6 +328,17 @@ class PolicyEngine:
     def touched_prefixes(self) -> set[Network]:
         """Those that have become needed since the last call, or are no longer: of thousands, a few."""
         return self._needs.touched()
+
+    def needed_names(self) -> frozenset[NameMatch]:
+        """The DNS names that policies select by, by all that has been told.
+
+        The same object until they change.
+        """
+        return self._label_needs.names
+
+    def needed_node_keys(self) -> frozenset[str]:
+        """The same of the keys of nodes' labels."""
+        return self._label_needs.node_keys
 
     def prepare(self) -> TableDiff:
         """What has changed in the table since the last call, under the policies in force.

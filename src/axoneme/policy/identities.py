@@ -106,12 +106,10 @@ def reserved(ipv4: bool, ipv6: bool) -> list[Identity]:
 
 
 def outside(number: int, network: Network, extra: Iterable[Label]) -> Identity:
-    """A CIDR identity."""
-    own = (
-        Label("cidr", str(network)),
-        Label(RESERVED, "world"),
-        Label(RESERVED, f"world-ipv{network.version}"),
-    )
+    """A CIDR identity. That of all addresses is no more than the world's."""
+    own = [Label(RESERVED, "world"), Label(RESERVED, f"world-ipv{network.version}")]
+    if network.prefixlen:
+        own.append(Label("cidr", str(network)))
     return Identity(number, Labels((*own, *extra)), (Span.of(network),))
 
 

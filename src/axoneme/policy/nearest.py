@@ -37,7 +37,9 @@ from axoneme.model.policy import (
     EntityPeer,
     LabelPeer,
     NamedPort,
+    NamePeer,
     Network,
+    NodePeer,
     Peer,
     PolicyRef,
     Port,
@@ -71,6 +73,7 @@ class Condition(enum.Enum):
     NAMESPACE = "namespace"
     CLUSTER = "cluster"
     RANGE = "range"
+    NAME = "DNS name"
     PEER = "kind of peer"
     DIRECTION = "direction"
 
@@ -211,6 +214,17 @@ def _one_peer(rule: Rule, peer: Peer, identity: Identity, address: Address | Non
             where = f"{namespace}/" if namespace else ""
             service = f"the service {where}{name}" if name else f"services with {selector}"
             return _otherwise(rule, f"it wants what is behind {service}", identity, address)
+        case NamePeer(match):
+            name = f"names like {match.text}" if match.pattern else match.text
+            return _otherwise(rule, f"it wants addresses of {name}", identity, address, Condition.NAME)
+        case NodePeer(selector) if identity.labels.values(RESERVED, "remote-node"):
+            unmet = [r for r in selector.requirements if not r.holds(identity.labels)]
+            return _Peers(
+                tuple(_label(requirement, identity) for requirement in unmet),
+                _instead(rule, peer, NodePeer(_relaxed(selector, identity))),
+            )
+        case NodePeer(selector):
+            return _otherwise(rule, f"it wants other nodes with {selector}", identity, address)
     raise AssertionError(f"{peer} selects everybody")
 
 

@@ -1,7 +1,7 @@
-"""Which prefixes need an identity: every range and except that a loaded policy names.
+"""What needs identities so that peers can be told in them: ranges, DNS names, other nodes' labels.
 
-Also those that it names through a CIDR group or a service. A whole address space needs none: it has
-the world's identity.
+Every range and except that a loaded policy names needs one, also those that it names through a CIDR group
+or a service. A whole address space needs none: it has the world's identity.
 """
 
 from __future__ import annotations
@@ -9,7 +9,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable
 
-from axoneme.model.policy import CIDRGroup, CIDRGroupPeer, CIDRPeer, Network, Peer, Policy, ServicePeer
+from axoneme.model.l7 import NameMatch
+from axoneme.model.policy import (
+    CIDRGroup,
+    CIDRGroupPeer,
+    CIDRPeer,
+    NamePeer,
+    Network,
+    NodePeer,
+    Peer,
+    Policy,
+    ServicePeer,
+)
 from axoneme.policy.peers import Catalog, Service, refers
 
 _NAMING = CIDRPeer | CIDRGroupPeer | ServicePeer
@@ -80,6 +91,39 @@ class PrefixNeeds:
     def _changed(self, network: Network) -> None:
         self._answer = None
         self._touched.add(network)
+
+
+class LabelNeeds:
+    """Which labels identities need beside those that they have anyhow."""
+
+    def __init__(self) -> None:
+        self._names: Counter[NameMatch] = Counter()
+        self._node_keys: Counter[str] = Counter()
+        #: What policies select by, DNS names and keys of nodes' labels: the same objects until they change.
+        self.names: frozenset[NameMatch] = frozenset()
+        self.node_keys: frozenset[str] = frozenset()
+
+    def exchange(self, former: Iterable[Policy], policies: Iterable[Policy]) -> None:
+        for policy in policies:
+            self._names.update(_names(policy))
+            self._node_keys.update(_node_keys(policy))
+        for policy in former:
+            self._names.subtract(_names(policy))
+            self._node_keys.subtract(_node_keys(policy))
+        self._names, self._node_keys = +self._names, +self._node_keys
+        if self.names != self._names.keys():
+            self.names = frozenset(self._names)
+        if self.node_keys != self._node_keys.keys():
+            self.node_keys = frozenset(self._node_keys)
+
+
+def _names(policy: Policy) -> list[NameMatch]:
+    return [peer.match for rule in policy.rules for peer in rule.peers if isinstance(peer, NamePeer)]
+
+
+def _node_keys(policy: Policy) -> list[str]:
+    peers = (peer for rule in policy.rules for peer in rule.peers if isinstance(peer, NodePeer))
+    return [requirement.key for peer in peers for requirement in peer.selector.requirements]
 
 
 def _naming(policy: Policy) -> Iterable[Peer]:

@@ -16,6 +16,7 @@ from axoneme.model.labels import (
     ANY,
     CLUSTER,
     K8S,
+    NAME,
     NAMESPACE,
     RESERVED,
     Label,
@@ -43,8 +44,6 @@ from axoneme.model.policy import (
 
 #: The source of a CiliumCIDRGroup's labels.
 CIDR_GROUP = "cidrgroup"
-#: Of labels whose key is what a policy says of DNS names: those identities have them that it selects.
-NAME = "fqdn"
 
 
 @dataclass(frozen=True, slots=True)

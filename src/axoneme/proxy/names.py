@@ -9,6 +9,8 @@ directory.
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -20,6 +22,8 @@ from axoneme.model.l7 import NameMatch
 SOCKET: Final = "agent.sock"
 LEARN: Final = "names.learn"
 JOURNAL: Final = "learnt.jsonl"
+#: Bytes of it that are read.
+LARGEST_JOURNAL: Final = 1 << 27
 
 
 class NameIdentity(msgspec.Struct, frozen=True):
@@ -61,12 +65,18 @@ class Learn(msgspec.Struct, frozen=True):
 def read_journal(path: Path) -> Iterator[Answer]:
     """What stands in the file, oldest first; a line that was cut by a crash is passed over."""
     decode = msgspec.json.Decoder(Answer).decode
-    try:
-        lines = path.read_bytes().splitlines()
-    except FileNotFoundError:
-        return
-    for line in lines:
+    for line in _content(path).splitlines():
         try:
             yield decode(line)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             continue
+
+
+def _content(path: Path) -> bytes:
+    """It stands in the proxy's folder, where there might be anything under this name."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    with open(descriptor, "rb") as file:
+        return file.read(LARGEST_JOURNAL) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""

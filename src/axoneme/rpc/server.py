@@ -72,8 +72,12 @@ class _Method(Generic[T]):
 class Server:
     """Serves methods on the unix socket ``path``: register them, then await `serve`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, mode: int = 0o600, draft_folder: Path | None = None) -> None:
+        """``mode`` is the socket's. Where others can write to its folder, it has to be made elsewhere, in
+        ``draft_folder`` on the same file system."""
         self._path = path
+        self._mode = mode
+        self._draft_folder = draft_folder or path.parent
         self._methods: dict[str, _Method[Any]] = {}
 
     def method(self, name: str, params: type[T], handler: Callable[[T], Awaitable[object]]) -> None:
@@ -90,7 +94,7 @@ class Server:
         RpcError(CONFLICT) when another process already serves on the path.
         """
         loop = asyncio.get_running_loop()
-        with _listen(self._path) as listener:
+        with _listen(self._path, self._mode, self._draft_folder) as listener:
             if ready:
                 ready()
             async with asyncio.TaskGroup() as connections:
@@ -225,13 +229,13 @@ def _params(method: _Method[T], request: _Request) -> T:
 
 
 @contextlib.contextmanager
-def _listen(path: Path) -> Any:
+def _listen(path: Path, mode: int, draft_folder: Path) -> Any:
     """A listening socket that appears at ``path`` complete: with its mode, and accepting.
 
-    It is bound beside ``path`` and renamed onto it, which also replaces the file that a killed server
+    It is bound in ``draft_folder`` and renamed onto it, which also replaces the file that a killed server
     left. The lock on the directory keeps two servers that start at once from both finding it stale.
     """
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft = draft_folder / f".{path.name}.{os.getpid()}"
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     with listener:
         directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -242,7 +246,7 @@ def _listen(path: Path) -> Any:
             draft.unlink(missing_ok=True)
             with short_name(draft) as name:
                 listener.bind(name)
-            draft.chmod(0o600)
+            draft.chmod(mode)
             listener.listen(128)
             draft.rename(path)
         finally:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,13 @@ from axoneme.agent.control import Control
 from axoneme.agent.endpoints import EndpointTable
 from axoneme.agent.lastgood import LastGood
 from axoneme.agent.listener import Listener
+from axoneme.agent.names import Names
 from axoneme.agent.pods import Attach, Attached, Link, Pods
 from axoneme.agent.questions import Questions
 from axoneme.agent.services import Services
 from axoneme.datapath.schema import OBJECTS
 from axoneme.identity.labels import LabelFilter
+from axoneme.identity.names import NameCache, NameLimits
 from axoneme.ipam.pools import AddressPools
 from axoneme.model.state import NodeState, encode, node_key
 from axoneme.policy.engine import Options, PolicyEngine
@@ -46,17 +48,26 @@ class World:
     store: Store
     plane: FakePlane
     links: FakeLinks
+    name_limits: NameLimits = field(default_factory=NameLimits)
+    #: The wall clock, and the addresses that have connections.
+    now: float = 1e9
+    used: frozenset[bytes] = frozenset()
+    client: str = ""
 
     async def start_again(self) -> int:
         """How many entries it writes."""
+        known = self.journal.known if hasattr(self, "journal") else {}
         self.journal = FakeJournal()
+        self.journal.known.update(known)
         last_good = LastGood(self.folder / "last-good")
+        self.cache = NameCache(self.name_limits)
         self.control = Control(
             "node1",
             PolicyEngine(Options()),
-            self.plane,
+            self.plane,  # type: ignore[arg-type]
             self.journal,
-            versions=last_good,  # type: ignore[arg-type]
+            versions=last_good,
+            names=self.cache,
         )
         self.endpoints = EndpointTable(self.folder / "endpoints", self.plane)  # type: ignore[arg-type]
         self.endpoints.restore()
@@ -83,12 +94,22 @@ class World:
             self.services,
             last_good,
         )
+        self.names = Names(
+            self.control,
+            self.endpoints,
+            self.cache,
+            self.folder,
+            (4, 6),
+            lambda addresses: [addresses & self.used],
+            lambda: self.now,
+        )
         self.questions = Questions(self.control, self.endpoints, (4, 6))
         await self.store.put(node_key("node1"), encode(NODE))
         self.pods.begin(self.pools)
         for prefix in ("objects/", "state/"):
             entries = (await self.store.list(prefix)).entries
             await self.listener.take([Change(e.key, e.value, e.revision) for e in entries])
+        self.names.restore()
         written = self.control.start()
         await self.pods.introduce()
         self.services.settle()

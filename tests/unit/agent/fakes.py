@@ -91,6 +91,7 @@ class FakeJournal:
     def __init__(self) -> None:
         self.meaning: dict[int, Sequence[PolicyRef]] = {}
         self.defaults: dict[tuple[int, Direction], int] = {}
+        self.known: dict[int, tuple[str, ...]] = {}
 
     def rules(self, rules: Mapping[int, Sequence[PolicyRef]]) -> None:
         self.meaning.update(rules)
@@ -99,7 +100,10 @@ class FakeJournal:
         self.defaults[subject, direction] = rule
 
     def identities(self, identities: Mapping[int, Iterable[str]]) -> None:
-        pass
+        self.known.update({number: tuple(texts) for number, texts in identities.items()})
+
+    def known_identities(self) -> Mapping[int, Sequence[str]]:
+        return self.known
 
 
 class FakeLinks:

@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from axoneme.agent.capacity import Room
 from axoneme.datapath.bpf import BpfError, failure
 
 from .conftest import World
@@ -35,7 +34,7 @@ def policy(name: str, ports: int, cidrs: int = 1, first: int = 2000) -> dict[str
 
 def limit(world: World, **entries: int) -> None:
     """As a configuration that lets tables grow so far."""
-    world.control._room = Room(world.plane, entries)  # type: ignore[arg-type]
+    world.control._room._limits = entries
 
 
 async def prepared(world: World) -> dict[bytes, bytes]:

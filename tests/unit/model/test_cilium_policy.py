@@ -256,7 +256,7 @@ INGRESS: list[tuple[object, str, str]] = [
     ({"fromCIDR": ["10.0.0.0/33"]}, ".fromCIDR[0]", "an address range like"),
     ({"fromCIDR": ["::ffff:10.0.0.0/104"]}, ".fromCIDR[0]", "an IPv4 range must be written as one"),
     ({"fromRequires": [{}]}, ".fromRequires", "the field was removed"),
-    ({"fromNodes": [{}]}, ".fromNodes[0]", "not supported yet"),
+    ({"fromNodes": [{"matchLabels": {"reserved:host": ""}}]}, ".fromNodes[0]", "only labels of the object"),
     ({"fromGroups": [{}]}, ".fromGroups[0]", "not supported yet"),
     (
         {"fromEndpoints": [{"matchLabels": {"app:x": "y"}}]},
@@ -324,7 +324,14 @@ def test_null_above_ports_is_refused() -> None:
 
 
 EGRESS: list[tuple[object, str, str]] = [
-    ({"toFQDNs": [{"matchName": "a.b"}]}, ".toFQDNs[0]", "rules by DNS name are not supported yet"),
+    ({"toFQDNs": [{}]}, ".toFQDNs[0]", "either matchName or matchPattern"),
+    ({"toFQDNs": [{"matchName": "*.b"}]}, ".toFQDNs[0].matchName", "a DNS name of at most 255"),
+    (
+        {"toFQDNs": [{"matchName": "a.b"}], "toEntities": ["world"]},
+        ".toFQDNs",
+        "a rule has one kind of peers: put this beside toEntities",
+    ),
+    ({"toNodes": [{"matchLabels": {"k8s:a": "b"}}]}, ".toNodes[0]", "only labels of the object itself"),
     ({"toServices": [{}]}, ".toServices[0]", "either k8sService or k8sServiceSelector"),
     ({"toServices": [{"k8sService": {}}]}, ".toServices[0].k8sService.serviceName", "required"),
     ({"toCIDRSet": [{}]}, ".toCIDRSet[0]", "exactly one of cidr"),

@@ -13,7 +13,6 @@ from axoneme.model.policies import POLICY_KINDS, parse_policy
 from .given import MANIFESTS, needs_manifests
 
 L7 = "rules above L4 are not supported yet"
-NAMES = "rules by DNS name are not supported yet"
 
 #: Each file of the examples: how many policies it holds, or where and why it is refused.
 EXAMPLES: dict[str, int | tuple[str, str]] = {
@@ -40,12 +39,12 @@ EXAMPLES: dict[str, int | tuple[str, str]] = {
     "l3/egress-default-deny/egress-default-deny.yaml": 1,
     "l3/egress-deny/egress-deny.yaml": 1,
     "l3/entities/apiserver.yaml": 1,
-    "l3/entities/customnodes.yaml": ("spec.ingress[0].fromNodes[0]", "selectors of nodes are not supported"),
+    "l3/entities/customnodes.yaml": 1,
     "l3/entities/from_world_deny.yaml": 1,
     "l3/entities/host.yaml": 1,
     "l3/entities/nodes.yaml": 1,
     "l3/entities/world.yaml": 1,
-    "l3/fqdn/fqdn.yaml": ("spec.egress[1].toFQDNs[0]", NAMES),
+    "l3/fqdn/fqdn.yaml": ("spec.egress[0].toPorts[0]", L7),
     "l3/ingress-allow-all/ingress-allow-all.yaml": 1,
     "l3/match-expressions/and-statement.yaml": 1,
     "l3/match-expressions/or-statement.yaml": 1,
@@ -63,9 +62,9 @@ EXAMPLES: dict[str, int | tuple[str, str]] = {
     "l4/l4_port_range.yaml": 1,
     "l4/l4_sni.yaml": ("spec.egress[0].toPorts[0]", L7),
     "l4/multi_rule.yaml": 1,
-    "l7/dns/dns-upgrade.yaml": ("spec.egress[1].toFQDNs[0]", NAMES),
-    "l7/dns/dns-visibility.yaml": ("spec.egress[1].toFQDNs[0]", NAMES),
-    "l7/dns/dns.yaml": ("spec.egress[1].toFQDNs[0]", NAMES),
+    "l7/dns/dns-upgrade.yaml": ("spec.egress[0].toPorts[0]", L7),
+    "l7/dns/dns-visibility.yaml": ("spec.egress[0].toPorts[0]", L7),
+    "l7/dns/dns.yaml": ("spec.egress[0].toPorts[0]", L7),
     "l7/http/http.yaml": ("spec.ingress[0].toPorts[0]", L7),
     "l7/http/l7_multi.yaml": ("specs[0].ingress[0].toPorts[0]", L7),
     "l7/http/simple/l7.yaml": ("spec.ingress[0].toPorts[0]", L7),

@@ -1,0 +1,267 @@
+"""DNS names on a node: learnt from the DNS proxy, kept as long as they count, told to who asks.
+
+The proxy holds an answer back until `Names.learn` returns: by then its addresses are in the kernel. What was
+learnt, the proxy keeps in a file, for the next agent; and what the kernel's address table says of names is
+taken up even where the file has forgotten it.
+
+    DNS proxy ─ names.learn ─> NameCache ─> Outside (identities) ─> Control.settle ─> kernel
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from axoneme.agent.control import Control
+from axoneme.agent.endpoints import EndpointTable
+from axoneme.datapath.bpf import BpfError
+from axoneme.datapath.maps import Table
+from axoneme.datapath.plane import Datapath, unpacked
+from axoneme.flows.expiry import FlowTable
+from axoneme.flows.kernel import lifetimes
+from axoneme.identity.names import NameCache
+from axoneme.identity.numbers import Reserved
+from axoneme.identity.prefixes import address_bytes, address_text
+from axoneme.model.names import canonical
+from axoneme.proxy import names as proxied
+from axoneme.proxy.names import Answer, Learn, NameIdentity, read_journal
+from axoneme.rpc import UNAVAILABLE, RpcError, Server
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks for answers that hold no longer; for which one counts on while it is used.
+SWEEP_EVERY: Final = 5.0
+KEEP: Final = 60.0
+#: Share of a core for looking who uses an address, and flows that are looked at in one step.
+_SHARE, _CHUNK = 0.05, 1024
+_ENUMS: Final = ("tick", "flow_state", "flow_flag")
+#: Tables that the DNS proxy writes to while no agent is there.
+_LENT: Final = ("addresses", "epochs")
+
+
+class NameLine(msgspec.Struct, frozen=True):
+    """One address of a name, as ``names.list`` says it. ``ttl``: seconds that it counts on at least;
+    ``endpoints``: who was told; ``selectors``: what of policies matches; ``identity``: what the address has
+    by its names, 0 for none."""
+
+    name: str
+    address: str
+    ttl: int
+    endpoints: list[str]
+    selectors: list[str]
+    identity: int
+
+
+class NamesSummary(msgspec.Struct, frozen=True):
+    """``problem``: why not all addresses are in the kernel; empty when they are."""
+
+    selectors: int
+    identities: int
+    names: int
+    addresses: int
+    problem: str = ""
+
+
+class Names:
+    """What is known of names, and how it gets into the kernel. ``clock`` is the wall clock."""
+
+    def __init__(
+        self,
+        control: Control,
+        endpoints: EndpointTable,
+        cache: NameCache,
+        folder: Path,
+        families: tuple[int, ...],
+        used: Callable[[frozenset[bytes]], Iterable[frozenset[bytes]]],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """``folder`` is the DNS proxy's. ``used`` says in steps which of some addresses have connections."""
+        self._control = control
+        self._endpoints = endpoints
+        self._cache = cache
+        self._folder = folder
+        self._families = families
+        self._used = used
+        self._clock = clock
+        self._restored = False
+
+    def restore(self) -> None:
+        """Takes up what an earlier agent knew. To be followed by `Control.start`, with no pause in between
+        in which the proxy could learn what neither knows."""
+        outside, now = self._control.outside, self._clock()
+        for address, selectors in outside.inherited.items():
+            self._cache.inherit(address, selectors, now + KEEP)
+        outside.touch(outside.inherited)
+        for answer in read_journal(self._folder / proxied.JOURNAL):
+            self._take(answer)
+        self._restored = True
+
+    # ---- learning ------------------------------------------------------------------------------
+
+    def register(self, server: Server) -> None:
+        server.method(proxied.LEARN, Learn, self.learn)
+
+    async def learn(self, learnt: Learn) -> dict[str, str]:
+        """Returns when the kernel has it. RpcError(UNAVAILABLE) when that cannot be; the proxy asks again."""
+        if not self._restored:
+            raise RpcError(UNAVAILABLE, "the agent is starting")
+        changed = [self._take(answer) for answer in learnt.answers]
+        if any(changed):
+            try:
+                self._control.settle()
+            except BpfError as error:
+                raise RpcError(UNAVAILABLE, f"{error}; the tables will be compared and mended") from error
+        if self._control.outside.problem:
+            raise RpcError(UNAVAILABLE, self._control.outside.problem)
+        return {}
+
+    def _take(self, answer: Answer) -> bool:
+        """Whether the kernel has to be told."""
+        addresses: dict[bytes, float] = {}
+        for text, ttl in answer.addresses.items():
+            try:
+                address = address_bytes(text)
+            except ValueError:
+                log.warning("%s: %r is no address; passed over", answer.name, text)
+                continue
+            if _is_elsewhere(address):
+                addresses[address] = ttl
+        # A clock that was ahead must not let an answer count for ever.
+        told = min(answer.time, self._clock())
+        changed = self._cache.learn(self._who(answer.client), canonical(answer.name), addresses, told)
+        self._control.outside.touch(changed)
+        return bool(changed)
+
+    def _who(self, client: str) -> str:
+        """A pod of this node by its name: it may have several addresses."""
+        for record in self._endpoints.records.values():
+            if client in record.state.addresses and record.state.pod:
+                return f"{record.state.namespace}/{record.state.pod}"
+        return client
+
+    # ---- forgetting ----------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await asyncio.sleep(SWEEP_EVERY)
+            try:
+                await self.sweep()
+            except BpfError as error:
+                log.error("%s; the tables will be compared and mended", error)
+
+    async def sweep(self) -> None:
+        """Forgets addresses whose answers hold no longer and that no connection uses."""
+        now = self._clock()
+        due = frozenset(self._cache.due(now))
+        if not due:
+            return
+        used: set[bytes] = set()
+        steps = iter(self._used(due))
+        while True:
+            before = time.thread_time()
+            if (found := next(steps, None)) is None:
+                break
+            used |= found
+            await asyncio.sleep((time.thread_time() - before) / _SHARE)
+        changed = self._cache.sweep(now, used, self._clock() + KEEP)
+        if changed or self._control.outside.problem:
+            self._control.outside.touch(changed)
+            self._control.settle()
+
+    # ---- telling -------------------------------------------------------------------------------
+
+    def plan(self) -> proxied.Names:
+        """What the DNS proxy has to know, also while no agent is there."""
+        outside = self._control.outside
+        selectors = tuple(sorted(outside.selectors))
+        places = {match.text: place for place, match in enumerate(selectors)}
+        worlds = self._worlds()
+        identities = []
+        for named, number in outside.named():
+            world = worlds[named.around.version == 6]
+            around = outside.number(named.around) if named.around.prefixlen else world
+            if around is not None and named.selectors <= places.keys():
+                found = tuple(sorted(places[text] for text in named.selectors))
+                identities.append(NameIdentity(number, around, found))
+        identities.sort(key=lambda each: each.identity)
+        return proxied.Names(selectors, tuple(identities), worlds)
+
+    def _worlds(self) -> tuple[int, int]:
+        if len(self._families) == 1:
+            return Reserved.WORLD.value, Reserved.WORLD.value
+        return Reserved.WORLD_IPV4.value, Reserved.WORLD_IPV6.value
+
+    def summary(self) -> NamesSummary | None:
+        outside = self._control.outside
+        if not outside.selectors and not self._cache:
+            return None
+        return NamesSummary(
+            selectors=len(outside.selectors),
+            identities=sum(1 for _ in outside.named()),
+            names=len({known.name for known in self._cache}),
+            addresses=len(self._cache),
+            problem=outside.problem,
+        )
+
+    def lines(self) -> list[NameLine]:
+        outside, now = self._control.outside, self._clock()
+        found: dict[tuple[str, bytes], tuple[float, list[str]]] = {}
+        for name, address, expires, endpoint in self._cache:
+            until, endpoints = found.get((name, address), (expires, []))
+            found[name, address] = max(until, expires), [*endpoints, endpoint]
+        return [
+            NameLine(
+                name,
+                address_text(address),
+                max(0, round(until - now)),
+                sorted(endpoints),
+                sorted(match.text for match in outside.selectors.matching(name)),
+                outside.identity_of(address),
+            )
+            for (name, address), (until, endpoints) in sorted(found.items())
+        ]
+
+
+def _is_elsewhere(address: bytes) -> bool:
+    """Whether it can be of another machine, and of one only."""
+    found = unpacked(address)
+    return not (found.is_unspecified or found.is_loopback or found.is_multicast)
+
+
+def connections(plane: Callable[[], Datapath]) -> Callable[[frozenset[bytes]], Iterable[frozenset[bytes]]]:
+    """Which of some addresses have a connection that lives, by the flow table, in steps of a few hundred
+    microseconds."""
+    lives = lifetimes().tolist()
+
+    def used(addresses: frozenset[bytes]) -> Iterable[frozenset[bytes]]:
+        schema, flows = plane().schema, plane().flows
+        meaning = FlowTable.read({name: schema.enum(name) for name in _ENUMS}, lives)
+        wanted = np.array(sorted(addresses), "S16")
+        with Table(flows.fd, flows.key, flows.value) as table:  # the plane's may be closed while we walk
+            for keys, entries in table.batches(_CHUNK):
+                alive = ~meaning.due(entries, time.monotonic_ns()) & (entries["state"] != meaning.closed)
+                ends = np.concatenate([keys["low"][alive], keys["high"][alive]]).view("S16").reshape(-1)
+                found = ends[np.isin(ends, wanted)].tolist()
+                yield frozenset(each.ljust(16, b"\0") for each in found)
+
+    return used
+
+
+def lend(maps: Path, group: int) -> None:
+    """Lets processes of a group write to the tables that the DNS proxy needs. Who cannot enter the folders
+    above ``maps`` still has to have been given it by somebody who can."""
+    maps.chmod(0o711)
+    for name in _LENT:
+        path = maps / name
+        if path.stat().st_gid != group:
+            os.chown(path, -1, group)
+            path.chmod(0o660)
