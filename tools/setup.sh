@@ -8,10 +8,10 @@ say() { printf 'setup: %s\n' "$*"; }
 fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 
 # What each is for: clang and llvm compile bpf/, against libbpf-dev and linux-libc-dev; libbpf1 loads it;
-# iproute2, util-linux and procps make and enter network namespaces; gcc, etcd, iperf3 and curl serve tests and bench/, and so
+# iproute2, util-linux and procps make and enter network namespaces; gcc, etcd, iperf3, curl and musl-tools serve tests and bench/, and so
 # do iptables and nftables, as what bench/ compares with;
 # qemu and busybox boot other kernels (tests/kernels).
-packages=(clang-19 llvm-19 libbpf-dev linux-libc-dev libbpf1 iproute2 util-linux procps gcc libc6-dev etcd-server iperf3 curl iptables nftables
+packages=(clang-19 llvm-19 libbpf-dev linux-libc-dev libbpf1 iproute2 util-linux procps gcc libc6-dev etcd-server iperf3 curl musl-tools iptables nftables
 	qemu-system-x86 busybox-static)
 installed=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' "${packages[@]}" 2>/dev/null | sed -n 's/^installed //p' || true)
 missing=()

@@ -67,9 +67,10 @@ class Rig:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, kind == socket.SOCK_STREAM)
         return made
 
-    def run(self, where: Path, command: str, text: str = "") -> str:
+    def run(self, where: Path, command: str | list[str], text: str = "") -> str:
+        words = command.split() if isinstance(command, str) else command
         done = subprocess.run(
-            ["nsenter", f"--net={where}", *command.split()],
+            ["nsenter", f"--net={where}", *words],
             input=text,
             capture_output=True,
             text=True,

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import enum
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
 from axoneme.sources.config import read
 
 
+class Refusal(enum.Enum):
+    """How clients are told that they may not ask for a name. Some resolvers end their search at REFUSED."""
+
+    REFUSED = "refused"
+    NAME_ERROR = "nameError"
+
+
 class ProxiesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``user``: whom proxies run as. ``ports``: the first and the last of those that they listen at."""
+    """``user``: whom proxies run as. ``ports``: the first and the last of those that they listen at.
+    ``dns_hold``: for how long, in seconds, an answer is held at most until the kernel knows its addresses."""
 
     user: str = "nobody"
     ports: tuple[int, int] = (10000, 19999)
+    dns_refusal: Refusal = Refusal.REFUSED
+    dns_hold: Annotated[float, msgspec.Meta(ge=0, le=5)] = 0.1
 
 
 class ProxyConfig(msgspec.Struct, frozen=True):

@@ -7,7 +7,6 @@ plan, and does not run.
 
 from __future__ import annotations
 
-import enum
 from pathlib import Path
 
 import msgspec
@@ -35,13 +34,6 @@ class Listener(msgspec.Struct, frozen=True):
     audit: bool = False  # what the rules refuse passes, and is said to be refused
 
 
-class Refusal(enum.Enum):
-    """How clients are told that they may not ask for a name. Some resolvers end their search at the first."""
-
-    REFUSED = "refused"
-    NAME_ERROR = "nameError"
-
-
 class SecretData(msgspec.Struct, frozen=True):
     namespace: str
     name: str
@@ -58,7 +50,6 @@ class Plan(msgspec.Struct, frozen=True):
     listeners: tuple[Listener, ...] = ()
     secrets: tuple[SecretData, ...] = ()
     names: Names | None = None  # of the DNS proxy's; none: no policy speaks of names
-    refusal: Refusal = Refusal.REFUSED  # of the DNS proxy's
     redaction: Redaction = Redaction()
 
 

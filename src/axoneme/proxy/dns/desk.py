@@ -5,20 +5,28 @@ A query is refused, or asked onwards; an answer is let out when what it says is 
 
 from __future__ import annotations
 
+import enum
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
 from axoneme.model.names import NameIndex
+from axoneme.proxy.config import Refusal
 from axoneme.proxy.dns import message
 from axoneme.proxy.dns.message import Answer, Malformed, Query
 from axoneme.proxy.dns.telling import Telling
-from axoneme.proxy.plan import Listener, Refusal
+from axoneme.proxy.plan import Listener
 from axoneme.proxy.sockets import End
 
 #: Names whose judgement is remembered, for each listener.
 _REMEMBERED: Final = 4096
 _REFUSALS: Final = {Refusal.REFUSED: message.REFUSED, Refusal.NAME_ERROR: message.NXDOMAIN}
+
+
+class Judgement(enum.Enum):
+    ALLOWED = enum.auto()
+    SEARCHED = enum.auto()  # not allowed; but what the resolver asks for next may be
+    REFUSED = enum.auto()
 
 
 class Served:
@@ -30,16 +38,35 @@ class Served:
     def use(self, listener: Listener) -> None:
         self.listener = listener
         self._names = NameIndex(listener.rules.dns)
-        self._judged: dict[bytes, bool] = {}
+        self._judged: dict[bytes, Judgement] = {}
 
-    def allows(self, name: bytes) -> bool:
+    def judge(self, name: bytes) -> Judgement:
         """Of a name in the form of `message`."""
         judged = self._judged.get(name)
         if judged is None:
             if len(self._judged) >= _REMEMBERED:
                 self._judged.clear()
-            judged = self._judged[name] = self._names.matches(message.text(name))
+            judged = self._judged[name] = self._look_up(message.text(name))
         return judged
+
+    def _look_up(self, name: str) -> Judgement:
+        if self._names.matches(name):
+            return Judgement.ALLOWED
+        others = map(self._names.matches, _searched_for(name))
+        return Judgement.SEARCHED if any(others) else Judgement.REFUSED
+
+
+def _searched_for(name: str) -> Iterator[str]:
+    """What a resolver will ask for next, if this name comes of its search list: the name without the domain
+    behind it, or, in a cluster, with ``svc.DOMAIN`` or ``DOMAIN`` instead."""
+    labels = name.split(".")
+    for end in range(1, len(labels)):
+        yield ".".join(labels[:end])
+    for place in (place for place, label in enumerate(labels) if label == "svc"):
+        for end in (place - 1, place):  # without the namespace, or where there is none
+            for rest in (labels[place:], labels[place + 1 :]):
+                if end > 0:
+                    yield ".".join(labels[:end] + rest)
 
 
 class Question:
@@ -72,10 +99,10 @@ class Learning(Protocol):
 
 
 class Desk:
-    def __init__(self, learning: Learning, telling: Telling) -> None:
+    def __init__(self, learning: Learning, telling: Telling, refusal: Refusal = Refusal.REFUSED) -> None:
         self._learning = learning
         self._telling = telling
-        self.refusal = Refusal.REFUSED
+        self._refused = _REFUSALS[refusal]
 
     def take(
         self,
@@ -96,7 +123,8 @@ class Desk:
             return None
         question = Question(served, client, server, protocol, query, reply)
         transfer = query.qtype in (message.AXFR, message.IXFR)
-        if served.allows(query.name) and not transfer:
+        judged = served.judge(query.name)
+        if judged is Judgement.ALLOWED and not transfer:
             self._telling.query(question, "FORWARDED")
             return question
         reason = (
@@ -106,7 +134,8 @@ class Desk:
             question.audited = True
             self._telling.query(question, "AUDIT", reason)
             return question
-        rcode = message.REFUSED if transfer else _REFUSALS[self.refusal]
+        # Resolvers end their search at the first REFUSED.
+        rcode = message.NXDOMAIN if judged is Judgement.SEARCHED else self._refused
         reply(message.refusal(query, rcode, prohibited=True))
         self._telling.query(question, "DROPPED", reason)
         return None

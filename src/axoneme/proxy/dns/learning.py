@@ -1,7 +1,7 @@
 """What an answer has is known where it matters before the client gets it.
 
 Names that no selector of a policy matches are of no interest: their answers pass at once. The others wait
-for the agent, all that wait together in one call, at most `HOLD`: a client that connects too early then is
+for the agent, all that wait together in one call, at most `hold` s: a client that connects too early then is
 held up by policy, and not let through. While there is no agent, or it does not answer, this process gives
 addresses those identities that exist already, and tells the next agent of all of them.
 """
@@ -24,8 +24,6 @@ from axoneme.rpc.errors import UNAVAILABLE, RpcError
 
 log = logging.getLogger(__name__)
 
-#: Seconds for which an answer is held at most.
-HOLD: Final = 0.1
 #: Answers that are told in one call, and their addresses.
 _BATCH: Final = 512
 _BATCH_ADDRESSES: Final = 20_000
@@ -74,7 +72,7 @@ class Learner:
         kernel: Kernel,
         journal: Journal,
         memory: Memory,
-        hold: float = HOLD,
+        hold: float,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:

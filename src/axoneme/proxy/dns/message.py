@@ -13,6 +13,7 @@ import re
 import socket
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 HEADER: Final = 12
@@ -62,6 +63,7 @@ class Answer:
     rrtypes: tuple[int, ...] = ()
 
 
+@lru_cache(maxsize=8192)
 def text(name: bytes) -> str:
     """A name as rules have it: without trailing dot, the root empty, other bytes than those of host names
     escaped (RFC 4343, section 2.1)."""

@@ -42,7 +42,9 @@ async def _run(surroundings: Surroundings, table: AddressTable) -> None:
     memory = Memory()
     memory.load(read_journal(Path(JOURNAL)))
     with contextlib.closing(Journal(Path(JOURNAL))) as journal:
-        learner = Learner(AgentLink(Path(SOCKET)), table, journal, memory)
+        learner = Learner(
+            AgentLink(Path(SOCKET)), table, journal, memory, surroundings.config.proxies.dns_hold
+        )
         proxy = DNSProxy(surroundings, learner)
         async with asyncio.TaskGroup() as tasks:
             working = [tasks.create_task(each) for each in (learner.run(), proxy.upstream.run())]
@@ -60,7 +62,11 @@ class DNSProxy:
         self._surroundings = surroundings
         self._learner = learner
         self._sender: EventSender | None = None
-        self._desk = Desk(learner, Telling(self._send, asyncio.get_running_loop().call_soon))
+        self._desk = Desk(
+            learner,
+            Telling(self._send, asyncio.get_running_loop().call_soon),
+            surroundings.config.proxies.dns_refusal,
+        )
         self.upstream = Upstream(self._desk)
         self._answers: dict[int, Answers] = {}
         self._clients: Counter[str] = Counter()
@@ -71,7 +77,6 @@ class DNSProxy:
         if self._sender is None:
             self._sender = EventSender(self._surroundings.reachable(Path(plan.events)), plan.redaction)
         self._sender.redaction = plan.redaction
-        self._desk.refusal = plan.refusal
         self._learner.use(plan.names or Names())
         wanted = {each.port: each for each in plan.listeners}
         for port in self._listening.keys() - wanted.keys():

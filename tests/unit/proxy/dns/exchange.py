@@ -10,6 +10,7 @@ import dns.rrset
 
 from axoneme.model.l7 import L7, L7Kind, NameMatch
 from axoneme.model.l7event import L7Event
+from axoneme.proxy.config import Refusal
 from axoneme.proxy.dns.desk import Desk, Question, Served
 from axoneme.proxy.dns.telling import Telling
 from axoneme.proxy.plan import Listener
@@ -40,11 +41,11 @@ class Learning:
 class Exchange:
     """Of one client with rules that allow what is below ``test``."""
 
-    def __init__(self, *rules: NameMatch, audit: bool = False) -> None:
+    def __init__(self, *rules: NameMatch, audit: bool = False, refusal: Refusal = Refusal.REFUSED) -> None:
         self.learning = Learning()
         self.events: list[L7Event] = []
         telling = Telling(lambda *events: self.events.extend(events), lambda flush: flush())
-        self.desk = Desk(self.learning, telling)
+        self.desk = Desk(self.learning, telling, refusal)
         self.served = Served(listener(*(rules or (NameMatch("**.test", pattern=True),)), audit=audit))
         self.replies: asyncio.Queue[bytes] = asyncio.Queue()
 

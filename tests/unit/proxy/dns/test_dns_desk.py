@@ -8,7 +8,7 @@ import dns.rcode
 import pytest
 
 from axoneme.model.l7 import NameMatch
-from axoneme.proxy.plan import Refusal
+from axoneme.proxy.config import Refusal
 from unit.proxy.dns.exchange import CLIENT, SERVER, Exchange, answer, listener, query
 
 
@@ -39,14 +39,36 @@ def test_what_rules_have_is_asked_and_its_answer_let_out_under_its_own_id() -> N
     [(Refusal.REFUSED, dns.rcode.REFUSED), (Refusal.NAME_ERROR, dns.rcode.NXDOMAIN)],
 )
 def test_other_names_are_refused_as_configured(refusal: Refusal, rcode: dns.rcode.Rcode) -> None:
-    exchange = Exchange()
-    exchange.desk.refusal = refusal
+    exchange = Exchange(refusal=refusal)
     asked = query("a.example")
     assert exchange.take(asked.to_wire()) is None
     said = exchange.said()
     assert asked.is_response(said) and said.rcode() == rcode and said.edns == 0
     (event,) = exchange.events
     assert (event.verdict, event.reason) == ("DROPPED", "no rule has the name")
+
+
+@pytest.mark.parametrize(
+    ("name", "rcode"),
+    [
+        ("www.test.shop.svc.cluster.local", dns.rcode.NXDOMAIN),  # then www.test
+        ("www.test.example", dns.rcode.NXDOMAIN),
+        ("web.ns2.shop.svc.cluster.local", dns.rcode.NXDOMAIN),  # then web.ns2.svc.cluster.local
+        (
+            "web.ns2.svc.shop.svc.cluster.local",
+            dns.rcode.NXDOMAIN,
+        ),  # then web.ns2.svc.svc..., then with cluster.local
+        ("web.ns2.svc.svc.cluster.local", dns.rcode.NXDOMAIN),
+        ("web.ns3.svc.cluster.local", dns.rcode.REFUSED),
+        ("a.www.test", dns.rcode.REFUSED),
+        ("x.y.web.ns2.svc.cluster.local", dns.rcode.REFUSED),
+        ("test", dns.rcode.REFUSED),
+    ],
+)
+def test_resolvers_are_led_on_to_what_they_may_ask_for(name: str, rcode: dns.rcode.Rcode) -> None:
+    exchange = Exchange(NameMatch("www.test"), NameMatch("web.ns2.svc.cluster.local"))
+    assert exchange.take(query(name).to_wire()) is None
+    assert exchange.said().rcode() == rcode
 
 
 def test_an_answer_is_let_out_when_it_is_known() -> None:
