@@ -79,16 +79,18 @@ class Learner:
         self._agent, self._kernel, self._journal, self._memory = agent, kernel, journal, memory
         self._hold, self._clock, self._wall = hold, clock, wall
         self._names = Names()
+        self._first = True
         self._index = NameIndex()
         self._places: dict[object, int] = {}
         self._of_interest: dict[str, frozenset[int]] = {}
-        self._untold: dict[Key, Answer] = {}
+        self._untold: dict[Key, None] = {}
         self._waiting: dict[Key, list[_Waiting]] = {}
         self._wake = asyncio.Event()
         self._away = False
 
     def use(self, names: Names) -> None:
         """What the plan says. What was heard of names that are of interest only now is told."""
+        first, self._first = self._first, False
         if names == self._names:
             return
         before, self._names = self._index, names
@@ -102,9 +104,10 @@ class Learner:
                 for a in self._memory.answers()
                 if self._index.matches(a.name) and not before.matches(a.name)
             ]
-            self._journal.add(new)
+            if not first:  # else it comes from there
+                self._journal.add(new)
             for answer in new:
-                self._tell(answer)
+                self._tell((answer.client, answer.name))
 
     def learn(self, client: str, name: bytes, addresses: dict[str, int], release: Callable[[], None]) -> None:
         """Calls ``release`` when the addresses are in the kernel, or when it has waited long enough."""
@@ -115,15 +118,16 @@ class Learner:
             return
         if news:
             self._journal.add((answer,))
-        if self._memory.sure(answer, self._clock()):
+        key = (client, answer.name)
+        if self._memory.sure(answer):
             release()
             if news:
-                self._tell(answer)
+                self._tell(key)
             return
         waiting = _Waiting(answer, release)
         waiting.timer = asyncio.get_running_loop().call_later(self._hold, self._without_agent, waiting)
-        self._waiting.setdefault((client, answer.name), []).append(waiting)
-        self._tell(answer)
+        self._waiting.setdefault(key, []).append(waiting)
+        self._tell(key)
 
     async def run(self) -> None:
         """Tells the agent; until cancelled."""
@@ -143,19 +147,18 @@ class Learner:
 
     async def _tell_agent(self) -> bool:
         """Whether there is an agent."""
-        batch, waiting = self._batch()
-        before = self._clock()
+        keys, batch, waiting = self._batch()
         try:
-            await self._agent.learn(Learn(tuple(batch)))
+            if batch:
+                await self._agent.learn(Learn(tuple(batch)))
         except RpcError as error:
             if error.code == UNAVAILABLE:
-                return self._is_away(batch, waiting, error)
+                return self._is_away(keys, waiting, error)
             log.error("the agent does not take what was learnt: %s", error)
         except OSError as error:
-            return self._is_away(batch, waiting, error)
+            return self._is_away(keys, waiting, error)
         else:
-            for answer in batch:
-                self._memory.make_sure(answer, before)
+            self._memory.told(batch)
         if self._away:
             self._away = False
             log.info("there is an agent again")
@@ -163,18 +166,21 @@ class Learner:
             each.end()
         return True
 
-    def _batch(self) -> tuple[list[Answer], list[_Waiting]]:
+    def _batch(self) -> tuple[list[Key], list[Answer], list[_Waiting]]:
+        """What is told next, first that for which somebody waits."""
+        keys: list[Key] = []
         batch: list[Answer] = []
         waiting: list[_Waiting] = []
         addresses = 0
         while self._untold and len(batch) < _BATCH and addresses < _BATCH_ADDRESSES:
-            key = next(iter(self._waiting or self._untold))
-            batch.append(answer := self._untold.pop(key))
-            addresses += len(answer.addresses)
+            keys.append(key := next(iter(self._waiting or self._untold)))
+            del self._untold[key]
             waiting += self._waiting.pop(key, ())
-        return batch, waiting
+            batch += (answers := list(self._memory.untold(key)))
+            addresses += sum(len(each.addresses) for each in answers)
+        return keys, batch, waiting
 
-    def _is_away(self, batch: list[Answer], waiting: list[_Waiting], error: Exception) -> bool:
+    def _is_away(self, keys: list[Key], waiting: list[_Waiting], error: Exception) -> bool:
         if not self._away:
             self._away = True
             log.warning("no agent: names are learnt without it (%s)", error)
@@ -183,8 +189,7 @@ class Learner:
         self._waiting.clear()
         for each in waiting + others:
             self._without_agent(each)
-        for answer in batch:
-            self._tell(answer, again=True)
+        self._untold.update(dict.fromkeys(keys))
         return False
 
     def _without_agent(self, waiting: _Waiting) -> None:
@@ -193,18 +198,11 @@ class Learner:
             self._kernel.assign(answer.addresses, self._selectors(answer.name))
             waiting.end()
 
-    def _tell(self, answer: Answer, again: bool = False) -> None:
-        """Puts it among what the agent is to be told, together with what is there of the same name."""
-        key = (answer.client, answer.name)
-        other = self._untold.get(key)
-        if other is not None:
-            first, last = (answer, other) if again else (other, answer)
-            answer = Answer(last.time, *key, {**first.addresses, **last.addresses})
-        self._untold[key] = answer
+    def _tell(self, key: Key) -> None:
+        self._untold[key] = None
         if len(self._untold) > _UNTOLD and (oldest := next(iter(self._untold))) not in self._waiting:
             del self._untold[oldest]
-        if not again:
-            self._wake.set()
+        self._wake.set()
 
     def _selectors(self, name: str) -> frozenset[int]:
         found = self._of_interest.get(name)

@@ -163,7 +163,7 @@ async def test_an_agent_that_hangs_holds_answers_no_longer_than_the_limit(tmp_pa
         assert t.released.empty()  # once is enough
 
 
-async def test_an_agent_that_refuses_is_not_asked_again_and_holds_nothing(tmp_path: Path) -> None:
+async def test_an_agent_that_refuses_holds_nothing(tmp_path: Path) -> None:
     async with trial(tmp_path) as t:
         t.agent.error = RpcError(-32602, "no")
         t.learn("192.0.2.1")
@@ -171,7 +171,25 @@ async def test_an_agent_that_refuses_is_not_asked_again_and_holds_nothing(tmp_pa
         t.agent.error = None
         t.learn("192.0.2.2")
         await t.released.get()
-        assert t.agent.addresses() == [{"192.0.2.2"}]
+        assert t.agent.addresses() == [{"192.0.2.1", "192.0.2.2"}]
+
+
+async def test_what_an_earlier_process_has_learnt_is_told_and_not_written_again(tmp_path: Path) -> None:
+    async with trial(tmp_path) as t:
+        t.learn("192.0.2.1")
+        await t.released.get()
+    before = t.path.read_bytes()
+    async with asyncio.timeout(20):
+        memory, agent = Memory(), Agent()
+        memory.load(read_journal(t.path))
+        learner = Learner(agent, Kernel(), Journal(t.path), memory, 30.0)
+        learner.use(NAMES)
+        running = asyncio.create_task(learner.run())
+        while not agent.told:
+            await asyncio.sleep(0.01)
+        running.cancel()
+    assert agent.addresses() == [{"192.0.2.1"}]
+    assert t.path.read_bytes().strip() == before.strip()
 
 
 async def test_names_that_come_to_be_of_interest_are_told_with_what_was_heard(tmp_path: Path) -> None:

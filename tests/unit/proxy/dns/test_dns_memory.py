@@ -27,14 +27,29 @@ def test_what_lasts_longer_than_was_known_is_news() -> None:
 
 def test_the_kernel_has_what_the_agent_was_told_for_as_long_as_it_is_valid() -> None:
     memory = Memory()
-    told = answer(1000, "192.0.2.1", ttl=10)
-    memory.hear(told)
-    assert not memory.sure(told, 5.0)
-    memory.make_sure(told, 5.0)
-    assert memory.sure(told, 14.9) and not memory.sure(told, 15.0)
-    assert not memory.sure(answer(1000, "192.0.2.1", "192.0.2.2"), 6.0)
+    first = answer(1000, "192.0.2.1", ttl=10)
+    memory.hear(first)
+    assert not memory.sure(first)
+    assert list(memory.untold(("10.0.0.1", "a.test"))) == [first]
+    memory.told([first])
+    assert not list(memory.untold(("10.0.0.1", "a.test")))
+    assert memory.sure(answer(1009, "192.0.2.1")) and not memory.sure(answer(1010, "192.0.2.1"))
+    assert not memory.sure(answer(1000, "192.0.2.1", "192.0.2.2"))
     memory.unsure()
-    assert not memory.sure(told, 6.0)
+    assert not memory.sure(first) and list(memory.untold(("10.0.0.1", "a.test"))) == [first]
+
+
+def test_what_lasts_longer_than_was_told_is_told_again_and_stays_sure_meanwhile() -> None:
+    memory = Memory()
+    memory.hear(first := answer(1000, "192.0.2.1", ttl=10))
+    memory.told([first])
+    memory.hear(second := answer(1005, "192.0.2.1", "192.0.2.2", ttl=10))
+    assert memory.sure(answer(1006, "192.0.2.1")) and not memory.sure(second)
+    assert list(memory.untold(("10.0.0.1", "a.test"))) == [second]
+    memory.hear(answer(1030, "192.0.2.1", ttl=10))
+    assert not memory.sure(answer(1031, "192.0.2.1"))
+    memory.told([second])  # what came after it is still to be told
+    assert [each.addresses for each in memory.untold(("10.0.0.1", "a.test"))] == [{"192.0.2.1": 10}]
 
 
 def test_a_name_keeps_the_addresses_heard_of_last() -> None:
@@ -47,10 +62,10 @@ def test_a_name_keeps_the_addresses_heard_of_last() -> None:
 
 
 def test_names_not_heard_of_for_longest_are_forgotten_first() -> None:
-    memory = Memory(most=2)
+    memory = Memory(most=5)
     for time, name in enumerate(("a", "b", "a", "c")):
-        memory.hear(answer(time, "192.0.2.1", name=name))
-    assert {each.name for each in memory.answers()} == {"a", "c"}
+        memory.hear(answer(time, "192.0.2.1", "192.0.2.2", name=name))
+    assert {each.name for each in memory.answers()} == {"a", "c"} and len(memory) == 4
 
 
 def test_addresses_are_forgotten_when_no_agent_needs_them_any_more() -> None:
