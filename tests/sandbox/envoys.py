@@ -204,7 +204,7 @@ class Proxy:
         end = time.monotonic() + 20
         while time.monotonic() < end:
             for child in children.read_text().split():
-                if b"bootstrap.json" in Path(f"/proc/{child}/cmdline").read_bytes():
+                if b"--config-yaml" in Path(f"/proc/{child}/cmdline").read_bytes():
                     return int(child)
             time.sleep(0.005)
         raise AssertionError("there is no Envoy")

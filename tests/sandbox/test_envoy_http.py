@@ -27,8 +27,6 @@ def http(*rules: HTTPRule) -> L7:
 @pytest.fixture(scope="module")
 def through(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
     folder = tmp_path_factory.mktemp("envoy")
-    for each in (folder, *folder.parents[:2]):
-        each.chmod(0o755)
     with proxy(folder, {SERVER: LISTENER}) as made, ExitStack() as stack:
         serve_http(made, SERVER, stack)
         yield made

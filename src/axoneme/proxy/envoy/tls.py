@@ -117,7 +117,7 @@ def _called(context: TLSContext) -> str:
 
 
 def _reference(name: str) -> Message:
-    return tls_pb2.SdsSecretConfig(name=name, sds_config=from_parent())
+    return secret_pb2.SdsSecretConfig(name=name, sds_config=from_parent())
 
 
 def _socket(context: Message) -> Message:
