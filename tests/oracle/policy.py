@@ -26,7 +26,9 @@ from axoneme.model.policy import (
     PolicyRef,
     Port,
     Protocol,
+    Rule,
     ServicePeer,
+    Tier,
 )
 from axoneme.policy.lookup import Outcome
 from axoneme.policy.peers import Service
@@ -70,7 +72,7 @@ def decide(
         return Outcome.ALLOWED, frozenset()
     selecting = [policy for policy in world.policies if policy.subject.matches(subject.labels)]
     owner = subject if direction is Direction.INGRESS else peer
-    refs: dict[bool, set[PolicyRef]] = {False: set(), True: set()}
+    said: dict[Tier, list[tuple[Policy, Rule]]] = {tier: [] for tier in Tier}
     for policy in selecting:
         for rule in policy.rules:
             if rule.direction is not direction or not any(
@@ -78,19 +80,39 @@ def decide(
             ):
                 continue
             if any(selects(world, p, peer) for p in rule.peers):
-                ref = policy.ref
-                refs[rule.deny].add(PolicyRef(ref.kind, ref.namespace, ref.name, rule.path))
+                said[policy.tier].append((policy, rule))
+    if admin := first_of(said[Tier.ADMIN]):
+        return admin
+    refs = {
+        deny: frozenset(ref_of(*each) for each in said[Tier.NORMAL] if each[1].deny is deny)
+        for deny in (True, False)
+    }
     if refs[True]:
-        return Outcome.DENIED, frozenset(refs[True])
-    closed = (
-        world.enforcement is Enforcement.ALWAYS
-        or subject.reserved("init")
-        or any(direction in policy.default_deny for policy in selecting)
-    )
+        return Outcome.DENIED, refs[True]
+    if refs[False]:
+        return Outcome.ALLOWED, refs[False]
+    isolated = any(direction in policy.default_deny for policy in selecting)
+    if not isolated and (baseline := first_of(said[Tier.BASELINE])):
+        return baseline
+    closed = isolated or world.enforcement is Enforcement.ALWAYS or subject.reserved("init")
     host = world.host_reaches_pods and direction is Direction.INGRESS and peer.reserved("host")
-    if refs[False] or host or not closed:
-        return Outcome.ALLOWED, frozenset(refs[False])
+    if host or not closed:
+        return Outcome.ALLOWED, frozenset()
     return Outcome.DEFAULT_DENIED, frozenset()
+
+
+def first_of(said: list[tuple[Policy, Rule]]) -> tuple[Outcome, frozenset[PolicyRef]] | None:
+    """What the first rule of a tier with an order says; None where there is none, or it passes."""
+    for policy, rule in sorted(said, key=lambda each: (each[0].priority, each[0].ref.name, each[1].order)):
+        if rule.passes:
+            return None
+        return Outcome.DENIED if rule.deny else Outcome.ALLOWED, frozenset({ref_of(policy, rule)})
+    return None
+
+
+def ref_of(policy: Policy, rule: Rule) -> PolicyRef:
+    ref = policy.ref
+    return PolicyRef(ref.kind, ref.namespace, ref.name, rule.path)
 
 
 def covers(port: Port, owner: Party, protocol: int, number: int) -> bool:

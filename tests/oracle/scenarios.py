@@ -32,6 +32,7 @@ from axoneme.model.policy import (
     Protocol,
     Rule,
     ServicePeer,
+    Tier,
 )
 from axoneme.policy.engine import Options, PolicyEngine, PolicyKey
 from axoneme.policy.identities import NamedPorts
@@ -167,11 +168,24 @@ def some_rule(rng: random.Random, path: str) -> Rule:
 
 def some_policy(rng: random.Random, key: PolicyKey, index: int = 0) -> Policy:
     rules = tuple(some_rule(rng, f"specs[{index}].rules[{i}]") for i in range(rng.choice((0, 1, 1, 2, 3, 4))))
+    ref = PolicyRef(key.kind, key.namespace, key.name)
+    if rng.random() < 0.3:
+        return some_ordered_policy(rng, ref, rules)
     directions = {rule.direction for rule in rules if rng.random() < 0.8}
     if rng.random() < 0.1:
         directions = set(Direction)
-    ref = PolicyRef(key.kind, key.namespace, key.name)
     return Policy(ref, some_selector(rng), rules, frozenset(directions))
+
+
+def some_ordered_policy(rng: random.Random, ref: PolicyRef, rules: tuple[Rule, ...]) -> Policy:
+    """One of the tiers in which the first rule decides."""
+    tier = rng.choice((Tier.ADMIN, Tier.ADMIN, Tier.BASELINE))
+    actions = ("allow", "deny") if tier is Tier.BASELINE else ("allow", "deny", "pass")
+    ordered = []
+    for order, rule in enumerate(rules):
+        action = rng.choice(actions)
+        ordered.append(replace(rule, deny=action == "deny", passes=action == "pass", order=order))
+    return Policy(ref, some_selector(rng), tuple(ordered), tier=tier, priority=rng.randrange(3))
 
 
 def some_policies(rng: random.Random, key: PolicyKey) -> tuple[Policy, ...]:

@@ -461,12 +461,15 @@ class Control:
             self._journal.rules(diff.rules)
         self._room.make([key for key, value in diff.writes() if value is not None])
         table = self._plane.policies
-        for entries in (diff.put_denies, diff.put_allows):
-            if entries:
-                table.write(*entry_arrays(entries, table.key, table.value))
-        for keys in (diff.delete_allows, diff.delete_denies):
-            if keys:
-                table.delete(key_array(keys, table.key))
+        for puts, deletes in (
+            (diff.put_first, []),
+            (diff.put, diff.delete),
+            (diff.put_last, diff.delete_last),
+        ):
+            if puts:
+                table.write(*entry_arrays(puts, table.key, table.value))
+            if deletes:
+                table.delete(key_array(deletes, table.key))
         self.writes["policies"] += len(diff)
         if diff.changed:
             self._plane.raise_subjects(diff.changed)

@@ -14,7 +14,7 @@ from axoneme.identity.addressbook import Address, Flag
 from axoneme.identity.numbers import Reserved
 from axoneme.identity.prefixes import address_text, prefix_text
 from axoneme.model.labels import Labels
-from axoneme.model.policy import Direction, PolicyRef, Protocol
+from axoneme.model.policy import Direction, PolicyRef, Protocol, Tier
 from axoneme.policy.explain import Explanation, PolicyPart, RulePart, why
 from axoneme.policy.lookup import Outcome
 from axoneme.policy.nearest import Miss, nearest
@@ -244,6 +244,10 @@ def _steps(found: Explanation, question: Question) -> list[str]:
     if concerned and not found.enforced:
         steps.append(f"none of them denies {question.direction} by default: what no rule names passes")
     match found.decision.outcome:
+        case Outcome.DENIED | Outcome.ALLOWED if (tier := _ordered_tier(found)) is not None:
+            steps.append(
+                f"{found.deciding[0].ref} is the first rule of {_TIERS[tier]} that applies: it decides"
+            )
         case Outcome.DENIED:
             steps.append("a deny rule applies, and wins over every allow")
         case Outcome.DEFAULT_DENIED:
@@ -255,20 +259,38 @@ def _steps(found: Explanation, question: Question) -> list[str]:
     return steps
 
 
+_TIERS = {Tier.ADMIN: "the admin tier", Tier.BASELINE: "the baseline"}
+
+
+def _ordered_tier(found: Explanation) -> Tier | None:
+    """The tier that has decided, if it is one whose rules have an order."""
+    tiers = {rule.tier for rule in found.deciding} - {Tier.NORMAL}
+    return next(iter(tiers), None)
+
+
 def _policy_steps(part: PolicyPart, direction: str, what: str) -> list[str]:
     closes = f" and denies {direction} by default" if part.default_deny else ""
-    lines = [f"{part.ref} selects the subject by {part.selector or 'everything'}{closes}"]
+    lines = [f"{part.ref}{_standing(part)} selects the subject by {part.selector or 'everything'}{closes}"]
     lines += [f"  {_rule_step(rule, what)}" for rule in part.rules]
     if not part.rules:
         lines.append(f"  it has no rule for {direction}")
     return lines
 
 
+def _standing(part: PolicyPart) -> str:
+    if part.tier is Tier.ADMIN:
+        return f" (admin tier, priority {part.priority})"
+    return " (baseline: asked where no other policy decides)" if part.tier is Tier.BASELINE else ""
+
+
 def _rule_step(rule: RulePart, what: str) -> str:
     verb = "denies" if rule.deny else "allows"
     where = rule.ref.rule or "a rule"
+    covers = f"the peer matches {rule.peer}, and the rule covers {what}"
+    if rule.applies and rule.passes:
+        return f"{where} passes it on to other policies: {covers}"
     if rule.applies:
-        return f"{where} {verb} it: the peer matches {rule.peer}, and the rule covers {what}"
+        return f"{where} {verb} it: {covers}"
     if rule.missed_by_port:
         return f"{where} does not apply: the peer matches {rule.peer}, but the rule does not cover {what}"
     return f"{where} does not apply: it does not select the peer"

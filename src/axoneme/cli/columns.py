@@ -202,13 +202,22 @@ def _node(it: views.Node, now: datetime) -> Sequence[str]:
 
 def _policy(stored: Stored, now: datetime) -> Sequence[str]:
     it = views.view(stored.value, views.Policy)
-    subjects = dict.fromkeys(selector(spec.subject) for spec in it.every)
+    subjects = dict.fromkeys(map(_subject, it.every))
     return (
         it.metadata.name,
         "; ".join(subjects),
         _directions(stored),
         since(it.metadata.creation_timestamp, now),
     )
+
+
+def _subject(spec: views.PolicySpec) -> str:
+    if spec.admin_subject is None:
+        return selector(spec.subject)
+    pods = spec.admin_subject.pods
+    if pods is None:
+        return f"namespaces {selector(spec.admin_subject.namespaces)}"
+    return f"namespaces {selector(pods.namespace_selector)} pods {selector(pods.pod_selector)}"
 
 
 def _directions(stored: Stored) -> str:

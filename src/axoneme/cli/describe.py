@@ -20,7 +20,7 @@ from axoneme.cli.sheets import field, many, section
 from axoneme.model.labels import Labels, Selector
 from axoneme.model.paths import ManifestError
 from axoneme.model.policies import parse_policy
-from axoneme.model.policy import Policy
+from axoneme.model.policy import Policy, Tier
 from axoneme.model.state import EndpointState
 from axoneme.sources.store import Store
 
@@ -201,6 +201,10 @@ def _policy_lines(policies: Sequence[Policy]) -> list[str]:
 
 
 def _closed(policy: Policy) -> str:
+    if policy.tier is Tier.ADMIN:
+        return f"decides before other policies, with priority {policy.priority}"
+    if policy.tier is Tier.BASELINE:
+        return "decides where no other policy denies by default or has a rule"
     directions = sorted(direction.name.lower() for direction in policy.default_deny)
     return f"denies {' and '.join(directions)} by default" if directions else "denies nothing by default"
 

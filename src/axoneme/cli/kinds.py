@@ -53,6 +53,16 @@ CLUSTERWIDE_POLICY = Kind(
     ("ccnp",),
     namespaced=False,
 )
+ADMIN_POLICY = Kind(
+    "AdminNetworkPolicy", "adminnetworkpolicies", "policy.networking.k8s.io", ("anp",), namespaced=False
+)
+BASELINE_POLICY = Kind(
+    "BaselineAdminNetworkPolicy",
+    "baselineadminnetworkpolicies",
+    "policy.networking.k8s.io",
+    ("banp",),
+    namespaced=False,
+)
 CIDR_GROUP = Kind("CiliumCIDRGroup", "ciliumcidrgroups", "cilium.io", ("ccg",), namespaced=False)
 LOCAL_REDIRECT = Kind("CiliumLocalRedirectPolicy", "ciliumlocalredirectpolicies", "cilium.io", ("clrp",))
 
@@ -90,6 +100,8 @@ KINDS: tuple[Kind, ...] = (
     NETWORK_POLICY,
     CILIUM_POLICY,
     CLUSTERWIDE_POLICY,
+    ADMIN_POLICY,
+    BASELINE_POLICY,
     CIDR_GROUP,
     LOCAL_REDIRECT,
     ADDRESS_POOL,
@@ -99,14 +111,14 @@ KINDS: tuple[Kind, ...] = (
     IDENTITY,
 )
 
+POLICIES = (NETWORK_POLICY, CILIUM_POLICY, CLUSTERWIDE_POLICY, ADMIN_POLICY, BASELINE_POLICY)
+
 #: Names that mean several kinds at once.
 CATEGORIES: dict[str, tuple[Kind, ...]] = {
-    "policies": (NETWORK_POLICY, CILIUM_POLICY, CLUSTERWIDE_POLICY),
-    "policy": (NETWORK_POLICY, CILIUM_POLICY, CLUSTERWIDE_POLICY),
+    "policies": POLICIES,
+    "policy": POLICIES,
     "all": (POD, SERVICE, DAEMON_SET, DEPLOYMENT, REPLICA_SET, STATEFUL_SET, JOB),
 }
-
-POLICIES = CATEGORIES["policies"]
 
 _BY_NAME = {name: kind for kind in KINDS for name in kind.names()}
 _BY_KIND = {kind.name: kind for kind in KINDS}

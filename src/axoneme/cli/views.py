@@ -209,12 +209,24 @@ class Node(_Part, frozen=True):
     status: NodeStatus = NodeStatus()
 
 
+class _Pods(_Part, frozen=True):
+    namespace_selector: LabelSelector = LabelSelector()
+    pod_selector: LabelSelector = LabelSelector()
+
+
+class AdminSubject(_Part, frozen=True):
+    namespaces: LabelSelector | None = None
+    pods: _Pods | None = None
+
+
 class PolicySpec(_Part, frozen=True):
-    """Of all three kinds of policies: whom it is about. What it says, `axoneme.model.policies` reads."""
+    """Of all kinds of policies: whom it is about. What it says, `axoneme.model.policies` reads."""
 
     pod_selector: LabelSelector | None = None
     endpoint_selector: LabelSelector | None = None
     node_selector: LabelSelector | None = None
+    priority: int | None = None
+    admin_subject: AdminSubject | None = msgspec.field(default=None, name="subject")
 
     @property
     def subject(self) -> LabelSelector | None:

@@ -231,5 +231,13 @@ NO_DNS_RULE = Trap(
     "A name's addresses are learnt from answers in the DNS proxy, and only DNS rules send them there.",
     'Allow port 53 to the DNS server with rules: {dns: [{matchPattern: "*"}]} for the same pods.',
 )
+NEVER_REACHED = Trap(
+    "AXO404",
+    Severity.WARNING,
+    "a rule that never decides",
+    "In admin and baseline policies the first rule in order that covers a packet decides.",
+    "Take the rule away, put it first, or make the earlier one narrower.",
+)
+
 
 TRAPS: tuple[Trap, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Trap))

@@ -8,16 +8,25 @@ from axoneme.lint import findings as traps
 from axoneme.lint.implication import peer_implies, ports_imply, selector_implies
 from axoneme.lint.shapes import Found
 from axoneme.lint.statements import Statement
-from axoneme.model.policy import Direction, PortRange, Protocol
+from axoneme.model.policy import Direction, PortRange, Protocol, Tier
 
 _DNS = (PortRange(Protocol.UDP, 53, 53),)
 
 
 def look_at(statement: Statement, every: Sequence[Statement]) -> Iterator[Found]:
     """What others make of a statement that is itself one of ``every``; nothing of one that is replaced."""
+    others = [
+        each
+        for each in every
+        if each.rule.direction is statement.rule.direction and each.tier is statement.tier
+    ]
+    if statement.tier is not Tier.NORMAL:
+        first = next((each for each in others if precedes(each, statement)), None)
+        if first is not None:
+            yield traps.NEVER_REACHED, statement.path, f"{_where(first)} decides all that it covers"
+        return
     if statement.rule.deny or not every:
         return
-    others = [each for each in every if each.rule.direction is statement.rule.direction]
     if not statement.names and (deny := next((each for each in others if shadows(each, statement)), None)):
         yield traps.SHADOWED, statement.path, f"{_where(deny)} denies all that it allows"
     if statement.above and statement.above != "dns":
@@ -38,7 +47,14 @@ def look_at(statement: Statement, every: Sequence[Statement]) -> Iterator[Found]
 
 def shadows(deny: Statement, allow: Statement) -> bool:
     """Whether a deny covers all that an allow says."""
+    if deny.tier is not Tier.NORMAL or allow.tier is not Tier.NORMAL:
+        return False
     return deny.rule.deny and bool(allow.rule.peers and allow.rule.ports) and _covers(deny, allow)
+
+
+def precedes(first: Statement, later: Statement) -> bool:
+    """Whether a rule of a tier with an order never comes to decide, because of an earlier one."""
+    return first.rank < later.rank and bool(later.rule.peers and later.rule.ports) and _covers(first, later)
 
 
 def nullifies(allow: Statement, restricted: Statement) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from axoneme.lint import findings as traps
 from axoneme.lint.findings import Trap
 from axoneme.lint.statements import items, specs
+from axoneme.model.adminpolicy import ADMIN, BASELINE
 from axoneme.model.checks import is_port_name
 from axoneme.model.ciliumpeers import MEMBERS
 from axoneme.model.manifests import Manifest
@@ -24,7 +25,7 @@ def look_at(manifest: Manifest) -> Iterator[Found]:
     for spec, path in specs(manifest):
         if manifest.kind == NETWORK_POLICY:
             yield from _network_policy(manifest, spec, path)
-        else:
+        elif manifest.kind not in (ADMIN, BASELINE):  # what is empty there is refused
             yield from _cilium_policy(spec, path)
 
 

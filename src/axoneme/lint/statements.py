@@ -12,12 +12,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from axoneme.lint.surroundings import CLUSTER_NAME
+from axoneme.model.adminpolicy import ADMIN, BASELINE
 from axoneme.model.labels import Selector
 from axoneme.model.manifests import Manifest
 from axoneme.model.networkpolicy import KIND as NETWORK_POLICY
 from axoneme.model.paths import ManifestError
 from axoneme.model.policies import parse_policy
-from axoneme.model.policy import Rule
+from axoneme.model.policy import Rank, Rule, Tier
 
 _ALLOWS, _DENIES = ("ingress", "egress"), ("ingressDeny", "egressDeny")
 #: Fields of an entry of ``toPorts`` that restrict it above L4.
@@ -27,13 +28,16 @@ _ABOVE_L4 = ("rules", "serverNames", "terminatingTLS", "originatingTLS", "listen
 @dataclass(frozen=True, slots=True)
 class Statement:
     """A rule, whom it is about, and where it stands. ``above`` says which kind of L7 rules its ports have
-    (http, dns, serverNames …), ``names`` whether its peers are DNS names (then it says the world)."""
+    (http, dns, serverNames …), ``names`` whether its peers are DNS names (then it says the world). ``tier``
+    and ``rank`` are where it stands among others."""
 
     manifest: Manifest
     subject: Selector
     rule: Rule
     above: str = ""
     names: bool = False
+    tier: Tier = Tier.NORMAL
+    rank: Rank = (0, "", 0)
 
     @property
     def path(self) -> str:
@@ -42,7 +46,7 @@ class Statement:
 
 def statements(manifest: Manifest) -> Iterator[Statement]:
     """The statements of one policy, in order."""
-    if manifest.kind == NETWORK_POLICY:
+    if manifest.kind in (NETWORK_POLICY, ADMIN, BASELINE):
         yield from _parsed(manifest, manifest.object)
         return
     for spec, path in specs(manifest):
@@ -64,6 +68,11 @@ def subjects(manifest: Manifest) -> Iterator[tuple[Selector, str]]:
     if manifest.kind == NETWORK_POLICY:
         bare = [
             ({"podSelector": spec.get("podSelector", {})}, f"{path}.podSelector")
+            for spec, path in specs(manifest)
+        ]
+    elif manifest.kind in (ADMIN, BASELINE):
+        bare = [
+            ({key: value for key, value in spec.items() if key in ("subject", "priority")}, f"{path}.subject")
             for spec, path in specs(manifest)
         ]
     else:
@@ -101,7 +110,7 @@ def _parsed(manifest: Manifest, object: Mapping[str, object]) -> Iterator[Statem
         return
     for policy in policies:
         for rule in policy.rules:
-            yield Statement(manifest, policy.subject, rule)
+            yield Statement(manifest, policy.subject, rule, tier=policy.tier, rank=policy.rank(rule))
 
 
 def _parts(rule: Mapping[str, object]) -> Iterator[tuple[dict[str, object], str, bool]]:

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+from axoneme.model.adminpolicy import ADMIN, API_VERSION, BASELINE
 from axoneme.model.announcementpolicy import KIND as ANNOUNCEMENT_POLICY
 from axoneme.model.ciliumpolicy import CLUSTERWIDE, NAMESPACED
 from axoneme.model.endpointslices import KIND as ENDPOINT_SLICE
@@ -39,13 +40,17 @@ SUPPORTED_KINDS: Mapping[str, tuple[str, ...]] = {
     NETWORK_POLICY: ("networking.k8s.io/v1",),
     NAMESPACED: ("cilium.io/v2",),
     CLUSTERWIDE: ("cilium.io/v2",),
+    ADMIN: (API_VERSION,),
+    BASELINE: (API_VERSION,),
     CIDR_GROUP: ("cilium.io/v2", "cilium.io/v2alpha1"),
     LOCAL_REDIRECT: ("cilium.io/v2",),
     ADDRESS_POOL: ("cilium.io/v2", "cilium.io/v2alpha1"),
     ANNOUNCEMENT_POLICY: ("cilium.io/v2alpha1", "cilium.io/v2"),
 }
 #: Kinds that are in no namespace.
-CLUSTER_KINDS = frozenset({"Namespace", CLUSTERWIDE, CIDR_GROUP, ADDRESS_POOL, ANNOUNCEMENT_POLICY})
+CLUSTER_KINDS = frozenset(
+    {"Namespace", CLUSTERWIDE, ADMIN, BASELINE, CIDR_GROUP, ADDRESS_POOL, ANNOUNCEMENT_POLICY}
+)
 
 #: The group from which workloads and policies moved to their own; its objects are meant as the new ones.
 _FORMER_GROUP = "extensions"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from axoneme.model.adminpolicy import ADMIN, BASELINE, parse_admin_policy
 from axoneme.model.ciliumpolicy import CLUSTERWIDE, NAMESPACED, parse_cilium_policy
 from axoneme.model.metadata import naming
 from axoneme.model.networkpolicy import KIND as NETWORK_POLICY
@@ -11,7 +12,7 @@ from axoneme.model.networkpolicy import parse_network_policy
 from axoneme.model.paths import Place
 from axoneme.model.policy import Policy
 
-POLICY_KINDS = (NETWORK_POLICY, NAMESPACED, CLUSTERWIDE)
+POLICY_KINDS = (NETWORK_POLICY, NAMESPACED, CLUSTERWIDE, ADMIN, BASELINE)
 
 
 def parse_policy(object: Mapping[str, object], cluster_name: str | None = "default") -> tuple[Policy, ...]:
@@ -25,6 +26,8 @@ def parse_policy(object: Mapping[str, object], cluster_name: str | None = "defau
         kind = fields.need("kind").one_of(POLICY_KINDS)
     if kind == NETWORK_POLICY:
         return (parse_network_policy(object, cluster_name=cluster_name),)
+    if kind in (ADMIN, BASELINE):
+        return (parse_admin_policy(object, cluster_name=cluster_name),)
     policies = parse_cilium_policy(object, cluster_name=cluster_name)
     for rule in (rule for policy in policies for rule in policy.rules):
         if rule.l7:

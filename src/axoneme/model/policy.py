@@ -1,10 +1,10 @@
-"""Policies as values: what NetworkPolicy, CiliumNetworkPolicy and CiliumClusterwideNetworkPolicy say,
-in one vocabulary.
+"""Policies as values: what NetworkPolicy, CiliumNetworkPolicy, CiliumClusterwideNetworkPolicy and the two
+kinds of admin network policies say, in one vocabulary.
 
-The parsers (``networkpolicy``, ``ciliumpolicy``) turn a manifest into one `Policy`; everything after
-them knows only this module. All scoping is done here once: a selector in a `Policy` already says
-which namespace it means. What a nil or empty list meant in the manifest is decided by the parser too:
-`AnyPeer` for an absent L3 part, an empty tuple of peers for one that selects nothing.
+The parsers (``networkpolicy``, ``ciliumpolicy``, ``adminpolicy``) turn a manifest into one `Policy`;
+everything after them knows only this module. All scoping is done here once: a selector in a `Policy`
+already says which namespace it means. What a nil or empty list meant in the manifest is decided by the parser
+too: `AnyPeer` for an absent L3 part, an empty tuple of peers for one that selects nothing.
 """
 
 from __future__ import annotations
@@ -172,15 +172,16 @@ class Rule:
     l7: L7 | None = None  # what a proxy has to look at; of an allow
     authenticate: bool | None = None  # whether both ends have to prove who they are; None: as wider rules say
     passes: bool = False  # neither allows nor denies: lower tiers decide (AdminNetworkPolicy's Pass)
-    order: int = 0  # in its tier: a rule decides before those with a greater number
+    order: int = 0  # in a tier with an order: a rule decides before those of its policy with a greater number
 
 
 class Tier(enum.IntEnum):
-    """Who decides first. In ``NORMAL`` a deny beats every allow; in the others rules have an order."""
+    """Who decides first. In ``NORMAL`` a deny beats every allow; in the others rules have an order, and the
+    first that covers a packet decides (`Policy.rank`)."""
 
     ADMIN = 0  # AdminNetworkPolicy
     NORMAL = 1
-    BASELINE = 2  # BaselineAdminNetworkPolicy: where no policy of the other tiers selects the endpoint
+    BASELINE = 2  # BaselineAdminNetworkPolicy: not asked where a policy of NORMAL makes default-deny
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +200,16 @@ class Policy:
     log: str = ""  # what the author wants to read beside each verdict
     hosts: bool = False  # the subject selects nodes, by the labels of their Node objects
     tier: Tier = Tier.NORMAL
+    priority: int = 0  # in a tier with an order: decides before those with a greater number
     audit: bool = False  # is only tried: what it denies passes, and flows say that it would not
+
+    def rank(self, rule: Rule) -> Rank:
+        """Where a rule stands in its tier; policies of one priority are in the order of their names."""
+        return (self.priority, self.ref.name, rule.order)
+
+
+#: Priority, policy's name, place in the policy.
+Rank = tuple[int, str, int]
 
 
 @dataclass(frozen=True, slots=True)

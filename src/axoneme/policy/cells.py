@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from axoneme.policy.flatten import Contribution, flatten
 from axoneme.policy.ports import Prefix
 from axoneme.policy.rulenumbers import Refs, RuleNumbers
-from axoneme.policy.table import Value, Verdict
+from axoneme.policy.table import PolicyFlag, Value, Verdict
 
 
 @dataclass(slots=True, eq=False)
@@ -26,8 +26,8 @@ class Compiled:
 
     @property
     def denies(self) -> bool:
-        """Whether any packet is denied here."""
-        return any(value.verdict == Verdict.DENY for value in self.entries.values())
+        """Whether any packet does not pass here."""
+        return any(value.verdict != Verdict.ALLOW for value in self.entries.values())
 
 
 #: The content of a cell that is not there.
@@ -48,16 +48,16 @@ class CellCompiler:
     def find(self, content: Hashable) -> Compiled | None:
         return self._compiled.get(content)
 
-    def compile(self, content: Hashable, contributions: Iterable[Contribution]) -> Compiled:
-        """``content`` stands for the contributions: what is equal there is equal here."""
+    def compile(self, content: Hashable, contributions: Iterable[Contribution], complete: bool) -> Compiled:
+        """``content`` stands for the contributions and ``complete``: what is equal there is equal here."""
         rulings = flatten(contributions)
         if not rulings:
             return EMPTY
         rules = frozenset(ruling.refs for ruling in rulings.values())
         number = {refs: self.numbers.acquire(refs) for refs in rules}
+        flags = PolicyFlag.COMPLETE if complete else 0
         entries = {
-            prefix: Value(Verdict.DENY if ruling.deny else Verdict.ALLOW, number[ruling.refs])
-            for prefix, ruling in rulings.items()
+            prefix: Value(ruling.verdict, number[ruling.refs], flags) for prefix, ruling in rulings.items()
         }
         compiled = self._compiled[content] = Compiled(content, entries, rules)
         return compiled

@@ -36,7 +36,7 @@ from axoneme.model.labels import RESERVED, Label, Labels
 from axoneme.model.policy import CIDRGroup, Direction, Enforcement, EntityPeer, Network, Policy
 from axoneme.policy import identities
 from axoneme.policy.cells import EMPTY, CellCompiler, Compiled
-from axoneme.policy.flatten import Contribution
+from axoneme.policy.grants import Grant
 from axoneme.policy.identities import Identity, NamedPorts, Span
 from axoneme.policy.loaded import LoadedPolicy
 from axoneme.policy.needs import LabelNeeds, PrefixNeeds
@@ -44,9 +44,16 @@ from axoneme.policy.peers import AnyKindOfPeer, Catalog, Match, Service
 from axoneme.policy.peersets import PeerSets
 from axoneme.policy.ports import Prefix
 from axoneme.policy.rulenumbers import Refs, RuleNumbers
-from axoneme.policy.sides import CompiledTable, Grant, Side
+from axoneme.policy.sides import CompiledTable, Side
 from axoneme.policy.subjects import Subjects
-from axoneme.policy.table import CellChange, TableDiff, cell_change
+from axoneme.policy.table import (
+    EVERY_PEER,
+    CellChange,
+    TableDiff,
+    cell_change,
+    every_cell_change,
+    own_cell_change,
+)
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
@@ -354,10 +361,10 @@ class PolicyEngine:
 
     def _compile(self) -> TableDiff:
         before: dict[tuple[Side, int], Compiled] = {}
-        while dirty := [side for sides in self._subjects.sides.values() for side in sides if side.dirty]:
+        complete = {side for sides in self._subjects.sides.values() for side in sides if side.was_complete}
+        while dirty := [side for sides in self._subjects.sides.values() for side in sides if side.stale]:
             for side in dirty:
-                peers, side.dirty = side.dirty, set()
-                for peer in peers:
+                for peer in side.touched():
                     cell = self._cell(side, peer)
                     former = side.cells.get(peer, EMPTY)
                     if cell is former:
@@ -372,12 +379,14 @@ class PolicyEngine:
             self._renumber()
         diff = TableDiff()
         #: Most cells change as many others do: a policy that comes adds the same to all of its peers.
-        alike: dict[tuple[Compiled, Compiled], CellChange] = {}
+        alike: dict[tuple[object, ...], CellChange] = {}
         for (side, peer), former in before.items():
             cell = side.cells.get(peer, EMPTY)
-            change = alike.get((former, cell))
+            every = side.cells.get(EVERY_PEER, EMPTY) if side in complete or side.complete else None
+            as_others = (former, cell, every, side.complete, peer == EVERY_PEER)
+            change = alike.get(as_others)
             if change is None:
-                change = alike[former, cell] = cell_change(former.entries, cell.entries)
+                change = alike[as_others] = _change(former, cell, every, side.complete, peer)
             if change:
                 diff.add(side.subject, side.direction, peer, change)
                 if self._disturbs(side, peer, cell):
@@ -393,6 +402,8 @@ class PolicyEngine:
         grants = side.applying(self._peer_sets.containing(peer))
         if not grants:
             return EMPTY
+        if side.complete and peer != EVERY_PEER:
+            grants |= side.applying(self._peer_sets.containing(EVERY_PEER))
         content: Hashable = grants
         extra: dict[Grant, frozenset[Prefix]] = {}
         if any(grant.names for grant in grants):
@@ -401,9 +412,9 @@ class PolicyEngine:
             )
             extra = {grant: grant.named(owner) for grant in grants}
             content = frozenset(extra.items())
-        return self._cells.find(content) or self._cells.compile(
-            content, (Contribution(g.prefixes | extra.get(g, frozenset()), g.deny, g.ref) for g in grants)
-        )
+        content = (content, side.complete)
+        contributions = ((grant.prefixes | extra.get(grant, frozenset()), grant) for grant in grants)
+        return self._cells.find(content) or self._cells.compile(content, contributions, side.complete)
 
     def _renumber(self) -> None:
         """Marks the cells that name a rule set which has had to give its number to another."""
@@ -457,6 +468,17 @@ def _replace(table: dict[_K, _V], key: _K, value: _V | None) -> _V | None:
     if value is not None:
         table[key] = value
     return before
+
+
+def _change(
+    former: Compiled, cell: Compiled, every: Compiled | None, complete: bool, peer: int
+) -> CellChange:
+    """``every`` is None where a deny wins in either of two cells, before and after: see `table`."""
+    if every is None:
+        return cell_change(former.entries, cell.entries)
+    if peer == EVERY_PEER:
+        return every_cell_change(former.entries, cell.entries)
+    return own_cell_change(former.entries, cell.entries, every.entries, complete)
 
 
 def _is_node(labels: Labels) -> bool:

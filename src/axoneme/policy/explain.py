@@ -6,13 +6,24 @@ themselves, so an explanation that does not fit its verdict would show a fault o
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from axoneme.model.labels import Labels, Selector
-from axoneme.model.policy import CIDRPeer, Direction, NamedPort, Policy, PolicyRef, Port, Protocol
+from axoneme.model.policy import (
+    CIDRPeer,
+    Direction,
+    NamedPort,
+    Policy,
+    PolicyRef,
+    Port,
+    Protocol,
+    Rank,
+    Tier,
+)
 from axoneme.policy.engine import PolicyEngine
 from axoneme.policy.identities import Identity
-from axoneme.policy.lookup import Decision, Outcome, evaluate
+from axoneme.policy.lookup import Decision, evaluate
 from axoneme.policy.peers import Match, Term
 
 
@@ -27,6 +38,9 @@ class RulePart:
     deny: bool
     peer: str | None
     ports: tuple[Port, ...]
+    passes: bool = False
+    tier: Tier = Tier.NORMAL
+    rank: Rank = (0, "", 0)
 
     @property
     def applies(self) -> bool:
@@ -47,6 +61,8 @@ class PolicyPart:
     selector: str
     default_deny: bool
     rules: tuple[RulePart, ...]
+    tier: Tier = Tier.NORMAL
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +86,26 @@ class Explanation:
 
     @property
     def deciding(self) -> tuple[RulePart, ...]:
-        """The rules of which the outcome consists."""
-        if self.decision.outcome is Outcome.DEFAULT_DENIED:
-            return ()
-        deny = self.decision.outcome is Outcome.DENIED
-        return tuple(rule for rule in self.rules if rule.applies and rule.deny == deny)
+        """The rules of which the outcome consists: of the first tier that decides."""
+        applying = [rule for rule in self.rules if rule.applies]
+        admin = first_of(applying, Tier.ADMIN)
+        if admin and not admin.passes:
+            return (admin,)
+        normal = [rule for rule in applying if rule.tier is Tier.NORMAL]
+        if normal:
+            deny = any(rule.deny for rule in normal)
+            return tuple(rule for rule in normal if rule.deny == deny)
+        baseline = (
+            None
+            if any(policy.default_deny for policy in self.policies)
+            else first_of(applying, Tier.BASELINE)
+        )
+        return (baseline,) if baseline else ()
+
+
+def first_of(rules: Iterable[RulePart], tier: Tier) -> RulePart | None:
+    """The rule that comes first in the order of a tier."""
+    return min((rule for rule in rules if rule.tier is tier), key=lambda rule: rule.rank, default=None)
 
 
 def why(
@@ -115,11 +146,15 @@ def _policy_part(
             rule.deny,
             next((found for p in rule.peers if (found := selects(engine.meaning(p), peer))), None),
             tuple(item for item in rule.ports if covers(item, owner, protocol, port)),
+            rule.passes,
+            policy.tier,
+            policy.rank(rule),
         )
         for rule in policy.rules
         if rule.direction is direction
     )
-    return PolicyPart(policy.ref, str(policy.subject), direction in policy.default_deny, rules)
+    closes = direction in policy.default_deny
+    return PolicyPart(policy.ref, str(policy.subject), closes, rules, policy.tier, policy.priority)
 
 
 def selects(match: Match, peer: Identity | None) -> str | None:

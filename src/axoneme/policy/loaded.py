@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from axoneme.model.policy import Direction, NamedPort, Policy, PortRange, Rule
+from axoneme.policy.grants import Grant
 from axoneme.policy.peers import EVERYONE, Catalog, PortOwner
 from axoneme.policy.peersets import PeerSets
 from axoneme.policy.ports import prefixes
-from axoneme.policy.sides import Bond, Grant, PeerSet
+from axoneme.policy.sides import Bond, PeerSet
 
 
 @dataclass(slots=True, eq=False)
@@ -24,7 +25,7 @@ class LoadedPolicy:
     def activate(self, peer_sets: PeerSets, catalog: Catalog, former: LoadedPolicy | None) -> None:
         """Builds the bonds; a rule that ``former`` has too keeps its grant, so its cells stay clean."""
         self.bonds = {direction: set() for direction in Direction}
-        known = former.grants if former and former.policy.ref == self.policy.ref else {}
+        known = former.grants if former and _kin(former.policy, self.policy) else {}
         for rule in self.policy.rules:
             grant = self.grants[rule] = known.get(rule) or self._grant(rule)
             peers = [peer_sets.hold(peer) for peer in rule.peers]
@@ -46,4 +47,12 @@ class LoadedPolicy:
             frozenset(port for port in rule.ports if isinstance(port, NamedPort)),
             rule.deny,
             replace(self.policy.ref, rule=rule.path),
+            self.policy.tier,
+            self.policy.rank(rule),
+            rule.passes,
         )
+
+
+def _kin(former: Policy, latter: Policy) -> bool:
+    """Whether equal rules in both make equal grants."""
+    return (former.ref, former.tier, former.priority) == (latter.ref, latter.tier, latter.priority)

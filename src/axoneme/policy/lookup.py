@@ -1,7 +1,8 @@
 """A packet's verdict from compiled entries, exactly as the datapath finds it.
 
 Two longest-prefix matches, one under the peer's own identity and one under every peer; a deny in
-either wins, else an allow in either, else the packet is dropped by default.
+either wins, else an allow in either, else the packet is dropped by default. A complete entry under the peer
+decides alone.
 """
 
 from __future__ import annotations
@@ -75,7 +76,9 @@ def evaluate(
 ) -> Decision:
     """The decision for a packet of ``subject`` in ``direction``; ``port`` is the ICMP type for ICMP."""
     own = longest_match(table, subject, peer, direction, protocol, port) if peer != EVERY_PEER else None
-    every = longest_match(table, subject, EVERY_PEER, direction, protocol, port)
+    every = None
+    if own is None or not own[1].complete:
+        every = longest_match(table, subject, EVERY_PEER, direction, protocol, port)
     verdicts = {entry[1].verdict for entry in (own, every) if entry}
     if Verdict.DENY in verdicts:
         outcome = Outcome.DENIED

@@ -6,9 +6,9 @@ in a selector each requirement is a condition. Nearest first; of rules that are 
 unmet conditions come first in `Condition`, where what is most often a slip comes first; then the order of
 policies and of rules in them.
 
-Only allow rules of policies that select the subject are looked at, and only where no deny rule decides:
-against that no allow helps. `Miss.mended` is the rule with exactly what is named changed. With it in the
-rule's place the packet passes, which a test holds on random policies.
+Only allow rules of policies that select the subject are looked at, of the tier without an order, and only
+where no deny rule decides: against that no allow helps. `Miss.mended` is the rule with exactly what is named
+changed. With it in the rule's place the packet passes, which a test holds on random policies.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ from axoneme.model.policy import (
     Protocol,
     Rule,
     ServicePeer,
+    Tier,
 )
 from axoneme.policy.engine import PolicyEngine
 from axoneme.policy.explain import covers, selects
@@ -129,6 +130,8 @@ def nearest(
     owner = subject_identity if direction is Direction.INGRESS else peer_identity
     misses = []
     for policy in engine.policies_selecting(subject):
+        if policy.tier is not Tier.NORMAL:
+            continue
         for rule in policy.rules:
             if rule.deny:
                 continue

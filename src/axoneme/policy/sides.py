@@ -1,6 +1,6 @@
 """What stands between policies and cells: grants, and the sides on which they act.
 
-A *grant* is one rule's L4 part with its verdict and its ref. A *peer set* is a distinct peer that some
+A *grant* (`grants`) is one rule's L4 part with what it says. A *peer set* is a distinct peer that some
 rule names, with the identities that it means at present. A *side* is one direction of one local
 subject; it holds grants per peer set, and so what applies to a peer is the grants of the peer sets
 that the peer is in. Nothing is stored per cell but the outcome, and a cell is worked out anew only
@@ -12,33 +12,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 
-from axoneme.model.policy import Direction, NamedPort, PolicyRef, PortRange
+from axoneme.model.policy import Direction, Tier
 from axoneme.policy.cells import Compiled
-from axoneme.policy.identities import Identity
+from axoneme.policy.grants import OPEN, Grant
 from axoneme.policy.peers import AnyKindOfPeer, Match
-from axoneme.policy.ports import EVERYTHING, Prefix, prefixes
-from axoneme.policy.table import Key, Value
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Grant:
-    """One rule's ports; ``names`` mean something only together with the endpoint that owns them."""
-
-    prefixes: frozenset[Prefix]
-    names: frozenset[NamedPort]
-    deny: bool
-    ref: PolicyRef | None
-
-    def named(self, owner: Identity | None) -> frozenset[Prefix]:
-        """What the names mean on endpoints of ``owner``."""
-        if owner is None or not self.names:
-            return frozenset()
-        ports = (port for name in self.names for port in owner.ports(name))
-        return prefixes(PortRange(protocol, port, port) for protocol, port in ports)
-
-
-#: Nobody's rule: everything passes.
-OPEN = Grant(frozenset({EVERYTHING}), frozenset(), deny=False, ref=None)
+from axoneme.policy.ports import Prefix
+from axoneme.policy.table import EVERY_PEER, Key, Value
 
 
 @dataclass(slots=True, eq=False)
@@ -64,7 +43,8 @@ class Side:
     """One direction of one subject.
 
     ``cells`` is what `PolicyEngine.changes` last gave out, ``dirty`` the peers whose cell may differ
-    by now, ``demands`` the number of policies which make it default-deny.
+    by now, ``demands`` the number of policies which make it default-deny, ``layers`` that of the bonds with a
+    layered grant. ``was_complete`` is `complete` as of the cells.
     """
 
     subject: int
@@ -73,16 +53,25 @@ class Side:
     cells: dict[int, Compiled] = field(default_factory=dict)
     dirty: set[int] = field(default_factory=set)
     demands: int = 0
+    layers: int = 0
+    was_complete: bool = False
     base: PeerSet | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether each peer's cell holds what is for every peer too: see `table`."""
+        return self.layers > 0
 
     def attach(self, bond: Bond) -> None:
         peers, grant = bond
+        self.layers += grant.layered
         self.grants[peers] = (*self.grants.get(peers, ()), grant)
         peers.users.add(self)
         self.dirty |= peers.members
 
     def detach(self, bond: Bond) -> None:
         peers, grant = bond
+        self.layers -= grant.layered
         left = tuple(g for g in self.grants[peers] if g is not grant)
         if left:
             self.grants[peers] = left
@@ -101,6 +90,28 @@ class Side:
             self.attach((peers, OPEN))
         self.base = peers
 
+    def demand(self, change: int) -> None:
+        """So many policies more make it default-deny: the first silences those of the baseline."""
+        before, self.demands = self.demands > 0, self.demands + change
+        if before != (self.demands > 0):
+            for peers, grants in self.grants.items():
+                if any(grant.tier is Tier.BASELINE for grant in grants):
+                    self.dirty |= peers.members
+
+    @property
+    def stale(self) -> bool:
+        """Whether there are cells to be made anew."""
+        return bool(self.dirty) or self.complete != self.was_complete
+
+    def touched(self) -> set[int]:
+        """The peers whose cells have to be made anew; from now on none."""
+        dirty, self.dirty = self.dirty, set()
+        toggled = self.complete != self.was_complete
+        if toggled or (self.complete and EVERY_PEER in dirty):
+            dirty.update(*(peers.members for peers in self.grants), self.cells)
+        self.was_complete = self.complete
+        return dirty
+
     def touch_named_ports(self) -> None:
         for peers, grants in self.grants.items():
             if any(grant.names for grant in grants):
@@ -111,7 +122,10 @@ class Side:
         grants = self.grants
         if not grants:
             return frozenset()
-        return frozenset([grant for peers in grants.keys() & memberships for grant in grants[peers]])
+        found = [grant for peers in grants.keys() & memberships for grant in grants[peers]]
+        if self.layers and self.demands > 0:
+            return frozenset([grant for grant in found if grant.tier is not Tier.BASELINE])
+        return frozenset(found)
 
 
 class CompiledTable(Mapping[Key, Value]):

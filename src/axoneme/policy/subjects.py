@@ -1,7 +1,8 @@
 """The local subjects: which policies act on each, and so what its two sides hold.
 
 A side starts open, with nobody's rule that lets everything pass. The first policy which selects the
-subject and asks for default-deny closes it; what the policies allow and deny lies beside that.
+subject and asks for default-deny closes it; what the policies allow and deny lies beside that. Nobody's
+rule comes last of all tiers: what an admin's or the baseline policy says of a packet, it cannot change.
 """
 
 from __future__ import annotations
@@ -116,8 +117,7 @@ class Subjects:
                 side.attach(bond)
             for bond in before - after:
                 side.detach(bond)
-            side.demands += bool(new and side.direction in new.policy.default_deny)
-            side.demands -= bool(old and side.direction in old.policy.default_deny)
+            side.demand(_demands(new, side) - _demands(old, side))
         if old is not None:
             old.subjects.discard(number)
             self._acting[number].discard(old)
@@ -144,3 +144,7 @@ class Subjects:
             return self._enforcement is Enforcement.ALWAYS
         # An endpoint whose labels are not known yet must not be open meanwhile.
         return side.demands > 0 or bool(identity.labels.values(RESERVED, "init"))
+
+
+def _demands(loaded: LoadedPolicy | None, side: Side) -> int:
+    return int(loaded is not None and side.direction in loaded.policy.default_deny)

@@ -114,7 +114,7 @@ def test_a_shadowed_allow_allows_nothing_in_the_engine() -> None:
         first = policies[0]
         scenario.policies[key] = (replace(first, rules=(*first.rules, deny)), *policies[1:])
         every = [
-            (policy.ref, Statement(manifest, policy.subject, rule))
+            (policy.ref, Statement(manifest, policy.subject, rule, tier=policy.tier))
             for each in scenario.policies.values()
             for policy in each
             for rule in policy.rules

@@ -56,6 +56,17 @@ def np(spec: str, name: str = "p") -> str:
     return f"{{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {{name: {name}}}, spec: {{{spec}}}}}"
 
 
+def anp(rules: str) -> str:
+    return (
+        "{apiVersion: policy.networking.k8s.io/v1alpha1, kind: AdminNetworkPolicy, metadata: {name: a}, "
+        f"spec: {{priority: 1, subject: {{namespaces: {{}}}}, egress: [{rules}]}}}}"
+    )
+
+
+def to_any_pod(action: str) -> str:
+    return f"{{action: {action}, to: [{{namespaces: {{}}}}]}}"
+
+
 def cnp(spec: str, name: str = "p") -> str:
     return f"{{apiVersion: cilium.io/v2, kind: CiliumNetworkPolicy, metadata: {{name: {name}}}, spec: {{{spec}}}}}"
 
@@ -121,6 +132,7 @@ DNS = 'toPorts: [{ports: [{port: "53", protocol: ANY}], rules: {dns: [{matchPatt
         (cnp(f"{WEB}, ingress: [{{{FROM_DB}, {HTTP}}}, {{fromEndpoints: [{{}}]}}]"), "AXO402",
          "spec.ingress[0]"),
         (cnp(f"{WEB}, egress: [{{toFQDNs: [{{matchName: example.org}}]}}]"), "AXO403", "spec.egress[0].toFQDNs"),
+        (anp(f"{to_any_pod('Pass')}, {to_any_pod('Deny')}"), "AXO404", "spec.egress[1]"),
     ],
 )  # fmt: skip
 def test_every_trap_is_found(policy: str, code: str, path: str) -> None:

@@ -121,7 +121,7 @@ def test_a_subject_whose_labels_are_not_known_has_no_entries_and_so_nothing_pass
     engine.upsert_identity(WEB, pod("web"))
     assert len(engine.changes()) == 2
     engine.remove_identity(WEB)
-    assert len(engine.changes().delete_allows) == 2 and not engine.table
+    assert len(engine.changes().delete) == 2 and not engine.table
 
 
 def test_a_policy_closes_its_direction_only(engine: PolicyEngine) -> None:
@@ -410,7 +410,7 @@ def test_a_new_identity_costs_an_entry_per_rule_that_selects_it_and_disturbs_nob
     engine.changes()
     engine.upsert_identity(310, pod("db", "third"))
     diff = engine.changes()
-    assert [tuple(k) for k, _ in diff.put_allows] == [
+    assert [tuple(k) for k, _ in diff.put] == [
         (310 - 10, 310, 0, 6, 80, 96),
         (300, 310, 1, 6, 5432, 96),
     ]
@@ -442,7 +442,7 @@ def test_a_new_subject_has_nothing_to_be_decided_anew_and_one_that_left_has(engi
     assert engine.changes().changed == set()
     engine.remove_subject(DB)
     diff = engine.changes()
-    assert diff.changed == {DB} and len(diff.delete_allows) == 2
+    assert diff.changed == {DB} and len(diff.delete) == 2
     assert {k.subject for k in engine.table} == {WEB}
 
 

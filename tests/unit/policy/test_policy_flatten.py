@@ -5,16 +5,26 @@ from __future__ import annotations
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from axoneme.model.policy import PolicyRef, PortRange, Protocol
+from axoneme.model.policy import PolicyRef, PortRange, Protocol, Rank, Tier
 from axoneme.policy.flatten import Contribution, Ruling, flatten
+from axoneme.policy.grants import Grant
 from axoneme.policy.ports import EVERYTHING, Prefix, prefixes, wider
+from axoneme.policy.table import Verdict
 
 A, B, C = (PolicyRef("NetworkPolicy", "shop", name, "spec.ingress[0]") for name in "abc")
 TCP_80, TCP_443, TCP, ICMP_ECHO = Prefix(6, 80, 96), Prefix(6, 443, 96), Prefix(6, 0, 80), Prefix(1, 8, 96)
 
 
-def rule(ref: PolicyRef | None, *ranges: PortRange, deny: bool = False) -> Contribution:
-    return Contribution(prefixes(ranges), deny, ref)
+def rule(
+    ref: PolicyRef | None,
+    *ranges: PortRange,
+    deny: bool = False,
+    tier: Tier = Tier.NORMAL,
+    rank: Rank = (0, "", 0),
+    passes: bool = False,
+) -> Contribution:
+    covered = prefixes(ranges)
+    return covered, Grant(covered, frozenset(), deny, ref, tier, rank, passes)
 
 
 def test_a_range_takes_the_fewest_prefixes() -> None:
@@ -64,27 +74,70 @@ def test_wider_prefixes_come_longest_first() -> None:
 
 def test_a_narrow_allow_inside_a_wide_deny_leaves_no_entry() -> None:
     found = flatten([rule(A, PortRange(Protocol.TCP), deny=True), rule(B, PortRange(Protocol.TCP, 80, 80))])
-    assert found == {TCP: Ruling(True, (A,))}
+    assert found == {TCP: Ruling(Verdict.DENY, (A,))}
 
 
 def test_a_narrow_deny_cuts_a_hole_into_a_wide_allow() -> None:
     found = flatten([rule(A, PortRange(Protocol.ANY)), rule(B, PortRange(Protocol.TCP, 80, 80), deny=True)])
-    assert found == {EVERYTHING: Ruling(False, (A,)), TCP_80: Ruling(True, (B,))}
+    assert found == {EVERYTHING: Ruling(Verdict.ALLOW, (A,)), TCP_80: Ruling(Verdict.DENY, (B,))}
 
 
 def test_each_port_names_all_rules_that_give_its_verdict() -> None:
     wide = rule(A, PortRange(Protocol.TCP))
     both = rule(B, PortRange(Protocol.TCP, 80, 80), PortRange(Protocol.TCP, 443, 443))
     assert flatten([both, wide, rule(C, PortRange(Protocol.TCP, 443, 443), deny=True)]) == {
-        TCP: Ruling(False, (A,)),
-        TCP_80: Ruling(False, (A, B)),
-        TCP_443: Ruling(True, (C,)),
+        TCP: Ruling(Verdict.ALLOW, (A,)),
+        TCP_80: Ruling(Verdict.ALLOW, (A, B)),
+        TCP_443: Ruling(Verdict.DENY, (C,)),
     }
 
 
 def test_a_rule_that_adds_nothing_makes_no_entry_and_nobody_is_not_named() -> None:
     same = rule(A, PortRange(Protocol.TCP, 80, 80))
-    assert flatten([rule(A, PortRange(Protocol.TCP)), same]) == {TCP: Ruling(False, (A,))}
-    assert flatten([rule(None, PortRange(Protocol.ANY))]) == {EVERYTHING: Ruling(False, ())}
-    assert flatten([rule(None, PortRange(Protocol.ANY)), same])[TCP_80] == Ruling(False, (A,))
+    assert flatten([rule(A, PortRange(Protocol.TCP)), same]) == {TCP: Ruling(Verdict.ALLOW, (A,))}
+    assert flatten([rule(None, PortRange(Protocol.ANY))]) == {EVERYTHING: Ruling(Verdict.ALLOW, ())}
+    assert flatten([rule(None, PortRange(Protocol.ANY)), same])[TCP_80] == Ruling(Verdict.ALLOW, (A,))
     assert flatten([]) == {}
+
+
+def test_an_admins_narrow_allow_stands_inside_his_wider_deny_and_before_any_other() -> None:
+    first = rule(A, PortRange(Protocol.TCP, 80, 80), tier=Tier.ADMIN, rank=(5, "a", 0))
+    then = rule(B, PortRange(Protocol.TCP), deny=True, tier=Tier.ADMIN, rank=(5, "a", 1))
+    normal = rule(C, PortRange(Protocol.ANY), deny=True)
+    assert flatten([normal, then, first]) == {
+        EVERYTHING: Ruling(Verdict.DENY, (C,)),
+        TCP: Ruling(Verdict.DENY, (B,)),
+        TCP_80: Ruling(Verdict.ALLOW, (A,)),
+    }
+
+
+def test_priority_comes_before_name_and_name_before_place() -> None:
+    last = rule(A, PortRange(Protocol.TCP), tier=Tier.ADMIN, rank=(6, "a", 0))
+    second = rule(B, PortRange(Protocol.TCP), tier=Tier.ADMIN, rank=(5, "b", 0))
+    first = rule(C, PortRange(Protocol.TCP), deny=True, tier=Tier.ADMIN, rank=(5, "a", 1))
+    assert flatten([last, second, first]) == {TCP: Ruling(Verdict.DENY, (C,))}
+    assert flatten([last, second]) == {TCP: Ruling(Verdict.ALLOW, (B,))}
+
+
+def test_what_is_passed_is_for_the_other_tiers_also_where_they_say_nothing() -> None:
+    passed = rule(A, PortRange(Protocol.TCP, 80, 80), tier=Tier.ADMIN, rank=(1, "a", 0), passes=True)
+    allow = rule(B, PortRange(Protocol.TCP), tier=Tier.ADMIN, rank=(1, "a", 1))
+    assert flatten([passed, allow]) == {
+        TCP: Ruling(Verdict.ALLOW, (B,)),
+        TCP_80: Ruling(Verdict.NONE, ()),
+    }
+    normal = rule(C, PortRange(Protocol.ANY), deny=True)
+    assert flatten([passed, allow, normal])[TCP_80] == Ruling(Verdict.DENY, (C,))
+    baseline = rule(C, PortRange(Protocol.ANY), deny=True, tier=Tier.BASELINE)
+    assert flatten([passed, allow, baseline])[TCP_80] == Ruling(Verdict.DENY, (C,))
+
+
+def test_the_baseline_comes_after_all_policies_and_before_the_open_direction() -> None:
+    open_ = rule(None, PortRange(Protocol.ANY))
+    deny = rule(A, PortRange(Protocol.TCP), deny=True, tier=Tier.BASELINE)
+    allow = rule(B, PortRange(Protocol.TCP, 80, 80))
+    assert flatten([open_, deny, allow]) == {
+        EVERYTHING: Ruling(Verdict.ALLOW, ()),
+        TCP: Ruling(Verdict.DENY, (A,)),
+        TCP_80: Ruling(Verdict.ALLOW, (B,)),
+    }
