@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 from fuzz.target import Target
-from fuzz.targets import cni, configs, dnsproxy, echo, flows, manifests, names, objects, rpc, state, stores
+from fuzz.targets import (
+    cni,
+    configs,
+    dnsproxy,
+    echo,
+    flows,
+    kafka,
+    manifests,
+    names,
+    objects,
+    rpc,
+    state,
+    stores,
+)
 
 TARGETS: dict[str, Target] = {
     target.name: target
-    for family in (manifests, state, rpc, cni, stores, configs, flows, objects, echo, names, dnsproxy)
+    for family in (manifests, state, rpc, cni, stores, configs, flows, objects, echo, names, dnsproxy, kafka)
     for target in family.TARGETS
 }

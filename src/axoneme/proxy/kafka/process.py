@@ -1,0 +1,199 @@
+"""The Kafka proxy as a process: sockets for what the plan says, and the connections that they take."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import struct
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Final
+
+from axoneme.model.l7 import L7Kind
+from axoneme.model.l7event import L7Event
+from axoneme.proxy import sockets
+from axoneme.proxy.events import EventSender
+from axoneme.proxy.kafka.conversation import Conversation
+from axoneme.proxy.kafka.judging import Names
+from axoneme.proxy.kafka.relay import Budget, Relay
+from axoneme.proxy.kafka.telling import Teller, Telling
+from axoneme.proxy.plan import Listener, Plan, Report
+from axoneme.proxy.process import Surroundings
+from axoneme.proxy.sockets import End
+
+log = logging.getLogger(__name__)
+
+_FAMILIES: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
+#: For a server to take a connection, in seconds: clients give up sooner.
+_CONNECT: Final = 30
+#: When there are no descriptors left, in seconds.
+_PAUSE: Final = 0.1
+#: Bytes of requests that cannot be judged yet, of all connections.
+_MOST_HELD: Final = 256 << 20
+#: Brokers whose topics' ids are remembered.
+_MOST_BROKERS: Final = 1000
+
+
+def start(surroundings: Surroundings) -> Coroutine[object, object, None]:
+    """See `axoneme.proxy.process.Proxy`: nothing needs root."""
+    return _run(surroundings)
+
+
+async def _run(surroundings: Surroundings) -> None:
+    proxy = KafkaProxy(surroundings)
+    async with asyncio.TaskGroup() as tasks:
+        try:
+            async for plan in surroundings.following.plans():
+                surroundings.following.report(proxy.use(plan, tasks))
+        finally:
+            proxy.close()
+
+
+class KafkaProxy:
+    def __init__(self, surroundings: Surroundings) -> None:
+        self._surroundings = surroundings
+        self._sender: EventSender | None = None
+        self._listening: dict[int, _Listening] = {}
+        self._brokers: dict[End, Names] = {}
+        self.budget = Budget(_MOST_HELD)
+        self.telling = Telling(self._send, asyncio.get_running_loop().call_soon)
+
+    def use(self, plan: Plan, tasks: asyncio.TaskGroup) -> Report:
+        """Does as the plan says; what has come of it."""
+        if self._sender is None:
+            self._sender = EventSender(self._surroundings.reachable(Path(plan.events)), plan.redaction)
+        self._sender.redaction = plan.redaction
+        wanted = {each.port: each for each in plan.listeners}
+        for port, listening in list(self._listening.items()):
+            if port not in wanted or wanted[port].direction != listening.listener.direction:
+                self._listening.pop(port).close()
+        errors: dict[int, str] = {}
+        for port, listener in wanted.items():
+            if listener.rules.kind is not L7Kind.KAFKA:
+                errors[port] = f"rules for {listener.rules.kind.value}, which this proxy does not speak"
+            elif port in self._listening:
+                self._listening[port].use(listener)
+            else:
+                try:
+                    self._listening[port] = _Listening(self, listener, plan.families, tasks)
+                except OSError as error:
+                    errors[port] = str(error)
+        for port, reason in errors.items():
+            log.error("port %d: %s", port, reason)
+        return Report(plan.revision, tuple(sorted(self._listening)), errors)
+
+    def names(self, server: End) -> Names:
+        """What is known of a broker's topics: another broker's word about them counts for nothing."""
+        if server not in self._brokers and len(self._brokers) >= _MOST_BROKERS:
+            del self._brokers[next(iter(self._brokers))]
+        return self._brokers.setdefault(server, Names())
+
+    def close(self) -> None:
+        for each in self._listening.values():
+            each.close()
+        if self._sender is not None:
+            self._sender.close()
+
+    def _send(self, *events: L7Event) -> None:
+        if self._sender is not None:
+            self._sender.send(*events)
+
+
+class _Listening:
+    """One listener of the plan, and the connections that it has taken."""
+
+    def __init__(
+        self, proxy: KafkaProxy, listener: Listener, families: tuple[int, ...], tasks: asyncio.TaskGroup
+    ) -> None:
+        """Raises OSError."""
+        self.listener = listener
+        self._proxy = proxy
+        self._relays: set[Relay] = set()
+        self._sockets: list[socket.socket] = []
+        self._accepting: list[asyncio.Task[None]] = []
+        try:
+            for family in map(_FAMILIES.__getitem__, families):
+                self._sockets.append(sockets.listener(family, listener.port, socket.SOCK_STREAM))
+        except BaseException:
+            self.close()
+            raise
+        self._tasks = tasks
+        self._accepting = [tasks.create_task(self._accept(each)) for each in self._sockets]
+
+    def use(self, listener: Listener) -> None:
+        """The next request of each connection is judged by these rules."""
+        self.listener = listener
+        for relay in self._relays:
+            if relay.conversation:
+                relay.conversation.rules = listener.rules.kafka
+                relay.conversation.audit = listener.audit
+
+    def close(self) -> None:
+        """Connections are reset: what holds for them now they find out when they come back."""
+        for task in self._accepting:
+            task.cancel()
+        for each in self._sockets:
+            each.close()
+        for relay in list(self._relays):
+            relay.reset()
+
+    async def _accept(self, listening: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                taken, _ = await loop.sock_accept(listening)
+            except OSError as error:
+                log.error("port %d: no connection can be taken: %s", self.listener.port, error)
+                await asyncio.sleep(_PAUSE)
+            else:
+                self._tasks.create_task(self._serve(taken))
+
+    async def _serve(self, taken: socket.socket) -> None:
+        try:
+            found = sockets.ends(taken)
+            if found is None:
+                taken.close()
+                return
+            client, server = found
+            teller = Teller(self._proxy.telling, self.listener.direction, client, server)
+            taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            try:
+                onwards = await sockets.connect(client, server, self.listener.direction, _CONNECT)
+            except OSError as error:  # TimeoutError is one
+                teller.failed(f"the server was not reached: {error.strerror or 'it does not answer'}")
+                raise
+        except OSError:
+            # As if the server itself had refused.
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            taken.close()
+            return
+        except BaseException:
+            taken.close()
+            raise
+        await self._relay(taken, onwards, teller, self._proxy.names(server))
+
+    async def _relay(
+        self, taken: socket.socket, onwards: socket.socket, teller: Teller, names: Names
+    ) -> None:
+        relay = Relay(self._proxy.budget, teller.malformed)
+        relay.conversation = Conversation(
+            self.listener.rules.kafka,
+            names,
+            relay.to_server,
+            relay.to_client,
+            teller.request,
+            teller.answer,
+            time.monotonic,
+            self.listener.audit,
+        )
+        self._relays.add(relay)
+        try:
+            await relay.begin(taken, onwards)
+            await relay.done.wait()
+        except OSError as error:  # one end is gone before it was listened to
+            teller.failed(str(error))
+        finally:
+            self._relays.discard(relay)
+            relay.close()
