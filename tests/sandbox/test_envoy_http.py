@@ -61,6 +61,20 @@ def test_a_request_is_judged_and_the_connection_lives(
     assert through.rig.count("answers") > before[1]
 
 
+def test_a_refused_body_is_read_so_that_the_connection_lives(through: Proxy) -> None:
+    through.serve(LISTENER, http(PUBLIC))
+    raw = through.call(SERVER)
+    raw.sendall(b"POST /private HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n01234")
+    raw.sendall(b"56789GET /public/a HTTP/1.1\r\nHost: x\r\n\r\n")
+    answers = raw.makefile("rb")
+    assert answers.readline().startswith(b"HTTP/1.1 403")
+    while not answers.readline().startswith(b"HTTP/1.1 200"):
+        pass
+    # A long one is refused too, and for no other reason.
+    answer = through.connect(SERVER).ask("/private", "POST", body=bytes(1 << 20))
+    assert (answer.status, answer.body) == (403, REFUSED)
+
+
 def test_rules_change_under_a_connection(through: Proxy) -> None:
     through.serve(LISTENER, http(PUBLIC))
     connection = through.connect(SERVER)

@@ -1,4 +1,8 @@
-"""Ways onwards: to whom the client has called, from the client's address."""
+"""Ways onwards: to whom the client has called, from the client's address.
+
+Envoy keeps a pool of connections for each pair of those: one onwards is one client's (that is, one pod's),
+though not one connection's of it.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +23,9 @@ PLAIN: Final = "onwards"
 
 #: Seconds. A client gives up by itself before that, or has retried.
 _CONNECT: Final = 30.0
+#: Seconds that a connection is kept for the next request of the same client. A server's own patience is
+#: longer: otherwise it might close the connection just when a request is on its way.
+_IDLE: Final = 1.0
 #: More connections than there are descriptors: other limits hold (bootstrap.py).
 _ENOUGH: Final = 1 << 30
 
@@ -41,7 +48,9 @@ def cluster(name: str, transport: Message | None, kernel: Kernel) -> Message:
         ports = OWN_PORTS.start | (OWN_PORTS.stop - 1) << 16
         options.append(socket_option(socket.SOL_IP, _IP_LOCAL_PORT_RANGE, ports))
     protocols = upstream.HttpProtocolOptions(
-        common_http_protocol_options=protocol_pb2.HttpProtocolOptions(max_headers_count=number(1000)),
+        common_http_protocol_options=protocol_pb2.HttpProtocolOptions(
+            max_headers_count=number(1000), idle_timeout=seconds(_IDLE)
+        ),
         use_downstream_protocol_config=upstream.HttpProtocolOptions.UseDownstreamHttpConfig(
             http_protocol_options=http1(), http2_protocol_options=http2()
         ),
@@ -56,8 +65,6 @@ def cluster(name: str, transport: Message | None, kernel: Kernel) -> Message:
         lb_policy=cluster_pb2.Cluster.CLUSTER_PROVIDED,
         connect_timeout=seconds(_CONNECT),
         per_connection_buffer_limit_bytes=number(256 << 10),
-        # Connections onwards are nobody else's: what a server says of one client stays with it.
-        connection_pool_per_downstream_connection=True,
         upstream_bind_config=address_pb2.BindConfig(socket_options=options),
         upstream_connection_options=cluster_pb2.UpstreamConnectionOptions(
             tcp_keepalive=address_pb2.TcpKeepalive(

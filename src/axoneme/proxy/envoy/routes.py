@@ -17,14 +17,19 @@ from itertools import combinations, product
 from envoy.config.core.v3 import base_pb2
 from envoy.config.route.v3 import route_components_pb2 as components
 from envoy.config.route.v3 import route_pb2
+from envoy.extensions.filters.http.buffer.v3 import buffer_pb2
 from envoy.type.matcher.v3 import regex_pb2, string_pb2
 
 from axoneme.model.l7 import HeaderMatch, HTTPRule, Mismatch, SecretRef
-from axoneme.proxy.envoy.protos import Message, number, seconds
+from axoneme.proxy.envoy.protos import Message, number, packed, seconds
 
 #: What clients whose request is refused are told.
 REFUSED_BODY = "Access denied: refused by network policy.\n"
 REFUSED_CODE = 403
+
+#: Bytes of a refused request's body that are read before it is answered.
+BUFFERED = 64 << 10
+_BUFFER = "envoy.filters.http.buffer"
 
 #: Above this, a listener would need more than 2**MOST_CHANGES routes.
 MOST_CHANGES = 6
@@ -64,6 +69,13 @@ class Change:
     action: Mismatch
 
 
+#: Requests that do not end before they are answered: of gRPC, with a body that waits, for something else.
+_ENDLESS = (
+    Condition("content-type", "regex", "application/grpc.*"),
+    Condition("expect", "present"),
+    Condition("upgrade", "present"),
+)
+
 Secrets = Mapping[SecretRef, Mapping[str, bytes]]
 
 
@@ -72,9 +84,9 @@ def route_configuration(
 ) -> Message:
     """Raises `UnusableRule`."""
     parts = [part for rule in rules if (part := _parts(rule, secrets)) is not None]
-    refuse = _passing(cluster) if audit else _refusing()
-    word = "AUDIT" if audit else "DROPPED"
-    routes = [_route(f"{word} ambiguous path", refuse, [Condition(":path", "regex", _AMBIGUOUS)])]
+    ambiguous = [Condition(":path", "regex", _AMBIGUOUS)]
+    tried = cluster if audit else None
+    routes = list(_otherwise("ambiguous path", ambiguous, tried))
     for conditions, changes in _alternatives(parts):
         told = ", ".join(
             f"{change.header} {_TOLD[change.action]}" for change in changes if change.action in _TOLD
@@ -83,14 +95,38 @@ def route_configuration(
         _change_headers(route, changes)
         routes.append(route)
         if not any(condition.name == ":path" for condition in conditions):
-            tunnel = _connect(route)
-            routes.append(tunnel)
-    routes.append(_route(f"{word} no rule allows it", refuse, []))
-    routes.append(_connect(routes[-1]))
+            routes.append(_connect(route))
+    routes += _otherwise("no rule allows it", [], tried)
+    routes.append(_connect(_route(*_refusal("no rule allows it", tried), [])))
     return route_pb2.RouteConfiguration(
         name=name,
-        virtual_hosts=[components.VirtualHost(name="all", domains=["*"], routes=routes)],
+        virtual_hosts=[
+            components.VirtualHost(
+                name="all",
+                domains=["*"],
+                routes=routes,
+                typed_per_filter_config={_BUFFER: packed(buffer_pb2.BufferPerRoute(disabled=True))},
+            )
+        ],
     )
+
+
+def _otherwise(why: str, conditions: list[Condition], cluster: str | None) -> Iterator[Message]:
+    """What becomes of requests that no rule lets pass; with a ``cluster``, they pass nevertheless.
+
+    By HTTP/1, a connection lives on only when the request was read to its end before it is answered. Some do
+    not end before they are answered.
+    """
+    name, action = _refusal(why, cluster)
+    if cluster is not None:
+        yield _route(name, action, conditions)
+        return
+    for endless in _ENDLESS:
+        yield _route(name, action, [*conditions, endless])
+    waiting = _route(name, action, conditions)
+    whole = buffer_pb2.BufferPerRoute(buffer=buffer_pb2.Buffer(max_request_bytes=number(BUFFERED)))
+    waiting.typed_per_filter_config[_BUFFER].CopyFrom(packed(whole))
+    yield waiting
 
 
 _TOLD = {
@@ -216,11 +252,12 @@ def _connect(route: Message) -> Message:
     return copy
 
 
-def _refusing() -> Message:
-    """Requests of gRPC get the status PERMISSION_DENIED instead: Envoy makes it of the code."""
-    return components.DirectResponseAction(
-        status=REFUSED_CODE, body=base_pb2.DataSource(inline_string=REFUSED_BODY)
-    )
+def _refusal(why: str, cluster: str | None) -> tuple[str, Message]:
+    """Name and action. Requests of gRPC get the status PERMISSION_DENIED: Envoy makes it of the code."""
+    if cluster is not None:
+        return f"AUDIT {why}", _passing(cluster)
+    body = base_pb2.DataSource(inline_string=REFUSED_BODY)
+    return f"DROPPED {why}", components.DirectResponseAction(status=REFUSED_CODE, body=body)
 
 
 def _passing(cluster: str) -> Message:
