@@ -29,7 +29,7 @@ FAMILIES = (socket.AF_INET, socket.AF_INET6)
 
 
 class Echo(http.server.BaseHTTPRequestHandler):
-    """Tells what it was asked; ``/stream`` sends what it gets, ``/big`` 32 MiB."""
+    """Tells what it was asked; ``/big`` is 32 MiB; after ``/close`` the connection is over."""
 
     protocol_version = "HTTP/1.1"
 
@@ -62,6 +62,8 @@ class Echo(http.server.BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Length", str(len(content)))
         self.send_header("X-Case", "Kept")
+        if self.path.endswith("/close"):
+            self.send_header("Connection", "close")
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(content)

@@ -11,7 +11,10 @@ from envoys import FAMILIES, Connection, Proxy, proxy, serve_http
 from steered import ADDRESSES
 
 from axoneme.model.l7 import L7, HeaderMatch, HTTPRule, L7Kind, Mismatch, SecretRef
+from axoneme.net import kernel, netns, proxying
+from axoneme.proxy.envoy.process import kernel_of_this_machine
 from axoneme.proxy.plan import Listener, SecretData
+from axoneme.proxy.sockets import OWN_PORTS
 
 SERVER, LISTENER = 8080, 10000
 PUBLIC = HTTPRule(method="GET", path="/public/.*")
@@ -29,6 +32,8 @@ def through(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
     folder = tmp_path_factory.mktemp("envoy")
     with proxy(folder, {SERVER: LISTENER}) as made, ExitStack() as stack:
         serve_http(made, SERVER, stack)
+        with netns.opened(made.rig.proxy) as descriptor, kernel.inside(descriptor):
+            proxying.lend_ports()
         yield made
 
 
@@ -322,3 +327,13 @@ def test_what_would_be_refused_passes_where_policy_is_only_tried(through: Proxy)
     assert through.connect(SERVER).status("/tried") == 200
     tried = through.event(lambda it: it.http is not None and it.http.url.endswith("/tried"))
     assert tried.verdict == "AUDIT"
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=["ipv4", "ipv6"])
+def test_calls_onwards_have_ports_of_their_own(through: Proxy, family: socket.AddressFamily) -> None:
+    """Where the node has them (`axoneme.net.proxying`) and the kernel lets a socket choose."""
+    if not kernel_of_this_machine().own_ports:
+        pytest.skip("the kernel lets no socket choose among ports (Linux 6.3 does)")
+    through.serve(LISTENER, http(PUBLIC))
+    for _ in range(8):
+        assert through.connect(SERVER, family).ask("/public/close").seen["client"][1] in OWN_PORTS

@@ -8,6 +8,7 @@ socket instead.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Final
 
 from axoneme.net.commands import ip, show
@@ -19,6 +20,10 @@ MARK, MASK = 0x0200, 0x0F00
 #: for the node's own addresses (0), before what others put there.
 TABLE: Final = "1786"
 PREFERENCE: Final = 96
+#: The last of the ports from which proxies call servers (`axoneme.proxy.sockets.OWN_PORTS`), above those of
+#: clients. A socket can choose among them (IP_LOCAL_PORT_RANGE) if they are in the node's range at all.
+LAST_PORT: Final = 65535
+_PORTS: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")  # of both families
 
 
 def missing(versions: Iterable[int]) -> list[str]:
@@ -29,6 +34,8 @@ def missing(versions: Iterable[int]) -> list[str]:
             found.append(f"the IPv{version} rule for what proxies look at")
         if not _has_route(version):
             found.append(f"the IPv{version} route to proxies")
+    if _last_port() < LAST_PORT:
+        found.append("the ports of proxies")
     return found
 
 
@@ -42,7 +49,22 @@ def direct(versions: Iterable[int]) -> list[str]:
         if not _has_rule(version):
             ip([f"rule add {_rule()} protocol {PROTOCOL}"], version=version)
             found.append(f"the IPv{version} rule for what proxies look at")
+    if lend_ports():
+        found.append("the ports of proxies")
     return found
+
+
+def lend_ports() -> bool:
+    """Has the range of local ports end with those of proxies; whether it did not yet. It stays so."""
+    if _last_port() >= LAST_PORT:
+        return False
+    first = _PORTS.read_text().split()[0]
+    _PORTS.write_text(f"{first} {LAST_PORT}")
+    return True
+
+
+def _last_port() -> int:
+    return int(_PORTS.read_text().split()[1])
 
 
 def withdraw() -> bool:

@@ -39,7 +39,7 @@ def start(surroundings: Surroundings) -> Coroutine[object, object, None]:
 
 async def _work(surroundings: Surroundings, binary: child.Binary) -> None:
     following = surroundings.following
-    kernel = Kernel(own_ports=_release() >= (6, 3), many_sockets=_release() >= (6, 6))
+    kernel = kernel_of_this_machine()
     sender: EventSender | None = None
     server: Any = None
     changed = asyncio.Event()
@@ -103,5 +103,6 @@ async def _serve(discovery: Discovery, logs: AccessLogs) -> Any:
     return server
 
 
-def _release() -> tuple[int, ...]:
-    return tuple(int(part) for part in platform.release().split("-")[0].split(".")[:2])
+def kernel_of_this_machine() -> Kernel:
+    release = tuple(int(part) for part in platform.release().split("-")[0].split(".")[:2])
+    return Kernel(own_ports=release >= (6, 3), many_sockets=release >= (6, 6))
