@@ -31,7 +31,14 @@ T = TypeVar("T")
 Document = dict[str, Any]
 
 _FAKE = (sys.executable, str(Path(__file__).with_name("fake_agent.py")))
-_CLUSTER_WIDE = {"Namespace", "Node", "CiliumLoadBalancerIPPool", "CiliumL2AnnouncementPolicy"}
+_CLUSTER_WIDE = {
+    "Namespace",
+    "Node",
+    "CiliumLoadBalancerIPPool",
+    "CiliumL2AnnouncementPolicy",
+    "AdminNetworkPolicy",
+    "BaselineAdminNetworkPolicy",
+}
 
 
 def plan(name: str, **more: Any) -> Plan:

@@ -35,7 +35,7 @@ from axoneme.identity.addressbook import (
 )
 from axoneme.identity.names import NameCache
 from axoneme.identity.prefixes import Prefix, is_address, parse_address, parse_prefix
-from axoneme.model.labels import Labels
+from axoneme.model.labels import NODE, Label, Labels
 from axoneme.model.policy import CIDRGroup, Direction, Policy, PolicyRef, Protocol
 from axoneme.model.state import EndpointState, NodeState
 from axoneme.policy.arrays import entry_arrays, key_array, read_arrays
@@ -186,6 +186,9 @@ class Control:
         """Those of a node's object; None: there is none."""
         if name != self._node:
             self.outside.node_labels(name, labels)
+        else:
+            own = (Label(NODE, key, value) for key, value in (labels or {}).items())
+            self.engine.upsert_identity(HOST, Labels(own))
 
     def _say_node(self, name: str) -> None:
         addresses = self._node_addresses.get(name, ())

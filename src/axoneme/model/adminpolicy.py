@@ -13,14 +13,18 @@ cluster (`_networks`).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 
 from axoneme.model import checks, selectors
+from axoneme.model.l7 import NameMatch
 from axoneme.model.labels import (
     CLUSTER,
     K8S,
     NAMESPACE,
     NAMESPACE_LABELS,
+    NODE,
+    RESERVED,
     Requirement,
     Selector,
     equals,
@@ -36,6 +40,8 @@ from axoneme.model.policy import (
     EntityPeer,
     LabelPeer,
     NamedPort,
+    NamePeer,
+    NodePeer,
     Peer,
     Policy,
     PolicyRef,
@@ -53,7 +59,11 @@ API_VERSION = "policy.networking.k8s.io/v1alpha1"
 BASELINE_NAME = "default"
 
 LAST_PRIORITY = 1000
-_MOST_ITEMS, _MOST_NETWORKS, _LONGEST_NAME = 100, 25, 100
+#: The API's; ``*.`` in front is the only wildcard.
+_DOMAIN = re.compile(
+    r"(\*\.)?([A-Za-z0-9]([-A-Za-z0-9_]*[A-Za-z0-9])?\.)+[A-Za-z0-9]([-A-Za-z0-9_]*[A-Za-z0-9])?\.?\Z"
+)
+_MOST_ITEMS, _MOST_NETWORKS, _LONGEST_NAME, _LONGEST_DOMAIN = 100, 25, 100, 253
 _ACTIONS = {Tier.ADMIN: ("Allow", "Deny", "Pass"), Tier.BASELINE: ("Allow", "Deny")}
 _PODS = ("namespaces", "pods")
 _SECTIONS = {Direction.INGRESS: ("ingress", "from"), Direction.EGRESS: ("egress", "to")}
@@ -168,18 +178,32 @@ def _networks(place: Place, deny: bool) -> list[Peer]:
     return [*(CIDRPeer(network) for network in found), *inside]
 
 
-def _not_yet(what: str) -> Callable[[Place, bool], list[Peer]]:
-    def refuse(place: Place, deny: bool) -> list[Peer]:
-        return place.refuse(f"{what} are not supported yet: the rule could not be enforced")
+def _nodes(place: Place, deny: bool) -> list[Peer]:
+    """This node among them: nodes know themselves by another identity than the others."""
+    selector = Selector().and_(*selectors.kubernetes(place, source=NODE))
+    return [NodePeer(selector), LabelPeer(selector.and_(exists(RESERVED, "host")))]
 
-    return refuse
+
+def _domain_names(place: Place, deny: bool) -> list[Peer]:
+    if deny:
+        place.refuse("only an Allow can name domains (the API's rule): deny the rest by networks")
+    return [_domain(item) for item in _few(place, place.items(), _MOST_NETWORKS)]
+
+
+def _domain(place: Place) -> Peer:
+    """``*.`` in front stands for one part of a name or more."""
+    name = place.name()
+    if len(name) > _LONGEST_DOMAIN or not _DOMAIN.match(name):
+        place.refuse("a domain name like kubernetes.io or *.kubernetes.io belongs here")
+    plain = name.lower().removesuffix(".")
+    return NamePeer(NameMatch(f"*{plain}", pattern=True) if plain.startswith("*.") else NameMatch(plain))
 
 
 #: What only egress rules can name, and what it means; the flag says whether the rule denies.
 _OTHERS: Mapping[str, Callable[[Place, bool], list[Peer]]] = {
-    "nodes": _not_yet("selectors of nodes"),
+    "nodes": _nodes,
     "networks": _networks,
-    "domainNames": _not_yet("rules by DNS name"),
+    "domainNames": _domain_names,
 }
 
 

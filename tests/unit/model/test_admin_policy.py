@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from axoneme.model.l7 import NameMatch
 from axoneme.model.paths import ManifestError
 from axoneme.model.policies import parse_policy
 from axoneme.model.policy import (
@@ -17,6 +18,8 @@ from axoneme.model.policy import (
     EntityPeer,
     LabelPeer,
     NamedPort,
+    NamePeer,
+    NodePeer,
     Policy,
     PortRange,
     Protocol,
@@ -101,6 +104,17 @@ def test_networks_mean_what_is_outside_and_whole_address_spaces_the_cluster_too(
     assert parse(admin([rule({"networks": ["0.0.0.0/0", "::/0"]})])).rules[0].peers == (AnyPeer(),)
 
 
+def test_nodes_mean_this_node_too_and_domains_any_depth() -> None:
+    chosen = rule(
+        {"nodes": {"matchLabels": {"pool": "a"}}}, {"domainNames": ["*.Example.org.", "a.io"]}, action="Allow"
+    )
+    other, own, deep, plain = parse(admin([chosen])).rules[0].peers
+    assert isinstance(other, NodePeer) and str(other.selector) == "node:pool=a"
+    assert isinstance(own, LabelPeer) and "reserved:host" in str(own.selector)
+    assert deep == NamePeer(NameMatch("**.example.org", pattern=True))
+    assert plain == NamePeer(NameMatch("a.io"))
+
+
 def test_a_baseline_has_one_name_and_no_priority() -> None:
     ingress = [{"action": "Allow", "from": [EVERYWHERE]}]
     policy = parse(admin(kind="BaselineAdminNetworkPolicy", ingress=ingress))
@@ -136,6 +150,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (admin([rule(EVERYWHERE, ports=[{"portRange": {"start": 9, "end": 8}}])]), "portRange.end: found 8"),
     (admin([rule({"networks": ["192.0.2.1/33"]})]), "networks[0]"),
     (admin([rule({"networks": []})]), "networks"),
+    (admin([rule({"domainNames": ["a.io"]})]), "only an Allow can name domains"),
+    (admin([rule({"domainNames": ["*.*.io"]}, action="Allow")]), "domainNames[0]"),
+    (admin([rule({"nodes": {}}, ports=[{"namedPort": "web"}])]), "only pods name their ports"),
     (admin([rule({"networks": ["::/0"]}, ports=[{"namedPort": "web"}])]), "only pods name their ports"),
     (
         admin(ingress=[{"action": "Deny", "from": [{"networks": ["::/0"]}]}]),
