@@ -33,6 +33,7 @@ class Conversation:
     taken: dict[Key, str] = field(default_factory=dict)
     #: What it does not take: the version of each, and why.
     refused: dict[Key, tuple[str, str]] = field(default_factory=dict)
+    #: The versions; empty for what it was told is not there.
     _sent: dict[Key, str] = field(default_factory=dict)
     _subscribed: dict[str, set[str]] = field(default_factory=dict)
     _open: dict[str, tuple[Key, str]] = field(default_factory=dict)
@@ -48,6 +49,7 @@ class Conversation:
             self._sent.pop(Key(kind, name), None)
         for name in request.resource_names_unsubscribe:
             names.discard(name)
+            self._sent.pop(Key(kind, name), None)
             self._forget(Key(kind, name))
         answered = self._open.pop(request.response_nonce, None)
         if answered is None:
@@ -98,8 +100,6 @@ class Conversation:
     def _forget(self, key: Key) -> None:
         self.taken.pop(key, None)
         self.refused.pop(key, None)
-        if self._sent.get(key) == "":
-            del self._sent[key]
 
 
 class Discovery:
