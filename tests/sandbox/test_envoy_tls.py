@@ -29,11 +29,15 @@ class Opened:
         self.through = through
         self.servers = Authority(folder, "servers")
         self.proxies = Authority(folder, "proxies")
-        certificate, key = self.proxies.issue("shop.test")
-        self.ours = SecretData(
+        self.ours = self.certified("shop.test")
+        self.theirs = SecretData("default", "theirs", {"ca.crt": self.servers.certificate.read_bytes()})
+
+    def certified(self, name: str) -> SecretData:
+        """What clients find who call it."""
+        certificate, key = self.proxies.issue(name)
+        return SecretData(
             "default", "ours", {"tls.crt": certificate.read_bytes(), "tls.key": key.read_bytes()}
         )
-        self.theirs = SecretData("default", "theirs", {"ca.crt": self.servers.certificate.read_bytes()})
 
     def call(self, name: str | None, trusted: Authority, *, port: int = SERVER) -> Connection:
         context = ssl.create_default_context(cafile=str(trusted.certificate))
@@ -117,12 +121,13 @@ def test_rules_hold_inside_of_tls(opened: Opened) -> None:
 
 def test_servers_that_are_not_who_they_say_get_nothing(opened: Opened) -> None:
     rules = L7(L7Kind.HTTP, http=PUBLIC, terminating=OURS, originating=THEIRS)
+    bank = opened.certified("bank.test")  # nobody has called it before: there is no connection to it
     wrong = SecretData("default", "theirs", {"ca.crt": opened.proxies.certificate.read_bytes()})
-    opened.through.serve(LISTENER, rules, secrets=(opened.ours, wrong))
-    assert opened.call("shop.test", opened.proxies).status("/public/a") == 503
+    opened.through.serve(LISTENER, rules, secrets=(bank, wrong))
+    assert opened.call("bank.test", opened.proxies).status("/public/a") == 503
     # Another Secret takes effect without another listener, and under the connection.
-    connection = opened.call("shop.test", opened.proxies)
-    opened.through.serve(LISTENER, rules, secrets=(opened.ours, opened.theirs))
+    connection = opened.call("bank.test", opened.proxies)
+    opened.through.serve(LISTENER, rules, secrets=(bank, opened.theirs))
     assert connection.status("/public/a") == 200
 
 
