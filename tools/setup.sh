@@ -18,8 +18,8 @@ missing=()
 for package in "${packages[@]}"; do
 	[[ $'\n'$installed$'\n' == *$'\n'$package$'\n'* ]] || missing+=("$package")
 done
-# Container runtimes, for tests of the CNI plugin: whoever has them from elsewhere keeps those.
-for pair in podman:podman runc:runc containerd:containerd busybox:busybox-static /usr/lib/cni/loopback:containernetworking-plugins; do
+# Container runtimes, for tests of the CNI plugin, and a client of Kafka: whoever has them from elsewhere keeps those.
+for pair in kcat:kafkacat podman:podman runc:runc containerd:containerd busybox:busybox-static /usr/lib/cni/loopback:containernetworking-plugins; do
 	command -v "${pair%:*}" >/dev/null || missing+=("${pair#*:}")
 done
 

@@ -26,8 +26,8 @@ JARS = Path(__file__).resolve().parents[2] / "build" / "kafka"
 BROKER = ADDRESSES[socket.AF_INET][1]
 _POM = """<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
 <groupId>axoneme</groupId><artifactId>broker</artifactId><version>1</version><dependencies>
-<dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>3.9.1</version></dependency>
-<dependency><groupId>org.apache.kafka</groupId><artifactId>kafka-tools</artifactId><version>3.9.1</version></dependency>
+<dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{version}</version></dependency>
+<dependency><groupId>org.apache.kafka</groupId><artifactId>kafka-tools</artifactId><version>{version}</version></dependency>
 <dependency><groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>1.7.36</version></dependency>
 </dependencies></project>"""
 _SETTINGS = """process.roles=broker,controller
@@ -44,6 +44,9 @@ transaction.state.log.num.partitions=1
 transaction.state.log.min.isr=1
 group.initial.rebalance.delay.ms=0
 group.coordinator.rebalance.protocols=classic,consumer
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.num.partitions=1
+share.coordinator.state.topic.min.isr=1
 auto.create.topics.enable=false
 """
 
@@ -115,39 +118,29 @@ class Proxy:
         until(holds, "the plan is not in force")
 
 
-def fetched() -> str:
-    """The class path of Apache Kafka; what is missing comes by Maven. Skips where that cannot be."""
+def fetched(version: str) -> str:
+    """The class path of a release of Apache Kafka, which comes by Maven. Skips where that cannot be."""
     for tool in ("java", "mvn"):
         if shutil.which(tool) is None:
             pytest.skip(f"needs {tool}: apt-get install openjdk-17-jre-headless maven")
-    done = JARS / "complete"
+    folder = JARS / version
+    done = folder / "complete"
     if not done.exists():
-        JARS.mkdir(parents=True, exist_ok=True)
-        (JARS / "pom.xml").write_text(_POM)
-        got = subprocess.run(
-            [
-                "mvn",
-                "-q",
-                "-B",
-                "-f",
-                JARS / "pom.xml",
-                "dependency:copy-dependencies",
-                f"-DoutputDirectory={JARS}",
-            ],
-            check=False,
-            capture_output=True,
-            text=True,
-        )
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "pom.xml").write_text(_POM.format(version=version))
+        maven = ["mvn", "-q", "-B", "-f", str(folder / "pom.xml"), "dependency:copy-dependencies"]
+        command = [*maven, f"-DoutputDirectory={folder}"]
+        got = subprocess.run(command, check=False, capture_output=True, text=True)
         if got.returncode:
             pytest.skip(f"Apache Kafka is not to be had: {got.stdout[-500:]}")
         done.touch()
-    return f"{JARS}/*"
+    return f"{folder}/*"
 
 
 @contextmanager
-def broker(rig: Rig, folder: Path) -> Iterator[None]:
-    """Apache Kafka 3.9.1 (KRaft) at `BROKER`, port 9092."""
-    classes = fetched()
+def broker(rig: Rig, folder: Path, version: str) -> Iterator[None]:
+    """Apache Kafka (KRaft) at `BROKER`, port 9092."""
+    classes = fetched(version)
     settings = folder / "server.properties"
     settings.write_text(_SETTINGS.format(address=BROKER, folder=folder))
     tool = ["java", "-cp", classes, "kafka.tools.StorageTool"]
@@ -174,12 +167,12 @@ def broker(rig: Rig, folder: Path) -> Iterator[None]:
             started.wait()
 
 
-def java(rig: Rig, main: str, *arguments: str, text: str = "") -> tuple[str, str]:
+def java(rig: Rig, version: str, main: str, *arguments: str, text: str = "") -> tuple[str, str]:
     """Runs a tool of Apache Kafka as the client; what it prints, and what it complains of."""
     options = ["-Xmx256m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
     done = subprocess.run(
-        ["nsenter", f"--net={rig.client}", "java", *options, "-cp", fetched(), main, "--bootstrap-server",
-         f"{BROKER}:9092", *arguments],
+        ["nsenter", f"--net={rig.client}", "java", *options, "-cp", fetched(version), main,
+         "--bootstrap-server", f"{BROKER}:9092", *arguments],
         input=text, capture_output=True, text=True, timeout=90, check=False,
     )  # fmt: skip
     return done.stdout, done.stderr
