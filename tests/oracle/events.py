@@ -31,6 +31,7 @@ class Course:
         """One event, and at once what an agent does about the prefixes that are needed then."""
         events = [self.policy] * 6 + [self._identity] * 3 + [self._subject] * 2
         events += [self._named_ports, self._named_ports, self.group, self.service, self._enforcement]
+        events += [self._audit] * self.scenario.above
         rng.choice(events)(rng)
         self._given = give_prefixes(self.engine, self._given)
         give_fixed_identities(self.engine)
@@ -41,7 +42,7 @@ class Course:
             del self.scenario.policies[key]
             self.engine.remove_policy(key)
             return
-        policies = some_policies(rng, key)
+        policies = some_policies(rng, key, self.scenario.above)
         if key in self.scenario.policies and rng.random() < 0.5:
             # An edit: most of the object stays as it was.
             policies = (*self.scenario.policies[key][:1], *policies[1:])
@@ -95,6 +96,11 @@ class Course:
         else:
             self.scenario.services[key] = some_service(rng, *key)
             self.engine.upsert_service(self.scenario.services[key])
+
+    def _audit(self, rng: random.Random) -> None:
+        number = rng.choice([*self.scenario.pods, 4, 5])
+        self.scenario.audited ^= {number}
+        self.engine.set_audited(number, number in self.scenario.audited)
 
     def _enforcement(self, rng: random.Random) -> None:
         self.scenario.enforcement = rng.choice(list(Enforcement))

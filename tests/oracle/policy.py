@@ -6,9 +6,10 @@ Judges the policy compiler, and the kernel. Every packet is held against every r
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address
 
+from axoneme.model.l7 import L7
 from axoneme.model.labels import Label, Labels, Operator, Selector
 from axoneme.model.policy import (
     AnyPeer,
@@ -44,6 +45,7 @@ class Party:
     labels: Labels
     address: Address | None = None
     named_ports: Mapping[tuple[str, Protocol], frozenset[int]] = field(default_factory=dict)
+    audited: bool = False  # all policies are only tried on it
 
     def reserved(self, *names: str) -> bool:
         return any(self.labels.values("reserved", name) for name in names)
@@ -64,41 +66,110 @@ class World:
     cidr_matches_nodes: bool = False
 
 
+@dataclass(frozen=True)
+class Judgement:
+    """``above``: the rules above L4 that a proxy holds it to, with their kind; ``watched``: it only looks on.
+    ``audit``: it passes although what is only tried would deny it, and ``refs`` are of that."""
+
+    outcome: Outcome
+    refs: frozenset[PolicyRef] = frozenset()
+    above: frozenset[object] = frozenset()
+    watched: bool = False
+    audit: bool = False
+
+
 def decide(
     world: World, subject: Party, direction: Direction, peer: Party, protocol: int, port: int
 ) -> tuple[Outcome, frozenset[PolicyRef]]:
     """The outcome for a packet, and the rules that give it."""
+    found = judge(world, subject, direction, peer, protocol, port)
+    return found.outcome, found.refs
+
+
+def judge(
+    world: World, subject: Party, direction: Direction, peer: Party, protocol: int, port: int
+) -> Judgement:
+    """What policies in force say; then what they would with those that are only tried; then who looks on."""
     if world.enforcement is Enforcement.NEVER:
-        return Outcome.ALLOWED, frozenset()
+        return Judgement(Outcome.ALLOWED)
     selecting = [policy for policy in world.policies if policy.subject.matches(subject.labels)]
-    owner = subject if direction is Direction.INGRESS else peer
+    packet = (direction, peer, subject if direction is Direction.INGRESS else peer, protocol, port)
+    in_force = [policy for policy in selecting if not (policy.audit or subject.audited)]
+    tried = [policy for policy in selecting if policy not in in_force]
+    found = verdict(world, subject, in_force, packet)
+    if found.outcome is Outcome.ALLOWED and (tried or subject.audited):
+        shadow = verdict(world, replace(subject, audited=False), selecting, packet)
+        if shadow.outcome is not Outcome.ALLOWED:
+            closing = {policy.ref for policy in tried if direction in policy.default_deny}
+            open_ = not closed(world, subject, in_force, direction)
+            refs = shadow.refs or frozenset(closing if open_ else ())
+            found = Judgement(Outcome.ALLOWED, refs, found.above, audit=True)
+        elif shadow.above and not found.above:
+            found = replace(shadow, watched=True)
+    watching = [each[1].l7 for each in matching(world, selecting, packet) if each[1].watch]
+    if watching and found.outcome is Outcome.ALLOWED and not found.above and (seen := together(watching)):
+        found = replace(found, above=seen, watched=True)
+    return found
+
+
+Packet = tuple[Direction, Party, Party, int, int]
+
+
+def verdict(world: World, subject: Party, policies: list[Policy], packet: Packet) -> Judgement:
+    """What some policies say, all of them in force."""
+    direction, peer, *_ = packet
     said: dict[Tier, list[tuple[Policy, Rule]]] = {tier: [] for tier in Tier}
-    for policy in selecting:
-        for rule in policy.rules:
-            if rule.direction is not direction or not any(
-                covers(p, owner, protocol, port) for p in rule.ports
-            ):
-                continue
-            if any(selects(world, p, peer) for p in rule.peers):
-                said[policy.tier].append((policy, rule))
+    for policy, rule in matching(world, policies, packet):
+        if not rule.watch:
+            said[policy.tier].append((policy, rule))
     if admin := first_of(said[Tier.ADMIN]):
-        return admin
-    refs = {
-        deny: frozenset(ref_of(*each) for each in said[Tier.NORMAL] if each[1].deny is deny)
-        for deny in (True, False)
-    }
-    if refs[True]:
-        return Outcome.DENIED, refs[True]
-    if refs[False]:
-        return Outcome.ALLOWED, refs[False]
-    isolated = any(direction in policy.default_deny for policy in selecting)
-    if not isolated and (baseline := first_of(said[Tier.BASELINE])):
-        return baseline
-    closed = isolated or world.enforcement is Enforcement.ALWAYS or subject.reserved("init")
+        return Judgement(*admin)
+    normal = said[Tier.NORMAL]
     host = world.host_reaches_pods and direction is Direction.INGRESS and peer.reserved("host")
-    if host or not closed:
-        return Outcome.ALLOWED, frozenset()
-    return Outcome.DEFAULT_DENIED, frozenset()
+    for outcome, chosen in (
+        (Outcome.DENIED, [each for each in normal if each[1].deny]),
+        (Outcome.ALLOWED, [each for each in normal if each[1].l7 is None]),
+        (Outcome.ALLOWED, [] if host else normal),
+    ):
+        if chosen:
+            refs = frozenset(ref_of(*each) for each in chosen)
+            above = [each[1].l7 for each in chosen if each[1].l7 and outcome is Outcome.ALLOWED]
+            if above and not (rules := together(above)):
+                return Judgement(Outcome.DENIED, refs)
+            return Judgement(outcome, refs, rules if above else frozenset())
+    isolated = any(direction in policy.default_deny for policy in policies)
+    if not (host and normal) and not isolated and (baseline := first_of(said[Tier.BASELINE])):
+        return Judgement(*baseline)
+    if host or not closed(world, subject, policies, direction):
+        return Judgement(Outcome.ALLOWED)
+    return Judgement(Outcome.DEFAULT_DENIED)
+
+
+def matching(world: World, policies: list[Policy], packet: Packet) -> list[tuple[Policy, Rule]]:
+    direction, peer, owner, protocol, port = packet
+    return [
+        (policy, rule)
+        for policy in policies
+        for rule in policy.rules
+        if rule.direction is direction
+        and any(covers(each, owner, protocol, port) for each in rule.ports)
+        and any(selects(world, each, peer) for each in rule.peers)
+    ]
+
+
+def closed(world: World, subject: Party, policies: list[Policy], direction: Direction) -> bool:
+    return not subject.audited and (
+        any(direction in policy.default_deny for policy in policies)
+        or world.enforcement is Enforcement.ALWAYS
+        or subject.reserved("init")
+    )
+
+
+def together(parts: list[L7 | None]) -> frozenset[object]:
+    """The rules of all; nothing when no proxy can hold to all of them."""
+    if len({part.kind for part in parts if part}) > 1:
+        return frozenset()
+    return frozenset(item for part in parts if part for item in (part.kind, *part.rules, *part.server_names))
 
 
 def first_of(said: list[tuple[Policy, Rule]]) -> tuple[Outcome, frozenset[PolicyRef]] | None:

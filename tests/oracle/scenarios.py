@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
 
+from axoneme.model.l7 import L7, HTTPRule, KafkaRule, L7Kind
 from axoneme.model.labels import Labels, Operator, Requirement, Selector
 from axoneme.model.policy import (
     ALL_PORTS,
@@ -166,6 +167,27 @@ def some_rule(rng: random.Random, path: str) -> Rule:
     return Rule(rng.choice(list(Direction)), peers, ports, deny=rng.random() < 0.25, path=path)
 
 
+def some_l7(rng: random.Random) -> L7:
+    kind = rng.random()
+    if kind < 0.6:
+        methods = rng.sample(("GET", "PUT", "POST"), rng.choice((1, 1, 2)))
+        return L7(L7Kind.HTTP, http=tuple(HTTPRule(method) for method in methods))
+    if kind < 0.8:
+        return L7(L7Kind.KAFKA, kafka=(KafkaRule(topic=rng.choice("ab")),))
+    return L7(L7Kind.TLS, server_names=(rng.choice(("a.example", "b.example")),))
+
+
+def above_l4(rng: random.Random, policy: Policy) -> Policy:
+    """The same with rules above L4 in some of its rules; perhaps only tried."""
+    rules = []
+    for rule in policy.rules:
+        if policy.tier is Tier.NORMAL and not rule.deny and rng.random() < 0.4:
+            rules.append(replace(rule, l7=some_l7(rng), watch=rng.random() < 0.2))
+        else:
+            rules.append(rule)
+    return replace(policy, rules=tuple(rules), audit=rng.random() < 0.2)
+
+
 def some_policy(rng: random.Random, key: PolicyKey, index: int = 0) -> Policy:
     rules = tuple(some_rule(rng, f"specs[{index}].rules[{i}]") for i in range(rng.choice((0, 1, 1, 2, 3, 4))))
     ref = PolicyRef(key.kind, key.namespace, key.name)
@@ -188,8 +210,10 @@ def some_ordered_policy(rng: random.Random, ref: PolicyRef, rules: tuple[Rule, .
     return Policy(ref, some_selector(rng), tuple(ordered), tier=tier, priority=rng.randrange(3))
 
 
-def some_policies(rng: random.Random, key: PolicyKey) -> tuple[Policy, ...]:
-    return tuple(some_policy(rng, key, index) for index in range(rng.choice((1, 1, 1, 2))))
+def some_policies(rng: random.Random, key: PolicyKey, above: bool = False) -> tuple[Policy, ...]:
+    """``above``: with rules above L4, and policies that are only tried."""
+    policies = (some_policy(rng, key, index) for index in range(rng.choice((1, 1, 1, 2))))
+    return tuple(above_l4(rng, policy) if above else policy for policy in policies)
 
 
 def some_labels(rng: random.Random) -> Labels:
@@ -237,6 +261,8 @@ class Scenario:
     groups: dict[str, CIDRGroup] = field(default_factory=dict)
     services: dict[tuple[str, str], Service] = field(default_factory=dict)
     subjects: set[int] = field(default_factory=set)
+    audited: set[int] = field(default_factory=set)
+    above: bool = False
 
     def world(self) -> World:
         return World(
@@ -252,7 +278,7 @@ class Scenario:
     def party(self, number: int) -> Party:
         """A local endpoint as the oracle sees it."""
         labels = self.pods.get(number) or Labels.parse({5: ["reserved:init"], 4: ["reserved:health"]}[number])
-        return Party(labels, None, self.named_ports.get(number, {}))
+        return Party(labels, None, self.named_ports.get(number, {}), number in self.audited)
 
     def engine(self, rng: random.Random | None = None, rule_bits: int = 32) -> PolicyEngine:
         """An engine that has been given everything, in an order that ``rng`` chooses."""
@@ -264,6 +290,7 @@ class Scenario:
             *((engine.upsert_cidr_group, (group,)) for group in self.groups.values()),
             *((engine.upsert_service, (service,)) for service in self.services.values()),
             *((engine.add_subject, (number,)) for number in self.subjects),
+            *((engine.set_audited, (number, True)) for number in self.audited),
         ]
         if rng:
             rng.shuffle(steps)
@@ -320,7 +347,7 @@ class Scenario:
             yield number_of(API_SERVER), Party(labels, API_SERVER.network_address)
 
 
-def some_scenario(rng: random.Random, most_policies: int = 6) -> Scenario:
+def some_scenario(rng: random.Random, most_policies: int = 6, above: bool = False) -> Scenario:
     ipv4, ipv6 = rng.choice(((True, True), (True, True), (True, False), (False, True)))
     options = Options(
         ipv4,
@@ -329,7 +356,7 @@ def some_scenario(rng: random.Random, most_policies: int = 6) -> Scenario:
         cidr_matches_nodes=rng.random() < 0.3,
     )
     enforcement = rng.choice((*[Enforcement.DEFAULT] * 8, Enforcement.ALWAYS, Enforcement.NEVER))
-    scenario = Scenario(options, enforcement)
+    scenario = Scenario(options, enforcement, above=above)
     for number in range(256, 256 + rng.randint(2, 8)):
         scenario.pods[number] = some_labels(rng)
         scenario.named_ports[number] = some_named_ports(rng)
@@ -344,7 +371,9 @@ def some_scenario(rng: random.Random, most_policies: int = 6) -> Scenario:
                 scenario.services[namespace, name] = some_service(rng, namespace, name)
     for index in range(rng.randint(1, most_policies)):
         key = some_key(rng, index)
-        scenario.policies[key] = some_policies(rng, key)
+        scenario.policies[key] = some_policies(rng, key, above)
+    if above and rng.random() < 0.3:
+        scenario.audited.add(rng.choice(sorted(scenario.subjects)))
     return scenario
 
 

@@ -170,6 +170,7 @@ class Rule:
     deny: bool = False
     path: str = ""  # where in the manifest, e.g. "spec.ingress[0]"
     l7: L7 | None = None  # what a proxy has to look at; of an allow
+    watch: bool = False  # allows nothing: a proxy looks at what others allow
     authenticate: bool | None = None  # whether both ends have to prove who they are; None: as wider rules say
     passes: bool = False  # neither allows nor denies: lower tiers decide (AdminNetworkPolicy's Pass)
     order: int = 0  # in a tier with an order: a rule decides before those of its policy with a greater number

@@ -9,25 +9,33 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 
+from axoneme.model.policy import Direction
 from axoneme.policy.flatten import Contribution, flatten
 from axoneme.policy.ports import Prefix
 from axoneme.policy.rulenumbers import Refs, RuleNumbers
+from axoneme.policy.rulesets import NO_LISTENER, RuleSet, RuleSetNumbers
 from axoneme.policy.table import PolicyFlag, Value, Verdict
 
 
 @dataclass(slots=True, eq=False)
 class Compiled:
-    """Entries and the rule sets named in them; ``uses`` counts the cells that have this content."""
+    """Entries, and the sets of rules, listeners and conflicts in them; ``uses`` counts the cells with this
+    content."""
 
     content: Hashable
     entries: dict[Prefix, Value]
     rules: frozenset[Refs]
+    listeners: frozenset[int] = frozenset()
+    conflicts: frozenset[Refs] = frozenset()
     uses: int = 0
 
     @property
-    def denies(self) -> bool:
-        """Whether any packet does not pass here."""
-        return any(value.verdict != Verdict.ALLOW for value in self.entries.values())
+    def restricts(self) -> bool:
+        """Whether any packet does not simply pass here."""
+        return any(
+            value.verdict != Verdict.ALLOW or value.listener or value.flags & PolicyFlag.AUDIT
+            for value in self.entries.values()
+        )
 
 
 #: The content of a cell that is not there.
@@ -39,6 +47,7 @@ class CellCompiler:
 
     def __init__(self, numbers: RuleNumbers) -> None:
         self.numbers = numbers
+        self.rule_sets = RuleSetNumbers()
         self._compiled: dict[Hashable, Compiled] = {}
         self._idle: set[Compiled] = set()
 
@@ -48,18 +57,35 @@ class CellCompiler:
     def find(self, content: Hashable) -> Compiled | None:
         return self._compiled.get(content)
 
-    def compile(self, content: Hashable, contributions: Iterable[Contribution], complete: bool) -> Compiled:
-        """``content`` stands for the contributions and ``complete``: what is equal there is equal here."""
-        rulings = flatten(contributions)
+    def compile(
+        self,
+        content: Hashable,
+        contributions: Iterable[Contribution],
+        direction: Direction,
+        complete: bool = False,
+        audited: bool = False,
+    ) -> Compiled:
+        """``content`` stands for everything else: what is equal there is equal here."""
+        rulings = flatten(contributions, audited)
         if not rulings:
             return EMPTY
         rules = frozenset(ruling.refs for ruling in rulings.values())
         number = {refs: self.numbers.acquire(refs) for refs in rules}
+        sets = {RuleSet(direction, r.l7, r.watched) for r in rulings.values() if r.l7}
+        listener = {each: self.rule_sets.acquire(each) for each in sets}
         flags = PolicyFlag.COMPLETE if complete else 0
         entries = {
-            prefix: Value(ruling.verdict, number[ruling.refs], flags) for prefix, ruling in rulings.items()
+            prefix: Value(
+                ruling.verdict,
+                number[ruling.refs],
+                flags | (PolicyFlag.AUDIT if ruling.audit else 0),
+                listener[RuleSet(direction, ruling.l7, ruling.watched)] if ruling.l7 else NO_LISTENER,
+            )
+            for prefix, ruling in rulings.items()
         }
-        compiled = self._compiled[content] = Compiled(content, entries, rules)
+        conflicts = frozenset(ruling.refs for ruling in rulings.values() if ruling.conflict)
+        listeners = frozenset(listener.values())
+        compiled = self._compiled[content] = Compiled(content, entries, rules, listeners, conflicts)
         return compiled
 
     def exchange(self, former: Compiled, latter: Compiled) -> None:
@@ -81,6 +107,12 @@ class CellCompiler:
                 del self._compiled[compiled.content]
             for refs in compiled.rules:
                 self.numbers.release(refs)
+            for listener in compiled.listeners:
+                self.rule_sets.release(listener)
+
+    def conflicts(self) -> set[Refs]:
+        """Rules that no proxy could hold to together, where they meet."""
+        return {refs for compiled in self._compiled.values() for refs in compiled.conflicts}
 
     def stale(self) -> set[Compiled]:
         """Contents with a rule set that has got another number; their cells must be made anew."""

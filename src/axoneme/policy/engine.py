@@ -25,7 +25,7 @@ when it goes.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import zip_longest
@@ -42,8 +42,9 @@ from axoneme.policy.loaded import LoadedPolicy
 from axoneme.policy.needs import LabelNeeds, PrefixNeeds
 from axoneme.policy.peers import AnyKindOfPeer, Catalog, Match, Service
 from axoneme.policy.peersets import PeerSets
-from axoneme.policy.ports import Prefix
+from axoneme.policy.ports import Prefix, wider
 from axoneme.policy.rulenumbers import Refs, RuleNumbers
+from axoneme.policy.rulesets import NO_LISTENER, RuleSet
 from axoneme.policy.sides import CompiledTable, Side
 from axoneme.policy.subjects import Subjects
 from axoneme.policy.table import (
@@ -52,6 +53,7 @@ from axoneme.policy.table import (
     TableDiff,
     cell_change,
     every_cell_change,
+    longest,
     own_cell_change,
 )
 
@@ -316,6 +318,10 @@ class PolicyEngine:
         if number in self._subjects:
             self._subjects.remove(number)
 
+    def set_audited(self, number: int, audited: bool) -> None:
+        """Whether policies are only tried on a subject: what they deny passes, and is said to."""
+        self._subjects.set_audited(number, audited)
+
     def set_enforcement(self, enforcement: Enforcement) -> None:
         self._subjects.set_enforcement(enforcement)
 
@@ -361,8 +367,8 @@ class PolicyEngine:
 
     def _compile(self) -> TableDiff:
         before: dict[tuple[Side, int], Compiled] = {}
-        complete = {side for sides in self._subjects.sides.values() for side in sides if side.was_complete}
-        while dirty := [side for sides in self._subjects.sides.values() for side in sides if side.stale]:
+        complete = {side for sides in self._subjects.sides.values() for side in sides if side.was[0]}
+        while dirty := [side for sides in self._subjects.sides.values() for side in sides if side.dirty]:
             for side in dirty:
                 for peer in side.touched():
                     cell = self._cell(side, peer)
@@ -392,6 +398,8 @@ class PolicyEngine:
                 if self._disturbs(side, peer, cell):
                     diff.changed.add(side.subject)
         diff.rules, diff.released = self._cells.numbers.publish()
+        if gone := self._cells.rule_sets.publish():
+            diff.moves = _moves(gone, before)
         for number in [n for n in self._subjects.sides if n not in self._subjects]:
             del self._subjects.sides[number]
         self._new_identities, self._gone_identities, self._new_subjects = set(), set(), set()
@@ -412,9 +420,11 @@ class PolicyEngine:
             )
             extra = {grant: grant.named(owner) for grant in grants}
             content = frozenset(extra.items())
-        content = (content, side.complete)
+        content = (content, side.complete, side.audited)
         contributions = ((grant.prefixes | extra.get(grant, frozenset()), grant) for grant in grants)
-        return self._cells.find(content) or self._cells.compile(content, contributions, side.complete)
+        return self._cells.find(content) or self._cells.compile(
+            content, contributions, side.direction, side.complete, side.audited
+        )
 
     def _renumber(self) -> None:
         """Marks the cells that name a rule set which has had to give its number to another."""
@@ -428,7 +438,7 @@ class PolicyEngine:
         """Whether a cell that has changed can alter a decision already taken: see `table`."""
         if side.subject in self._new_subjects:
             return False
-        return peer not in self._new_identities or cell.denies
+        return peer not in self._new_identities or cell.restricts
 
     # ---- questions -----------------------------------------------------------------------------
 
@@ -453,9 +463,22 @@ class PolicyEngine:
         """Whether what no rule allows is dropped."""
         return self._subjects.enforced(subject, direction)
 
+    def audited(self, subject: int) -> bool:
+        """Whether all policies are only tried on a subject."""
+        return self._subjects.audited(subject)
+
     def rules(self, number: int) -> Refs:
         """The rules that a number in use stands for; none for 0."""
         return self._cells.numbers.refs(number)
+
+    @property
+    def rule_sets(self) -> Mapping[int, RuleSet]:
+        """What listeners in use hold to, by number: a view."""
+        return self._cells.rule_sets.held
+
+    def conflicts(self) -> set[Refs]:
+        """Rules that meet, and to which no proxy could hold together: nothing passes by them."""
+        return self._cells.conflicts()
 
     def meaning(self, peer: AnyKindOfPeer) -> Match:
         """Whom a peer of a rule means, as of the last `changes`."""
@@ -479,6 +502,22 @@ def _change(
     if peer == EVERY_PEER:
         return every_cell_change(former.entries, cell.entries)
     return own_cell_change(former.entries, cell.entries, every.entries, complete)
+
+
+def _moves(gone: Set[int], before: Mapping[tuple[Side, int], Compiled]) -> dict[int, set[int]]:
+    """To which listeners the packets go that went to those which are ``gone``; ``before``: cells that have
+    changed."""
+    moves: dict[int, set[int]] = {listener: set() for listener in gone}
+    for (side, peer), former in before.items():
+        every = side.cells.get(EVERY_PEER, EMPTY)
+        was = before.get((side, EVERY_PEER), every) if former is EMPTY else former
+        now = side.cells.get(peer, every)
+        for prefix, value in was.entries.items() if gone & was.listeners else ():
+            if value.listener in gone:
+                within = {v.listener for p, v in now.entries.items() if prefix in wider(p)}
+                around = longest(prefix, now.entries)
+                moves[value.listener] |= {*within, around.listener if around else NO_LISTENER}
+    return moves
 
 
 def _is_node(labels: Labels) -> bool:

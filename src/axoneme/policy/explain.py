@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from axoneme.model.l7 import L7
 from axoneme.model.labels import Labels, Selector
 from axoneme.model.policy import (
     CIDRPeer,
@@ -25,13 +26,15 @@ from axoneme.policy.engine import PolicyEngine
 from axoneme.policy.identities import Identity
 from axoneme.policy.lookup import Decision, evaluate
 from axoneme.policy.peers import Match, Term
+from axoneme.policy.rulesets import RuleSet
 
 
 @dataclass(frozen=True, slots=True)
 class RulePart:
     """What one rule has to say. ``peer`` is the term that selects the peer, None if none does.
 
-    ``ports`` are the rule's own that cover the packet; empty if none does.
+    ``ports`` are the rule's own that cover the packet; empty if none does. ``l7``: what it asks of a proxy;
+    ``audit``: it is only tried.
     """
 
     ref: PolicyRef
@@ -41,6 +44,8 @@ class RulePart:
     passes: bool = False
     tier: Tier = Tier.NORMAL
     rank: Rank = (0, "", 0)
+    l7: L7 | None = None
+    audit: bool = False
 
     @property
     def applies(self) -> bool:
@@ -69,7 +74,8 @@ class PolicyPart:
 class Explanation:
     """``refs`` are the rules that give the outcome: none for a default, or where nobody's rule does
     (an open direction, or the host towards its own pods). ``subject_known`` and ``peer_known`` say
-    whether the node knows these identities at all; the subject must also be on this node."""
+    whether the node knows these identities at all; the subject must also be on this node. ``above``: what a
+    proxy holds it to."""
 
     decision: Decision
     refs: tuple[PolicyRef, ...]
@@ -79,6 +85,7 @@ class Explanation:
     peer_labels: Labels
     peer_known: bool
     policies: tuple[PolicyPart, ...]
+    above: RuleSet | None = None
 
     @property
     def rules(self) -> tuple[RulePart, ...]:
@@ -86,20 +93,26 @@ class Explanation:
 
     @property
     def deciding(self) -> tuple[RulePart, ...]:
-        """The rules of which the outcome consists: of the first tier that decides."""
-        applying = [rule for rule in self.rules if rule.applies]
+        """The rules of which the outcome consists: of the first tier that decides. Where what is only tried
+        is named, all rules count as if they were in force."""
+        tried = self.decision.audited or bool(self.above and self.above.audit)
+        return self._deciding([rule for rule in self.rules if rule.applies and (tried or not rule.audit)])
+
+    def _deciding(self, applying: list[RulePart]) -> tuple[RulePart, ...]:
         admin = first_of(applying, Tier.ADMIN)
         if admin and not admin.passes:
             return (admin,)
         normal = [rule for rule in applying if rule.tier is Tier.NORMAL]
-        if normal:
-            deny = any(rule.deny for rule in normal)
-            return tuple(rule for rule in normal if rule.deny == deny)
-        baseline = (
-            None
-            if any(policy.default_deny for policy in self.policies)
-            else first_of(applying, Tier.BASELINE)
-        )
+        for chosen in (
+            [rule for rule in normal if rule.deny],
+            [rule for rule in normal if rule.l7 is None],
+            # A node that reaches its own pods is held to no rules above L4.
+            normal if self.above or not self.decision.allowed or self.decision.audited else [],
+        ):
+            if chosen:
+                return tuple(chosen)
+        isolated = any(policy.default_deny for policy in self.policies)
+        baseline = None if isolated else first_of(applying, Tier.BASELINE)
         return (baseline,) if baseline else ()
 
 
@@ -116,7 +129,7 @@ def why(
     subject_identity, peer_identity = engine.identity(subject), engine.identity(peer)
     owner = subject_identity if direction is Direction.INGRESS else peer_identity
     policies = tuple(
-        _policy_part(engine, policy, direction, peer_identity, owner, protocol, port)
+        _policy_part(engine, policy, direction, peer_identity, owner, protocol, port, engine.audited(subject))
         for policy in engine.policies_selecting(subject)
     )
     return Explanation(
@@ -128,6 +141,7 @@ def why(
         peer_labels=peer_identity.labels if peer_identity else Labels(),
         peer_known=peer_identity is not None,
         policies=policies,
+        above=engine.rule_sets[decision.listener] if decision.listener else None,
     )
 
 
@@ -139,6 +153,7 @@ def _policy_part(
     owner: Identity | None,
     protocol: int,
     port: int,
+    audited: bool,
 ) -> PolicyPart:
     rules = tuple(
         RulePart(
@@ -149,9 +164,11 @@ def _policy_part(
             rule.passes,
             policy.tier,
             policy.rank(rule),
+            rule.l7,
+            policy.audit or audited,
         )
         for rule in policy.rules
-        if rule.direction is direction
+        if rule.direction is direction and not rule.watch
     )
     closes = direction in policy.default_deny
     return PolicyPart(policy.ref, str(policy.subject), closes, rules, policy.tier, policy.priority)

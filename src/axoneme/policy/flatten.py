@@ -5,7 +5,8 @@ packet, the rules that cover it are exactly those with a prefix around the longe
 holds it, because prefixes nest. So each prefix gets the ruling of all rules that cover *it*, tier by tier:
 
 - ADMIN: the first in order. An allow or deny is the ruling; a pass leaves it to the others.
-- NORMAL: deny if one of them denies, else allow if one allows.
+- NORMAL: deny if one of them denies; else allow if one allows, by way of a proxy if all that do have rules
+  above L4. The proxy gets the rules of all of them, as long as one proxy can hold to them all.
 - BASELINE (which is not here where it is not asked): the first in order.
 - The rule of nobody, by which an open direction lets everything pass.
 
@@ -19,10 +20,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from axoneme.model.l7 import L7
 from axoneme.model.policy import Tier
-from axoneme.policy.grants import Grant
+from axoneme.policy.grants import HOST, Grant
 from axoneme.policy.ports import Prefix, wider
 from axoneme.policy.rulenumbers import Refs
+from axoneme.policy.rulesets import united
 from axoneme.policy.table import Verdict
 
 #: What one rule says about one peer: its ports there.
@@ -30,14 +33,24 @@ Contribution = tuple[frozenset[Prefix], Grant]
 
 
 class Ruling(NamedTuple):
-    """What holds for the packets of a prefix, and every rule that says so."""
+    """What holds for the packets of a prefix, and every rule that says so.
+
+    ``l7``: what a proxy has to look at; ``watched``: it only has to say what it would refuse. ``audit``: it
+    passes although policies that are only tried would deny it, and ``refs`` are theirs. ``conflict``: no
+    proxy could hold to all of the rules, so they are denied.
+    """
 
     verdict: Verdict
     refs: Refs
+    l7: L7 | None = None
+    watched: bool = False
+    audit: bool = False
+    conflict: bool = False
 
 
-def flatten(contributions: Iterable[Contribution]) -> dict[Prefix, Ruling]:
-    """The entries under one peer; widest first, none of them redundant."""
+def flatten(contributions: Iterable[Contribution], audited: bool = False) -> dict[Prefix, Ruling]:
+    """The entries under one peer; widest first, none of them redundant. ``audited``: all rules are only
+    tried."""
     named: dict[Prefix, list[Grant]] = {}
     for prefixes, grant in contributions:
         for prefix in prefixes:
@@ -49,13 +62,39 @@ def flatten(contributions: Iterable[Contribution]) -> dict[Prefix, Ruling]:
     for prefix in sorted(named, key=lambda p: (p.length, p.protocol, p.port)):
         around = next((w for w in wider(prefix) if w in covering), None)
         covering[prefix] = [*covering[around], *named[prefix]] if around else named[prefix]
-        ruling = rulings[prefix] = _ruling(covering[prefix])
+        ruling = rulings[prefix] = _ruling(covering[prefix], audited)
         if around is None or rulings[around] != ruling:
             entries[prefix] = ruling
     return entries
 
 
-def _ruling(grants: list[Grant]) -> Ruling:
+def _ruling(grants: list[Grant], audited: bool) -> Ruling:
+    """What holds, as policies say that are in force; beside it what would, if all were; and who looks on."""
+    rules = [grant for grant in grants if not grant.watch]
+    ruling = _tried(rules, audited)
+    if len(rules) == len(grants) or ruling.verdict is not Verdict.ALLOW or ruling.l7:
+        return ruling
+    seen = united([grant.l7 for grant in grants if grant.watch and grant.l7])
+    return ruling._replace(l7=seen, watched=seen is not None)
+
+
+def _tried(grants: list[Grant], audited: bool) -> Ruling:
+    real = [grant for grant in grants if grant.ref is None or not (audited or grant.audit)]
+    closing = next((grant.closing for grant in grants if grant.closing is not None), None)
+    ruling = _judged(real)
+    if ruling.verdict is not Verdict.ALLOW or (closing is None and len(real) == len(grants)):
+        return ruling
+    if closing is not None:
+        grants = [g for g in grants if g.closing is None and g.tier is not Tier.BASELINE]
+    shadow = _judged(grants)
+    if shadow.verdict is not Verdict.ALLOW:
+        return Ruling(Verdict.ALLOW, shadow.refs or closing or (), ruling.l7, audit=True)
+    if shadow.l7 and not ruling.l7:
+        return shadow._replace(watched=True)
+    return ruling
+
+
+def _judged(grants: list[Grant]) -> Ruling:
     return (
         _first(grants, Tier.ADMIN)
         or _normal(grants)
@@ -73,9 +112,19 @@ def _first(grants: list[Grant], tier: Tier) -> Ruling | None:
 
 
 def _normal(grants: list[Grant]) -> Ruling | None:
-    named = [(grant.deny, grant.ref) for grant in grants if grant.tier is Tier.NORMAL and grant.ref]
-    if not named:
+    """A deny before an allow, and an allow without rules above L4 before one with such."""
+    named = [grant for grant in grants if grant.tier is Tier.NORMAL and grant.ref]
+    if denies := [grant for grant in named if grant.deny]:
+        return Ruling(Verdict.DENY, _refs(denies))
+    if plain := [grant for grant in named if grant.l7 is None]:
+        return Ruling(Verdict.ALLOW, _refs(plain))
+    if not named or HOST in grants:
         return None
-    deny = any(denies for denies, _ in named)
-    refs = {ref for denies, ref in named if denies == deny}
-    return Ruling(Verdict.DENY if deny else Verdict.ALLOW, tuple(sorted(refs)))
+    rules = united([grant.l7 for grant in named if grant.l7])
+    if rules is None:
+        return Ruling(Verdict.DENY, _refs(named), conflict=True)
+    return Ruling(Verdict.ALLOW, _refs(named), rules)
+
+
+def _refs(grants: Iterable[Grant]) -> Refs:
+    return tuple(sorted({grant.ref for grant in grants if grant.ref}))

@@ -7,17 +7,23 @@ A *grant* is one rule's L4 part with its verdict and its ref. `sides` lays grant
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
+from axoneme.model.l7 import L7
 from axoneme.model.policy import NamedPort, PolicyRef, PortRange, Rank, Tier
 from axoneme.policy.identities import Identity
 from axoneme.policy.ports import EVERYTHING, Prefix, prefixes
+from axoneme.policy.rulenumbers import Refs
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Grant:
     """One rule's ports; ``names`` mean something only together with the endpoint that owns them.
 
-    Without a ``ref`` it is nobody's rule: an open direction.
+    Without a ``ref`` it is nobody's rule: an open direction, or the node that reaches its own pods. ``l7``:
+    what it allows, a proxy has to look at. ``watch``: it allows nothing; what others allow, a proxy looks at.
+    ``audit``: it is only tried. ``closing``, of an open direction: it is open because the policies that would
+    close it are only tried; these, by their refs.
     """
 
     prefixes: frozenset[Prefix]
@@ -27,11 +33,16 @@ class Grant:
     tier: Tier = Tier.NORMAL
     rank: Rank = (0, "", 0)
     passes: bool = False
+    l7: L7 | None = None
+    watch: bool = False
+    audit: bool = False
+    closing: Refs | None = None
 
     @property
     def layered(self) -> bool:
         """Whether it is not enough for a packet's verdict that a deny beats every allow."""
-        return self.tier is not Tier.NORMAL
+        tried = self.audit or self.closing is not None
+        return self.tier is not Tier.NORMAL or self.l7 is not None or tried
 
     def named(self, owner: Identity | None) -> frozenset[Prefix]:
         """What the names mean on endpoints of ``owner``."""
@@ -43,3 +54,11 @@ class Grant:
 
 #: Nobody's rule: everything passes.
 OPEN = Grant(frozenset({EVERYTHING}), frozenset(), deny=False, ref=None)
+#: The same for a node towards its own pods. Unlike an open direction it also frees from what is above L4.
+HOST = Grant(frozenset({EVERYTHING}), frozenset(), deny=False, ref=None)
+
+
+@lru_cache(maxsize=1024)
+def open_but_for(refs: Refs) -> Grant:
+    """`OPEN`, but for policies that are only tried. The same grant for the same, so that cells are shared."""
+    return Grant(frozenset({EVERYTHING}), frozenset(), deny=False, ref=None, closing=refs)

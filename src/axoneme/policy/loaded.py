@@ -50,9 +50,16 @@ class LoadedPolicy:
             self.policy.tier,
             self.policy.rank(rule),
             rule.passes,
+            rule.l7,
+            rule.watch,
+            self.policy.audit,
         )
 
 
 def _kin(former: Policy, latter: Policy) -> bool:
     """Whether equal rules in both make equal grants."""
-    return (former.ref, former.tier, former.priority) == (latter.ref, latter.tier, latter.priority)
+    return _nature(former) == _nature(latter)
+
+
+def _nature(policy: Policy) -> tuple[object, ...]:
+    return policy.ref, policy.tier, policy.priority, policy.audit

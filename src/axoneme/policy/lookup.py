@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from axoneme.policy.ports import PEER_BITS, PORT_BITS, PROTOCOL_BITS
 from axoneme.policy.rulenumbers import NO_POLICY
-from axoneme.policy.table import EVERY_PEER, Entry, Key, Value, Verdict
+from axoneme.policy.rulesets import NO_LISTENER
+from axoneme.policy.table import EVERY_PEER, Entry, Key, PolicyFlag, Value, Verdict
 
 _PORT_MASKS = tuple(
     (length, 0xFFFF << PORT_BITS - length & 0xFFFF) for length in range(PORT_BITS, PROTOCOL_BITS - 1, -1)
@@ -51,6 +52,16 @@ class Decision:
     def rule(self) -> int:
         """The one number that the datapath reports."""
         return next(iter(self.rules), NO_POLICY)
+
+    @property
+    def listener(self) -> int:
+        """Whose rules a proxy holds it to; 0: nobody's."""
+        return next((entry[1].listener for entry in self._deciding()), NO_LISTENER)
+
+    @property
+    def audited(self) -> bool:
+        """Whether it passes only because the policies that would deny it are tried."""
+        return any(entry[1].flags & PolicyFlag.AUDIT for entry in self._deciding())
 
     def _deciding(self) -> list[Entry]:
         verdict = Verdict.DENY if self.outcome is Outcome.DENIED else Verdict.ALLOW

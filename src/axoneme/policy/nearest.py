@@ -130,10 +130,10 @@ def nearest(
     owner = subject_identity if direction is Direction.INGRESS else peer_identity
     misses = []
     for policy in engine.policies_selecting(subject):
-        if policy.tier is not Tier.NORMAL:
+        if policy.tier is not Tier.NORMAL or policy.audit:
             continue
         for rule in policy.rules:
-            if rule.deny:
+            if rule.deny or rule.watch:
                 continue
             way = () if rule.direction is direction else (_direction(rule.direction, direction),)
             peers = _peers(engine, rule, peer_identity, address)

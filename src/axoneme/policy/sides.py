@@ -9,14 +9,16 @@ when it is dirty.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 
-from axoneme.model.policy import Direction, Tier
+from axoneme.model.policy import Direction, PolicyRef, Tier
 from axoneme.policy.cells import Compiled
-from axoneme.policy.grants import OPEN, Grant
+from axoneme.policy.grants import Grant
 from axoneme.policy.peers import AnyKindOfPeer, Match
 from axoneme.policy.ports import Prefix
+from axoneme.policy.rulenumbers import Refs
 from axoneme.policy.table import EVERY_PEER, Key, Value
 
 
@@ -43,8 +45,9 @@ class Side:
     """One direction of one subject.
 
     ``cells`` is what `PolicyEngine.changes` last gave out, ``dirty`` the peers whose cell may differ
-    by now, ``demands`` the number of policies which make it default-deny, ``layers`` that of the bonds with a
-    layered grant. ``was_complete`` is `complete` as of the cells.
+    by now. ``closers`` are the policies that make it default-deny, ``triers`` those that would, were they not
+    only tried; ``audited``: all are. ``layers`` counts the bonds with a layered grant, ``above`` those with
+    rules above L4. ``was`` is what `nature` was of the cells.
     """
 
     subject: int
@@ -52,26 +55,44 @@ class Side:
     grants: dict[PeerSet, tuple[Grant, ...]] = field(default_factory=dict)
     cells: dict[int, Compiled] = field(default_factory=dict)
     dirty: set[int] = field(default_factory=set)
-    demands: int = 0
+    closers: Counter[PolicyRef] = field(default_factory=Counter)
+    triers: Counter[PolicyRef] = field(default_factory=Counter)
+    audited: bool = False
     layers: int = 0
-    was_complete: bool = False
-    base: PeerSet | None = None
+    above: int = 0
+    was: tuple[bool, bool, bool] = (False, False, False)
+    bases: frozenset[Bond] = frozenset()
 
     @property
     def complete(self) -> bool:
         """Whether each peer's cell holds what is for every peer too: see `table`."""
-        return self.layers > 0
+        return self.layers > 0 or self.audited
+
+    @property
+    def demanded(self) -> bool:
+        """Whether some policy makes it default-deny."""
+        return bool(self.closers) and not self.audited
+
+    @property
+    def tried(self) -> Refs:
+        """The policies that would make it default-deny, were they not only tried."""
+        return tuple(sorted({*self.triers, *self.closers} if self.audited else self.triers))
+
+    @property
+    def nature(self) -> tuple[bool, bool, bool]:
+        """What all cells depend on."""
+        return self.complete, self.demanded, self.audited
 
     def attach(self, bond: Bond) -> None:
         peers, grant = bond
-        self.layers += grant.layered
+        self._count(grant, 1)
         self.grants[peers] = (*self.grants.get(peers, ()), grant)
         peers.users.add(self)
         self.dirty |= peers.members
 
     def detach(self, bond: Bond) -> None:
         peers, grant = bond
-        self.layers -= grant.layered
+        self._count(grant, -1)
         left = tuple(g for g in self.grants[peers] if g is not grant)
         if left:
             self.grants[peers] = left
@@ -80,36 +101,46 @@ class Side:
             peers.users.discard(self)
         self.dirty |= peers.members
 
-    def open_towards(self, peers: PeerSet | None) -> None:
-        """Lets everything pass to and from ``peers``, whatever policies say, unless they deny it."""
-        if peers is self.base:
-            return
-        if self.base is not None:
-            self.detach((self.base, OPEN))
-        if peers is not None:
-            self.attach((peers, OPEN))
-        self.base = peers
+    def _count(self, grant: Grant, change: int) -> None:
+        before = self.nature
+        self.layers += change * grant.layered
+        self.above += change * (grant.l7 is not None)
+        self._look(before)
 
-    def demand(self, change: int) -> None:
-        """So many policies more make it default-deny: the first silences those of the baseline."""
-        before, self.demands = self.demands > 0, self.demands + change
-        if before != (self.demands > 0):
-            for peers, grants in self.grants.items():
-                if any(grant.tier is Tier.BASELINE for grant in grants):
-                    self.dirty |= peers.members
+    def open_by(self, bases: frozenset[Bond]) -> None:
+        """Lets pass what these say, which are nobody's rules, unless policies deny it."""
+        for bond in bases - self.bases:
+            self.attach(bond)
+        for bond in self.bases - bases:
+            self.detach(bond)
+        self.bases = bases
 
-    @property
-    def stale(self) -> bool:
-        """Whether there are cells to be made anew."""
-        return bool(self.dirty) or self.complete != self.was_complete
+    def demand(self, ref: PolicyRef, change: int, audit: bool) -> None:
+        """A policy that closes this direction comes (1) or goes (-1)."""
+        before = self.nature
+        policies = self.triers if audit else self.closers
+        policies[ref] += change
+        if not policies[ref]:
+            del policies[ref]
+        self._look(before)
+
+    def audit(self, audited: bool) -> None:
+        """From now on all policies are only tried here, or not."""
+        before, self.audited = self.nature, audited
+        self._look(before)
+
+    def _look(self, before: tuple[bool, bool, bool]) -> None:
+        """Where all cells may be other ones now, `touched` has to see to it."""
+        if self.nature != before:
+            self.dirty.add(EVERY_PEER)
 
     def touched(self) -> set[int]:
         """The peers whose cells have to be made anew; from now on none."""
         dirty, self.dirty = self.dirty, set()
-        toggled = self.complete != self.was_complete
+        toggled = self.nature != self.was and (self.complete or self.was[0])
         if toggled or (self.complete and EVERY_PEER in dirty):
             dirty.update(*(peers.members for peers in self.grants), self.cells)
-        self.was_complete = self.complete
+        self.was = self.nature
         return dirty
 
     def touch_named_ports(self) -> None:
@@ -123,7 +154,7 @@ class Side:
         if not grants:
             return frozenset()
         found = [grant for peers in grants.keys() & memberships for grant in grants[peers]]
-        if self.layers and self.demands > 0:
+        if self.layers and self.demanded:
             return frozenset([grant for grant in found if grant.tier is not Tier.BASELINE])
         return frozenset(found)
 

@@ -11,12 +11,13 @@ from collections.abc import Iterator
 
 from axoneme.model.labels import RESERVED
 from axoneme.model.policy import Direction, Enforcement, Policy
+from axoneme.policy.grants import HOST, OPEN, open_but_for
 from axoneme.policy.identities import Identity
 from axoneme.policy.loaded import LoadedPolicy
 from axoneme.policy.peers import EVERYONE_PEER, HOST_PEER, Catalog
 from axoneme.policy.peersets import PeerSets
 from axoneme.policy.reach import ReachIndex
-from axoneme.policy.sides import Side
+from axoneme.policy.sides import Bond, Side
 
 
 class Subjects:
@@ -29,6 +30,7 @@ class Subjects:
         self._host_reaches_pods = host_reaches_pods
         self._policies: ReachIndex[LoadedPolicy] = ReachIndex()
         self._acting: dict[int, set[LoadedPolicy]] = {}
+        self._audited: set[int] = set()
         self._everyone = peer_sets.hold(EVERYONE_PEER)
         self._host = peer_sets.hold(HOST_PEER)
         #: Both directions of each subject, until the last cell of one that left is gone.
@@ -53,6 +55,8 @@ class Subjects:
         new = number not in self.sides
         if new:
             self.sides[number] = (Side(number, Direction.INGRESS), Side(number, Direction.EGRESS))
+        for side in self.sides[number]:
+            side.audit(number in self._audited)
         self._acting[number] = set()
         self.refresh(number)
         return new
@@ -60,7 +64,7 @@ class Subjects:
     def remove(self, number: int) -> None:
         self._let_act(number, set())
         for side in self.sides[number]:
-            side.open_towards(None)
+            side.open_by(frozenset())
         del self._acting[number]
 
     def refresh(self, number: int) -> None:
@@ -71,6 +75,17 @@ class Subjects:
             candidates = self._policies.candidates(identity)
             selecting = {loaded for loaded in candidates if identity.fulfils(loaded.policy.subject)}
         self._let_act(number, selecting)
+
+    def audited(self, number: int) -> bool:
+        return number in self._audited
+
+    def set_audited(self, number: int, audited: bool) -> None:
+        """Whether policies are only tried on a subject, now or when it comes."""
+        (self._audited.add if audited else self._audited.discard)(number)
+        if number in self:
+            for side in self.sides[number]:
+                side.audit(audited)
+            self._settle(number)
 
     def set_enforcement(self, enforcement: Enforcement) -> None:
         self._enforcement = enforcement
@@ -117,7 +132,9 @@ class Subjects:
                 side.attach(bond)
             for bond in before - after:
                 side.detach(bond)
-            side.demand(_demands(new, side) - _demands(old, side))
+            for loaded, change in ((new, 1), (old, -1)):
+                if loaded is not None and side.direction in loaded.policy.default_deny:
+                    side.demand(loaded.policy.ref, change, loaded.policy.audit)
         if old is not None:
             old.subjects.discard(number)
             self._acting[number].discard(old)
@@ -127,24 +144,28 @@ class Subjects:
     # ---- open or closed ------------------------------------------------------------------------
 
     def _settle(self, number: int) -> None:
-        """Opens the sides that nothing closes; into a closed one lets the host."""
+        """Opens the sides that nothing closes, and lets the host into those where not everything may pass."""
         identity = self._peer_sets.identities.get(number)
         for side in self.sides[number]:
-            if identity is None:
-                side.open_towards(None)
-            elif not self._closed(side, identity):
-                side.open_towards(self._everyone)
-            elif side.direction is Direction.INGRESS and self._host_reaches_pods:
-                side.open_towards(self._host)
-            else:
-                side.open_towards(None)
+            bases: set[Bond] = set()
+            if identity is not None:
+                closed, would = self._closed(side, identity), self._would_be_closed(side, identity)
+                if not closed:
+                    bases.add((self._everyone, open_but_for(side.tried) if would else OPEN))
+                inward = side.direction is Direction.INGRESS
+                if inward and self._host_reaches_pods and (would or side.above):
+                    bases.add((self._host, HOST))
+            side.open_by(frozenset(bases))
 
     def _closed(self, side: Side, identity: Identity) -> bool:
+        return not side.audited and (bool(side.closers) or self._closed_by_itself(identity))
+
+    def _would_be_closed(self, side: Side, identity: Identity) -> bool:
+        """Whether it would, were all policies in force that are only tried."""
+        return bool(side.closers or side.triers) or self._closed_by_itself(identity)
+
+    def _closed_by_itself(self, identity: Identity) -> bool:
         if self._enforcement is not Enforcement.DEFAULT:
             return self._enforcement is Enforcement.ALWAYS
         # An endpoint whose labels are not known yet must not be open meanwhile.
-        return side.demands > 0 or bool(identity.labels.values(RESERVED, "init"))
-
-
-def _demands(loaded: LoadedPolicy | None, side: Side) -> int:
-    return int(loaded is not None and side.direction in loaded.policy.default_deny)
+        return bool(identity.labels.values(RESERVED, "init"))

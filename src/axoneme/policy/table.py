@@ -91,9 +91,12 @@ class Key(NamedTuple):
 
 
 class Value(NamedTuple):
+    """``listener``: the number of the rule set to which a proxy holds what is allowed; 0: none."""
+
     verdict: int
     rule: int
     flags: int = 0
+    listener: int = 0
 
     @property
     def complete(self) -> bool:
@@ -114,7 +117,8 @@ class TableDiff:
     raise after.
 
     ``rules`` says what rule numbers mean that the entries carry from now on; ``released`` are
-    numbers in no entry any more (flows that they decided may still be shown).
+    numbers in no entry any more (flows that they decided may still be shown). ``moves`` has the listeners
+    that no entry names any more, with those to which their packets go instead, 0 for none.
     """
 
     put_first: list[Entry] = field(default_factory=list)
@@ -125,6 +129,7 @@ class TableDiff:
     changed: set[int] = field(default_factory=set)
     rules: dict[int, Refs] = field(default_factory=dict)
     released: frozenset[int] = frozenset()
+    moves: dict[int, set[int]] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return bool(len(self) or self.rules)
