@@ -77,7 +77,7 @@ def test_tables_grow_to_their_limit_and_no_further() -> None:
         assert not any(each["problem"] for each in asked(agent, policy(60)))
         assert apply(agent, policy(200)) == (
             1,
-            "error: nothing was done: there is no room for NetworkPolicy default/large\n"
+            "error: nothing was done: NetworkPolicy default/large cannot be put in force\n"
             f"  node1: {need['problem']}\n",
         )
         assert held(agent) == (grown, 64)

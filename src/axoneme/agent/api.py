@@ -17,6 +17,7 @@ from axoneme.agent.health import Health
 from axoneme.agent.listener import Listener, Object
 from axoneme.agent.names import NameLine, Names, NamesSummary
 from axoneme.agent.pods import Attach, Attached, Detach, Pods
+from axoneme.agent.proxies import ListenerState, Proxies
 from axoneme.agent.questions import AddressLine, IdentityLine, PolicyLine, Question, Questions
 from axoneme.agent.services import Services
 from axoneme.datapath.bpf import BpfError
@@ -80,6 +81,7 @@ class Status(msgspec.Struct, frozen=True):
     repairs: dict[str, int] = {}  # what others had changed in the kernel, put right since the start
     balancing: BalancingSummary | None = None  # None: nothing is balanced here
     names: NamesSummary | None = None  # None: no policy selects by DNS names
+    listeners: list[ListenerState] = []  # of the node's proxies
     out_of_ports: dict[str, int] = {}  # connections that could not be masqueraded, by destination
 
 
@@ -106,6 +108,7 @@ class Api:
         plane: Datapath,
         services: Services,
         names: Names,
+        proxies: Proxies,
     ) -> None:
         self._node = node
         self._readiness = readiness
@@ -119,6 +122,7 @@ class Api:
         self._plane = plane
         self._services = services
         self._names = names
+        self._proxies = proxies
         self._started = time.time()
 
     def register(self, server: Server) -> None:
@@ -179,13 +183,20 @@ class Api:
             addresses=counts.addresses,
             nodes=counts.nodes,
             writes=self._control.writes | self._services.writes,
-            problems=self._listener.problems | self._control.refused | self._services.problems,
+            problems={
+                **self._listener.problems,
+                **self._control.refused,
+                **self._control.conflicts,
+                **self._services.problems,
+                **dict(self._proxies.problems()),
+            },
             kernel=os.uname().release,
             kernel_lacks=list(self._kernel_lacks),
             health=self._health.monitor.summary() if self._health else None,
             repairs=dict(self._plane.repairs),
             balancing=self._services.summary(),
             names=self._names.summary(),
+            listeners=self._proxies.states(),
             out_of_ports=self._plane.out_of_ports(),
         )
 

@@ -10,6 +10,7 @@ import msgspec
 
 from axoneme.flows.config import HistoryConfig
 from axoneme.model.redaction import Redaction
+from axoneme.proxy.config import ProxiesConfig
 from axoneme.sources.config import StoreConfig, read
 from axoneme.sources.tenure import Timing
 
@@ -126,6 +127,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     health: HealthConfig = HealthConfig()
     load_balancing: LoadBalancingConfig = LoadBalancingConfig()
     names: NamesConfig = NamesConfig()
+    proxies: ProxiesConfig = ProxiesConfig()
     announcements: AnnouncementConfig = AnnouncementConfig()
     denied: Literal["drop", "answer"] = "drop"  # answer: by TCP reset or ICMP "administratively prohibited"
     cgroup: str = ""  # whose processes call services at their sockets; empty: of the whole machine
@@ -177,6 +179,7 @@ def load(path: Path) -> AgentConfig:
 def _check(config: AgentConfig) -> None:
     config.pools()
     config.redaction.check()
+    config.proxies.check()
     for text in config.load_balancing.node_port_addresses:
         ip_network(text)
     if config.load_balancing.healthz:

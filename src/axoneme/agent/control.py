@@ -11,6 +11,7 @@ meets an identity whose policy is not there yet:
 
 from __future__ import annotations
 
+import errno
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
@@ -40,8 +41,10 @@ from axoneme.model.policy import CIDRGroup, Direction, Policy, PolicyRef, Protoc
 from axoneme.model.state import EndpointState, NodeState
 from axoneme.policy.arrays import entry_arrays, key_array, read_arrays
 from axoneme.policy.engine import PolicyEngine, PolicyKey
+from axoneme.policy.listenerports import ListenerPorts, Moves, NoPort
 from axoneme.policy.peers import Service
 from axoneme.policy.rulenumbers import RuleNumbers
+from axoneme.policy.rulesets import RuleSet
 from axoneme.policy.table import Key, TableDiff, difference
 
 
@@ -52,6 +55,24 @@ class Journal(IdentityJournal, Interface):
 
     def default(self, subject: int, direction: Direction, rule: int) -> None:
         """The number for the policies by which what no rule allows is denied; 0 for none."""
+
+
+class ProxyPorts(Interface):
+    """Has listeners made for rule sets: see `axoneme.policy.listenerports`."""
+
+    def use(self, wanted: Mapping[int, RuleSet], moves: Moves) -> None: ...
+
+    def keep(self, wanted: Mapping[int, RuleSet]) -> None: ...
+
+    @property
+    def ports(self) -> Mapping[int, int]: ...
+
+    @property
+    def numbers(self) -> Mapping[int, int]: ...
+
+    @property
+    def waiting(self) -> bool:
+        """Whether listeners that are asked for are about to come."""
 
 
 class Versions(Interface):
@@ -95,8 +116,10 @@ class Control:
         limits: Mapping[str, int] | None = None,
         versions: Versions | None = None,
         names: NameCache | None = None,
+        proxies: ProxyPorts | None = None,
     ) -> None:
-        """``limits``: how many entries tables may grow to. ``names``: what is known of DNS names."""
+        """``limits``: how many entries tables may grow to. ``names``: what is known of DNS names.
+        ``proxies``: who gives listeners their ports; nobody makes them where it is absent."""
         self.engine = engine
         self.book = AddressBook()
         self._node = node
@@ -104,6 +127,9 @@ class Control:
         self._journal = journal
         self._underlay_version = underlay_version
         self._versions = versions
+        self._proxies: ProxyPorts = ListenerPorts(10000, 19999) if proxies is None else proxies
+        #: What is written when the listeners that it names are ready, or have taken too long.
+        self._held: TableDiff | None = None
         self._room = Room(plane, limits or {})
         #: Of policies that have changed since the last `settle`: what they were, and what they are to be.
         self._changed: _Changes = {}
@@ -159,6 +185,16 @@ class Control:
         """Policies that do not fit the tables, by their objects' keys in the shared state, and why. What they
         were before is in force."""
         return {_object_key(key): why for key, (_, why) in self._refused.items()}
+
+    @property
+    def conflicts(self) -> dict[str, str]:
+        """Policies that cannot hold together where they meet, by their objects' keys, and what becomes of
+        that."""
+        return {
+            _object_key(PolicyKey(ref.kind, ref.namespace, ref.name)): _conflict(refs)
+            for refs in self.engine.conflicts()
+            for ref in refs
+        }
 
     def node_changed(self, name: str, state: NodeState | None) -> None:
         """A node says where it is, or is gone (None). ValueError, and no change, for what is no address."""
@@ -304,14 +340,33 @@ class Control:
 
     # ---- to the kernel -------------------------------------------------------------------------
 
-    def settle(self) -> int:
+    @property
+    def holds(self) -> bool:
+        """Whether entries wait for listeners."""
+        return self._held is not None
+
+    def settle(self, hold: bool = False) -> int:
         """Brings the kernel up to date with all that was heard; how many entries were written.
 
-        BpfError when it refuses; then only `reconcile` makes it whole again.
+        With ``hold`` new policies may wait for their proxies (`holds`), until the next `settle` without.
+        BpfError when the kernel refuses; then only `reconcile` makes it whole again.
         """
+        if hold and self.holds:
+            return 0
         before = sum(self.writes.values())
         self.broken, broken = True, self.broken
-        self._adopt_policies()
+        if held := self._held:
+            self._held = None
+            self._write(held)
+        self._adopt_policies(hold)
+        if not self.holds:
+            self._clear_away()
+        self._note_defaults()
+        self.broken = broken
+        return sum(self.writes.values()) - before
+
+    def _clear_away(self) -> None:
+        """What nobody needs any more, now that the policies that needed it are not in force."""
         withdrawn = self.outside.withdraw()
         if withdrawn or self._retired_identities:
             self._write(self.engine.prepare())
@@ -320,18 +375,22 @@ class Control:
                 self.engine.remove_identity(number)
             self._retired_identities.clear()
             self._write(self.engine.changes())
-        self._note_defaults()
-        self.broken = broken
-        return sum(self.writes.values()) - before
+        self._proxies.keep(self.engine.rule_sets)
 
-    def _adopt_policies(self) -> None:
+    def _adopt_policies(self, hold: bool = False) -> None:
         """Puts in force what is told, as far as the tables have room for it."""
         changed, self._changed = self._changed, {}
         try:
             self.outside.introduce()
             self._write(self.engine.prepare())
             self._write_addresses()
-            self._write(self.engine.changes())
+            diff = self.engine.changes()
+            self._listen(diff)
+            if hold and self._proxies.waiting:
+                self._room.make([key for key, value in diff.writes() if value is not None])
+                self._held = diff
+            else:
+                self._write(diff)
         except MapFull:
             if not changed:
                 raise
@@ -343,7 +402,7 @@ class Control:
             raise
         else:
             self._accept(changed)
-        if self._refused and any(not policies for _, policies in changed.values()):
+        if self._refused and not self.holds and any(not policies for _, policies in changed.values()):
             self._try_refused()
             self._adopt_policies()
 
@@ -381,7 +440,9 @@ class Control:
     def _compile(self) -> None:
         """All that has been told, in memory. `MapFull` when it is too much."""
         self.outside.introduce()
-        self._journal.rules(self.engine.changes().rules)
+        diff = self.engine.changes()
+        self._journal.rules(diff.rules)
+        self._listen(diff)
         self._room.make(self.engine.table)
 
     def start(self) -> int:
@@ -407,7 +468,10 @@ class Control:
         """Compares the kernel's tables with what they should be and mends them; how many entries."""
         before = sum(self.writes.values())
         # What these changes are is part of the whole that is compared now.
-        self._journal.rules(self.engine.changes().rules)
+        self._held = None
+        diff = self.engine.changes()
+        self._journal.rules(diff.rules)
+        self._listen(diff)
         self.book.adopt(self._held_addresses())
         self._mend_policies()
         self.settle()
@@ -423,9 +487,11 @@ class Control:
         ValueError when they name what does not exist.
         """
         self.settle()
+        known = self.engine.conflicts()
         with self.engine.tried(policies, things), self.outside.tried() as addresses:
             self.engine.changes()
             return [
+                *(Need("policies", 0, 0, _conflict(refs)) for refs in self.engine.conflicts() - known),
                 self._room.need("addresses", self._room.entries("addresses") + addresses),
                 self._room.need("policies", self._room.entries_with(self.engine.table)),
             ]
@@ -444,8 +510,9 @@ class Control:
         for subject in self._subjects:
             policies = self.engine.policies_selecting(subject)
             for direction in Direction:
-                refs = tuple(policy.ref for policy in policies if direction in policy.default_deny)
-                if refs:
+                closing = [policy for policy in policies if direction in policy.default_deny]
+                in_force = [policy for policy in closing if not policy.audit]
+                if refs := tuple(policy.ref for policy in in_force or closing):
                     wanted[subject, direction] = refs
         before, self._default_rules = self._default_rules, wanted
         for place, refs in wanted.items():
@@ -462,6 +529,7 @@ class Control:
     def _write(self, diff: TableDiff) -> None:
         if diff.rules:
             self._journal.rules(diff.rules)
+        self._listen(diff)
         self._room.make([key for key, value in diff.writes() if value is not None])
         table = self._plane.policies
         for puts, deletes in (
@@ -470,12 +538,19 @@ class Control:
             (diff.put_last, diff.delete_last),
         ):
             if puts:
-                table.write(*entry_arrays(puts, table.key, table.value))
+                table.write(*entry_arrays(puts, table.key, table.value, self._proxies.ports))
             if deletes:
                 table.delete(key_array(deletes, table.key))
         self.writes["policies"] += len(diff)
         if diff.changed:
             self._plane.raise_subjects(diff.changed)
+
+    def _listen(self, diff: TableDiff) -> None:
+        """Has listeners for all that entries are going to name. `MapFull` when they are too many."""
+        try:
+            self._proxies.use(self.engine.rule_sets, diff.moves)
+        except NoPort as error:
+            raise MapFull(errno.E2BIG, str(error)) from error
 
     def _write_addresses(self) -> None:
         puts, deletes = self.book.changes()
@@ -498,7 +573,14 @@ class Control:
 
     def _held_policies(self) -> dict[Key, Any]:
         keys, values = self._plane.policies.adopt()
-        return read_arrays(keys, values)
+        return read_arrays(keys, values, self._proxies.numbers)
+
+
+def _conflict(refs: Sequence[PolicyRef]) -> str:
+    return (
+        f"{' and '.join(map(str, refs))} want different proxies, or TLS opened in different ways, for the "
+        "same traffic, which is denied; give them other ports or other peers"
+    )
 
 
 def _object_key(key: PolicyKey) -> str:

@@ -36,6 +36,7 @@ from axoneme.agent.lock import only_agent
 from axoneme.agent.machine import Machine
 from axoneme.agent.names import Names, connections
 from axoneme.agent.pods import PODS, Link, Pods
+from axoneme.agent.proxies import Proxies
 from axoneme.agent.questions import Questions
 from axoneme.agent.services import Services
 from axoneme.datapath import features
@@ -46,6 +47,7 @@ from axoneme.flows.rules import FILE_NAME, RuleWriter
 from axoneme.identity.labels import LabelFilter
 from axoneme.identity.names import NameCache, NameLimits
 from axoneme.ipam.pools import AddressPools
+from axoneme.model import l7event
 from axoneme.model.policy import Enforcement
 from axoneme.model.state import encode, node_key
 from axoneme.net.commands import NetworkError
@@ -106,6 +108,14 @@ class Agent:
         self._last_good = LastGood(config.state_path / "last-good")
         limits = NameLimits(config.names.min_ttl, config.names.addresses_per_name)
         self._name_cache = NameCache(limits)
+        self._proxies = Proxies(
+            config.node,
+            config.state_path,
+            versions,
+            Path(config.directory) / l7event.SOCKET,
+            config.proxies,
+            config.redaction,
+        )
         self._control = Control(
             config.node,
             PolicyEngine(
@@ -118,6 +128,7 @@ class Agent:
             config.tables.limits(),
             self._last_good,
             self._name_cache,
+            self._proxies,
         )
         self._names_folder = directory(config.state_path, "dns")
         self._names = Names(
@@ -196,6 +207,7 @@ class Agent:
             self._plane,
             self._services,
             self._names,
+            self._proxies,
         ).register(server)
         self._names_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Whoever can enter the folder, which is the DNS proxy's, may tell of names.
@@ -204,6 +216,7 @@ class Agent:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(server.serve())
             tasks.create_task(learning.serve())
+            tasks.create_task(self._proxies.run(self._store))
             if config.cni_socket:
                 cni = CniServer(Path(config.cni_socket), self._readiness, pods, self._endpoints)
                 tasks.create_task(cni.serve())
@@ -299,7 +312,7 @@ class Agent:
                     announcer.hear(part)
                     await asyncio.sleep(0)
                 if self._readiness.ready:
-                    self._settle()
+                    await self._settle()
 
     async def _watch_pods(self, pods: Pods, listener: Listener) -> None:
         """Changes of pods, of which those of this node matter; nobody lists them all."""
@@ -339,9 +352,14 @@ class Agent:
             if self._journal.problem:
                 problems[FILE_NAME] = self._journal.problem
 
-    def _settle(self) -> None:
+    async def _settle(self) -> None:
+        """New policies are in force once proxies are ready for them, or have not been for too long."""
         try:
-            self._control.settle()
+            self._control.settle(hold=True)
+            self._proxies.names_are(self._names.plan())
+            if self._control.holds:
+                await self._proxies.ready()
+                self._control.settle()
         except BpfError as error:
             log.error("%s; the tables will be compared and mended", error)
 
@@ -355,6 +373,8 @@ class Agent:
                 if self._control.broken:
                     log.info("%d entries mended", self._control.reconcile())
                 self._services.mend()
+                self._proxies.retry()
+                self._proxies.names_are(self._names.plan())
                 await pods.retry()
             except (BpfError, Unavailable, OSError) as error:
                 log.error("not mended: %s", error)

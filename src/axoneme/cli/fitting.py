@@ -1,4 +1,4 @@
-"""Whether the nodes have room for policies that are about to be written: their agents know."""
+"""Whether the nodes can put policies in force that are about to be written: their agents know."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ _NAMED = 3
 
 
 def check(place: Place, changed: Mapping[str, bytes]) -> None:
-    """`Failure` when a node that can be asked has no room for these objects, by their keys.
+    """`Failure` when a node that can be asked has no room for these objects, by their keys, or when they
+    cannot hold together.
 
     A node that cannot be asked has to refuse them itself. When none can be, that is said.
     """
@@ -43,6 +44,6 @@ def check(place: Place, changed: Mapping[str, bytes]) -> None:
             problems += [f"{node}: {need['problem']}" for need in needs if need["problem"]]
     if problems:
         what = ", ".join(names[:_NAMED]) + (f" and {more} more" if (more := len(names) - _NAMED) > 0 else "")
-        raise Failure("\n  ".join([f"nothing was done: there is no room for {what}", *problems]))
+        raise Failure("\n  ".join([f"nothing was done: {what} cannot be put in force", *problems]))
     if silent and len(silent) == len(nodes):
         click.echo(f"whether it fits the nodes' tables is not known: {silent[0]}", err=True)

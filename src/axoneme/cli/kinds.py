@@ -44,6 +44,7 @@ REPLICA_SET = Kind("ReplicaSet", "replicasets", "apps", ("rs",))
 STATEFUL_SET = Kind("StatefulSet", "statefulsets", "apps", ("sts",))
 DAEMON_SET = Kind("DaemonSet", "daemonsets", "apps", ("ds",))
 JOB = Kind("Job", "jobs", "batch")
+SECRET = Kind("Secret", "secrets", "")
 NETWORK_POLICY = Kind("NetworkPolicy", "networkpolicies", "networking.k8s.io", ("netpol",))
 CILIUM_POLICY = Kind("CiliumNetworkPolicy", "ciliumnetworkpolicies", "cilium.io", ("cnp", "ciliumnp"))
 CLUSTERWIDE_POLICY = Kind(
@@ -97,6 +98,7 @@ KINDS: tuple[Kind, ...] = (
     STATEFUL_SET,
     DAEMON_SET,
     JOB,
+    SECRET,
     NETWORK_POLICY,
     CILIUM_POLICY,
     CLUSTERWIDE_POLICY,

@@ -11,13 +11,13 @@ it. Both say there what is not supported yet, and refuse it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from axoneme.model import selectors
 from axoneme.model.ciliumpeers import MEMBERS, REMOVED, Scope, parse_peers
 from axoneme.model.ciliumports import Ports, parse_ports
 from axoneme.model.labels import K8S, NAMESPACE, RESERVED, Label, Labels, Selector, equals
-from axoneme.model.metadata import naming, parse_metadata
+from axoneme.model.metadata import audited, naming, parse_metadata
 from axoneme.model.paths import Fields, Place
 from axoneme.model.policy import ALL_PORTS, AnyPeer, Direction, Policy, PolicyRef, Rule
 
@@ -71,7 +71,8 @@ def parse_cilium_policy(object: Mapping[str, object], *, cluster_name: str | Non
         specs = ([] if spec is None else [spec]) + fields.stated_items("specs")
         if not specs:
             fields.need("spec", "a policy needs spec, or specs with at least one item")
-        return tuple(_policy(place, ref, cluster_name) for place in specs)
+        audit = audited(metadata)
+        return tuple(replace(_policy(place, ref, cluster_name), audit=audit) for place in specs)
 
 
 def _policy(spec: Place, ref: PolicyRef, cluster: str | None) -> Policy:

@@ -22,6 +22,8 @@ from axoneme.model.metadata import DEFAULT_NAMESPACE, title
 from axoneme.model.networkpolicy import KIND as NETWORK_POLICY
 from axoneme.model.paths import ManifestError, Place, show
 from axoneme.model.policies import POLICY_KINDS, parse_policy
+from axoneme.model.secrets import KIND as SECRET
+from axoneme.model.secrets import parse_secret
 from axoneme.model.services import refuse_unknown
 
 CIDR_GROUP = "CiliumCIDRGroup"
@@ -37,6 +39,7 @@ SUPPORTED_KINDS: Mapping[str, tuple[str, ...]] = {
     "StatefulSet": ("apps/v1",),
     "DaemonSet": ("apps/v1",),
     "Job": ("batch/v1",),
+    SECRET: ("v1",),
     NETWORK_POLICY: ("networking.k8s.io/v1",),
     NAMESPACED: ("cilium.io/v2",),
     CLUSTERWIDE: ("cilium.io/v2",),
@@ -138,6 +141,7 @@ def validate(manifest: Manifest) -> None:
                 CIDR_GROUP: cidrgroup.parse_cidr_group,
                 ENDPOINT_SLICE: endpointslices.parse_endpoint_slice,
                 LOCAL_REDIRECT: localredirect.parse_local_redirect,
+                SECRET: parse_secret,
                 ADDRESS_POOL: loadbalancerpool.parse_pool,
                 ANNOUNCEMENT_POLICY: announcementpolicy.parse_announcement_policy,
             }

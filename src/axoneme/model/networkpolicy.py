@@ -20,7 +20,7 @@ from axoneme.model.labels import (
     equals,
     exists,
 )
-from axoneme.model.metadata import naming, parse_metadata
+from axoneme.model.metadata import audited, naming, parse_metadata
 from axoneme.model.paths import Fields, Place
 from axoneme.model.policy import (
     ALL_PORTS,
@@ -64,6 +64,7 @@ def parse_network_policy(object: Mapping[str, object], *, cluster_name: str | No
             scope.subjects(selectors.kubernetes(selected) if selected else ()),
             tuple(rule for rule in rules if rule.direction in directions),
             directions,
+            audit=audited(metadata),
         )
 
 

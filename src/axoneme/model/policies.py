@@ -9,7 +9,6 @@ from axoneme.model.ciliumpolicy import CLUSTERWIDE, NAMESPACED, parse_cilium_pol
 from axoneme.model.metadata import naming
 from axoneme.model.networkpolicy import KIND as NETWORK_POLICY
 from axoneme.model.networkpolicy import parse_network_policy
-from axoneme.model.paths import Place
 from axoneme.model.policy import Policy
 
 POLICY_KINDS = (NETWORK_POLICY, NAMESPACED, CLUSTERWIDE, ADMIN, BASELINE)
@@ -28,12 +27,4 @@ def parse_policy(object: Mapping[str, object], cluster_name: str | None = "defau
         return (parse_network_policy(object, cluster_name=cluster_name),)
     if kind in (ADMIN, BASELINE):
         return (parse_admin_policy(object, cluster_name=cluster_name),)
-    policies = parse_cilium_policy(object, cluster_name=cluster_name)
-    for rule in (rule for policy in policies for rule in policy.rules):
-        if rule.l7:
-            with naming(object):
-                Place(None, rule.path).refuse(
-                    "rules above L4 are not supported yet: the rule could not be enforced",
-                    f"one for {rule.l7.kind.name}",
-                )
-    return policies
+    return parse_cilium_policy(object, cluster_name=cluster_name)

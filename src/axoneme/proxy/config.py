@@ -27,6 +27,12 @@ class ProxiesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dns_refusal: Refusal = Refusal.REFUSED
     dns_hold: Annotated[float, msgspec.Meta(ge=0, le=5)] = 0.1
 
+    def check(self) -> None:
+        """ValueError for what makes no sense."""
+        first, last = self.ports
+        if not 1024 <= first <= last <= 65535:
+            raise ValueError(f"proxies.ports: from {first} to {last}; ports from 1024 to 65535 belong here")
+
 
 class ProxyConfig(msgspec.Struct, frozen=True):
     """Fields that only the agent knows are passed over."""

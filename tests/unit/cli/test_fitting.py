@@ -57,7 +57,8 @@ def test_one_node_without_room_and_nothing_is_written(axo: Axo, sandbox: Sandbox
         done = axo("apply", "-f", "-", stdin=POLICY % "big" + GROUP + POD)
     assert (done.code, done.out) == (1, "")
     assert done.err == (
-        "error: nothing was done: there is no room for NetworkPolicy default/big, CiliumCIDRGroup partners\n"
+        "error: nothing was done: NetworkPolicy default/big, CiliumCIDRGroup partners "
+        "cannot be put in force\n"
         "  node2: policies: 8 at most, 9 needed; raise it\n"
     )
     assert sandbox.get("Pod", "one") is None and sandbox.get("NetworkPolicy", "big") is None
@@ -78,7 +79,8 @@ def test_many_objects_are_named_in_few_words(axo: Axo, sandbox: Sandbox) -> None
     with agents(sandbox, node1=FULL):
         done = axo("apply", "-f", "-", stdin="".join(POLICY % name for name in "abcde"))
     assert (
-        "NetworkPolicy default/a, NetworkPolicy default/b, NetworkPolicy default/c and 2 more\n" in done.err
+        "NetworkPolicy default/a, NetworkPolicy default/b, NetworkPolicy default/c and 2 more cannot"
+        in done.err
     )
 
 
