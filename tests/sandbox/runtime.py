@@ -34,6 +34,7 @@ _FAKE = (sys.executable, str(Path(__file__).with_name("fake_agent.py")))
 _CLUSTER_WIDE = {
     "Namespace",
     "Node",
+    "CiliumClusterwideNetworkPolicy",
     "CiliumLoadBalancerIPPool",
     "CiliumL2AnnouncementPolicy",
     "AdminNetworkPolicy",

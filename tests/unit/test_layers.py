@@ -22,6 +22,7 @@ ALLOWED = {
     "services": MODEL,
     "ipam": MODEL,
     "lint": MODEL | {"policy", "identity"},
+    "edges": MODEL | {"policy", "identity", "flows"},
     "datapath": PURE,
     "net": PURE,
     "sources": PURE,
@@ -34,7 +35,7 @@ ALLOWED = {
     "operator": EDGE,
     "sandbox": EDGE | {"operator"},
     "doctor": EDGE | {"agent", "health"},
-    "cli": EDGE | {"agent", "balancer", "doctor", "health", "lint", "operator", "sandbox"},
+    "cli": EDGE | {"agent", "balancer", "doctor", "edges", "health", "lint", "operator", "sandbox"},
 }
 NETWORK = {"socket", "select", "selectors", "ssl", "http", "urllib", "aiohttp", "pyroute2"}
 FILES = {"os", "io", "pathlib", "shutil", "tempfile", "glob", "fcntl", "mmap", "sqlite3"}
@@ -65,7 +66,9 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def is_pure(path: Path) -> bool:
-    return package(path) in PURE | {"lint"} or (package(path) == "flows" and path.stem not in SHELL_OF_FLOWS)
+    return package(path) in PURE | {"lint", "edges"} or (
+        package(path) == "flows" and path.stem not in SHELL_OF_FLOWS
+    )
 
 
 def uses(path: Path) -> Iterator[str]:

@@ -31,13 +31,15 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "why": Entry("policy:why", "Say whether a packet may pass, and why."),
         "test": Entry("policytest:test", "Try with real packets who reaches whom."),
         "lint": Entry("policylint:lint", "Find traps in policies."),
+        "preview": Entry("policypreview:preview", "Say what a change would break and open."),
+        "suggest": Entry("policysuggest:suggest", "Write policies from what was recorded."),
     }
 }
 
 
 @click.group(cls=Lazy, table=COMMANDS)
 def group() -> None:
-    """Explain what policies decide, test them, and find traps in them."""
+    """Explain what policies decide, test and preview them, find traps in them, write them."""
 
 
 class _Answer(msgspec.Struct, frozen=True):

@@ -61,6 +61,7 @@ class FlowsStatus(msgspec.Struct, frozen=True):
     attached: bool = True
     lost_flows: int = 0
     lost_drops: int = 0
+    lost_requests: int = 0
     connections: int = 0
 
 
@@ -217,7 +218,7 @@ def _row(node: NodeStatus) -> Sequence[str]:
         str(flows.connections) if flows else unknown,
         f"{flows.flows_rate:g}" if flows else unknown,
         str(flows.seen_flows) if flows else unknown,
-        str(flows.lost_flows + flows.lost_drops) if flows else unknown,
+        str(flows.lost_flows + flows.lost_drops + flows.lost_requests) if flows else unknown,
     )
 
 

@@ -11,6 +11,7 @@ from axoneme.flows.events import L7, Mask, Records
 from axoneme.flows.flow import Layer7
 from axoneme.flows.flowfilter import FilterError, FlowFilter
 from axoneme.flows.requests import Requests
+from axoneme.model.regexes import found, wrong
 
 Test = Callable[[Layer7], bool]
 
@@ -78,16 +79,13 @@ def tests(wanted: FlowFilter) -> Iterator[Test]:
 
 
 def _expression(field: str, values: Sequence[str], part: Callable[[Layer7], str | None]) -> Test:
-    expressions = []
     for value in values:
-        try:
-            expressions.append(re.compile(value))
-        except (re.error, RecursionError, OverflowError) as error:
-            raise FilterError(field, value, f"a regular expression: {error}") from None
+        if why := wrong(value):
+            raise FilterError(field, value, f"a regular expression (RE2): {why}")
 
     def test(request: Layer7) -> bool:
         text = part(request)
-        return text is not None and any(expression.search(text) for expression in expressions)
+        return text is not None and any(found(value, text) for value in values)
 
     return test
 

@@ -45,3 +45,10 @@ def matches(expression: str, value: str) -> bool:
     import re2
 
     return re2.fullmatch(expression, value) is not None
+
+
+def found(expression: str, value: str) -> bool:
+    """Whether it matches some part of a value."""
+    import re2
+
+    return re2.search(expression, value) is not None
