@@ -15,7 +15,7 @@ from axoneme.agent.control import Control
 from axoneme.agent.endpoints import EndpointTable
 from axoneme.agent.health import Health
 from axoneme.agent.listener import Listener, Object
-from axoneme.agent.names import NameLine, Names, NamesSummary
+from axoneme.agent.names import Names
 from axoneme.agent.pods import Attach, Attached, Detach, Pods
 from axoneme.agent.proxies import ListenerState, Proxies
 from axoneme.agent.questions import AddressLine, IdentityLine, PolicyLine, Question, Questions
@@ -23,6 +23,7 @@ from axoneme.agent.services import Services
 from axoneme.datapath.bpf import BpfError
 from axoneme.datapath.plane import Datapath
 from axoneme.health.ways import HealthSummary
+from axoneme.identity.nameview import NameLine, NamesSummary
 from axoneme.model.state import EndpointState
 from axoneme.rpc import INVALID, UNAVAILABLE, NoParams, RpcError, Server
 from axoneme.services.view import BalancingSummary, ServiceView

@@ -34,7 +34,7 @@ from axoneme.agent.lastgood import LastGood
 from axoneme.agent.listener import PREFIXES, SERVICES, Listener
 from axoneme.agent.lock import only_agent
 from axoneme.agent.machine import Machine
-from axoneme.agent.names import Names, connections
+from axoneme.agent.names import Names, connections, lend
 from axoneme.agent.pods import PODS, Link, Pods
 from axoneme.agent.proxies import Proxies
 from axoneme.agent.questions import Questions
@@ -357,11 +357,20 @@ class Agent:
         try:
             self._control.settle(hold=True)
             self._proxies.names_are(self._names.plan())
+            self._lend()
             if self._control.holds:
                 await self._proxies.ready()
                 self._control.settle()
         except BpfError as error:
             log.error("%s; the tables will be compared and mended", error)
+
+    def _lend(self) -> None:
+        """There may be other tables than before."""
+        if self._control.outside.selectors:
+            try:
+                lend(self._config.bpffs_path / "maps", self._config.proxies.user)
+            except (OSError, KeyError) as error:
+                log.error("while no agent is there, addresses of DNS names will not be learnt: %s", error)
 
     # ---- what goes on beside -------------------------------------------------------------------
 
@@ -375,6 +384,7 @@ class Agent:
                 self._services.mend()
                 self._proxies.retry()
                 self._proxies.names_are(self._names.plan())
+                self._lend()
                 await pods.retry()
             except (BpfError, Unavailable, OSError) as error:
                 log.error("not mended: %s", error)

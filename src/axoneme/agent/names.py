@@ -12,12 +12,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import pwd
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
-import msgspec
 import numpy as np
 
 from axoneme.agent.control import Control
@@ -28,46 +28,25 @@ from axoneme.datapath.plane import Datapath, unpacked
 from axoneme.flows.expiry import FlowTable
 from axoneme.flows.kernel import lifetimes
 from axoneme.identity.names import NameCache
+from axoneme.identity.nameview import NameLine, NamesSummary
 from axoneme.identity.numbers import Reserved
 from axoneme.identity.prefixes import address_bytes, address_text
 from axoneme.model.names import canonical
 from axoneme.proxy import names as proxied
 from axoneme.proxy.names import Answer, Learn, NameIdentity, read_journal
-from axoneme.rpc import UNAVAILABLE, RpcError, Server
+from axoneme.rpc import INTERNAL, UNAVAILABLE, RpcError, Server
 
 log = logging.getLogger(__name__)
 
 #: Seconds between two looks for answers that hold no longer; for which one counts on while it is used.
 SWEEP_EVERY: Final = 5.0
 KEEP: Final = 60.0
+_POLL: Final = 0.005
 #: Share of a core for looking who uses an address, and flows that are looked at in one step.
 _SHARE, _CHUNK = 0.05, 1024
 _ENUMS: Final = ("tick", "flow_state", "flow_flag")
 #: Tables that the DNS proxy writes to while no agent is there.
 _LENT: Final = ("addresses", "epochs")
-
-
-class NameLine(msgspec.Struct, frozen=True):
-    """One address of a name, as ``names.list`` says it. ``ttl``: seconds that it counts on at least;
-    ``endpoints``: who was told; ``selectors``: what of policies matches; ``identity``: what the address has
-    by its names, 0 for none."""
-
-    name: str
-    address: str
-    ttl: int
-    endpoints: list[str]
-    selectors: list[str]
-    identity: int
-
-
-class NamesSummary(msgspec.Struct, frozen=True):
-    """``problem``: why not all addresses are in the kernel; empty when they are."""
-
-    selectors: int
-    identities: int
-    names: int
-    addresses: int
-    problem: str = ""
 
 
 class Names:
@@ -110,18 +89,23 @@ class Names:
         server.method(proxied.LEARN, Learn, self.learn)
 
     async def learn(self, learnt: Learn) -> dict[str, str]:
-        """Returns when the kernel has it. RpcError(UNAVAILABLE) when that cannot be; the proxy asks again."""
+        """Returns when the kernel has it. RpcError: UNAVAILABLE when it is to be told again."""
         if not self._restored:
             raise RpcError(UNAVAILABLE, "the agent is starting")
         changed = [self._take(answer) for answer in learnt.answers]
         if any(changed):
             try:
-                self._control.settle()
+                await self._settle()
             except BpfError as error:
                 raise RpcError(UNAVAILABLE, f"{error}; the tables will be compared and mended") from error
         if self._control.outside.problem:
-            raise RpcError(UNAVAILABLE, self._control.outside.problem)
+            raise RpcError(INTERNAL, self._control.outside.problem)
         return {}
+
+    async def _settle(self) -> None:
+        while self._control.holds:  # new policies wait for their proxies, some tenths of a second at most
+            await asyncio.sleep(_POLL)
+        self._control.settle(hold=True)
 
     def _take(self, answer: Answer) -> bool:
         """Whether the kernel has to be told."""
@@ -175,7 +159,7 @@ class Names:
         changed = self._cache.sweep(now, used, self._clock() + KEEP)
         if changed or self._control.outside.problem:
             self._control.outside.touch(changed)
-            self._control.settle()
+            await self._settle()
 
     # ---- telling -------------------------------------------------------------------------------
 
@@ -199,6 +183,18 @@ class Names:
         if len(self._families) == 1:
             return Reserved.WORLD.value, Reserved.WORLD.value
         return Reserved.WORLD_IPV4.value, Reserved.WORLD_IPV6.value
+
+    def means(self, name: str) -> list[bytes]:
+        """The addresses that a name has here."""
+        asked = canonical(name)
+        return sorted(self._cache.having(lambda known: known == asked))
+
+    def foreseen(self, name: str) -> int:
+        """The identity that its addresses will have, outside all ranges that policies name."""
+        return (
+            self._control.outside.foreseen(canonical(name), self._families[0])
+            or self._worlds()[self._families[0] == 6]
+        )
 
     def summary(self) -> NamesSummary | None:
         outside = self._control.outside
@@ -256,9 +252,11 @@ def connections(plane: Callable[[], Datapath]) -> Callable[[frozenset[bytes]], I
     return used
 
 
-def lend(maps: Path, group: int) -> None:
-    """Lets processes of a group write to the tables that the DNS proxy needs. Who cannot enter the folders
-    above ``maps`` still has to have been given it by somebody who can."""
+def lend(maps: Path, user: str) -> None:
+    """Lets processes of this user's group write to the tables that the DNS proxy needs while no agent is
+    there. They cannot enter the folders above ``maps``: whoever started them as root has to have opened it.
+    """
+    group = pwd.getpwnam(user).pw_gid
     maps.chmod(0o711)
     for name in _LENT:
         path = maps / name

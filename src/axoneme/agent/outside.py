@@ -166,6 +166,11 @@ class Outside:
         holder = self._named.get(address)
         return (self._local.get(holder) or 0) if holder else 0
 
+    def foreseen(self, name: str, version: int) -> int:
+        """What an address of a name would have; 0: nothing, or what is not made yet."""
+        selectors = frozenset(match.text for match in self._selectors.matching(name))
+        return self._local.get(Named(WORLDS[version], selectors)) or 0
+
     def number(self, network: Network) -> int | None:
         """Of a prefix that policies name."""
         return self._local.get(network)

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 import msgspec
 
-from axoneme.cli import balancing, health
+from axoneme.cli import balancing, health, names
 from axoneme.cli.ages import short
 from axoneme.cli.place import Place, in_sandbox
 from axoneme.cli.tables import Table, show
 from axoneme.health.ways import HealthReport, HealthSummary
+from axoneme.identity.nameview import NamesSummary
 from axoneme.services.view import BalancingSummary
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class AgentStatus(msgspec.Struct, frozen=True):
     out_of_ports: dict[str, int] = {}
     health: HealthSummary | None = None
     balancing: BalancingSummary | None = None
+    names: NamesSummary | None = None
 
 
 class FlowsStatus(msgspec.Struct, frozen=True):
@@ -85,6 +87,8 @@ class NodeStatus:
         if self.agent and self.agent.health and self.agent.health.unreachable:
             missing = ", ".join(self.agent.health.unreachable)
             yield f"node {self.name}: does not reach {missing} by every way: axo status --verbose, axo doctor"
+        if self.agent and self.agent.names and self.agent.names.problem:
+            yield f"node {self.name}: {self.agent.names.problem}"
         if self.flows and not self.flows.attached:
             yield f"node {self.name}: its flow server waits for the datapath"
 
@@ -125,6 +129,8 @@ def status(place: Place, output: str | None, verbose: bool) -> int:
             {n.name: n.agent.balancing for n in nodes if n.agent and n.agent.balancing is not None}
         )
     )
+    if named := {n.name: n.agent.names for n in nodes if n.agent and n.agent.names}:
+        click.echo(names.line(named))
     for line in _lacks(nodes):
         click.echo(line)
     if reports:
@@ -228,8 +234,8 @@ def _lacks(nodes: Sequence[NodeStatus]) -> Iterator[str]:
     for node in nodes:
         for sentence in node.agent.kernel_lacks if node.agent else ():
             found.setdefault(sentence, []).append(node.name)
-    for sentence, names in found.items():
-        yield f"{', '.join(names)}: {sentence}"
+    for sentence, lacking in found.items():
+        yield f"{', '.join(lacking)}: {sentence}"
 
 
 def _shape(report: SandboxReport | None) -> str:

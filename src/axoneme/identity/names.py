@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Set
 from dataclasses import dataclass
+from math import inf
 from typing import NamedTuple
 
 
@@ -44,6 +45,8 @@ class NameCache:
         self._sizes: dict[str, int] = {}
         #: By address: its names, each with how many endpoints have been told.
         self._names: dict[bytes, dict[str, int]] = {}
+        #: Nothing is due before.
+        self._soonest = inf
         #: What an earlier agent gave addresses, by selectors: names may be forgotten, connections live on.
         self._inherited: dict[bytes, tuple[frozenset[str], float]] = {}
 
@@ -57,12 +60,14 @@ class NameCache:
             if (before := known.pop(address, None)) is None:
                 self._count(endpoint, name, address, changed)
             known[address] = until if before is None else max(before, until)
+            self._soonest = min(self._soonest, known[address])
         self._bound(endpoint, name, time, changed)
         return changed
 
     def inherit(self, address: bytes, selectors: frozenset[str], until: float) -> None:
         """An address that selectors had; `selectors` says so until the address is due and nobody uses it."""
         self._inherited[address] = selectors, until
+        self._soonest = min(self._soonest, until)
 
     def _bound(self, endpoint: str, name: str, time: float, changed: set[bytes]) -> None:
         known, names = self._heard[endpoint][name], self._heard[endpoint]
@@ -72,6 +77,7 @@ class NameCache:
                 self._forget(endpoint, name, address, changed)
             else:
                 known[address] = min(known[address], time)
+                self._soonest = min(self._soonest, time)
         while self._sizes.get(endpoint, 0) > self._limits.in_all and (oldest := next(iter(names))) != name:
             for address in list(names[oldest]):
                 self._forget(endpoint, oldest, address, changed)
@@ -109,27 +115,35 @@ class NameCache:
 
     def due(self, now: float) -> set[bytes]:
         """Addresses of answers that hold no longer."""
-        due = {each.address for each in self if each.expires <= now}
-        due.update(address for address, (_, until) in self._inherited.items() if until <= now)
+        if now < self._soonest:
+            return set()
+        due: set[bytes] = set()
+        self._soonest = inf
+        for names in self._heard.values():
+            for addresses in names.values():
+                self._soonest = min(self._soonest, *addresses.values())
+                due.update(address for address, until in addresses.items() if until <= now)
+        for address, (_, until) in self._inherited.items():
+            self._soonest = min(self._soonest, until)
+            if until <= now:
+                due.add(address)
         return due
 
     def sweep(self, now: float, used: Collection[bytes], until: float) -> set[bytes]:
         """Forgets what is due, but for addresses that are ``used``, which count on to ``until``. The
         addresses that have other names, or selectors of an earlier agent, than before."""
         changed: set[bytes] = set()
-        for name, address, expires, endpoint in list(self):
-            if expires > now:
-                continue
-            if address in used:
-                self._heard[endpoint][name][address] = until
-            else:
-                self._forget(endpoint, name, address, changed)
+        for endpoint, names in list(self._heard.items()):
+            for name, addresses in list(names.items()):
+                for address in [address for address, expires in addresses.items() if expires <= now]:
+                    if address in used:
+                        addresses[address] = until
+                    else:
+                        self._forget(endpoint, name, address, changed)
         for address, (selectors, expires) in list(self._inherited.items()):
-            if expires > now:
-                continue
-            if address in used:
+            if expires <= now and address in used:
                 self._inherited[address] = selectors, until
-            else:
+            elif expires <= now:
                 changed.add(address)
                 del self._inherited[address]
         return changed
