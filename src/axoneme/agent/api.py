@@ -179,7 +179,7 @@ class Api:
             waits_for=readiness.waits_for,
             endpoints=len(self._endpoints.of_pods()),
             identities=counts.identities,
-            policies=engine.policies,
+            policies=self._control.policies,
             policy_entries=len(engine.table),
             addresses=counts.addresses,
             nodes=counts.nodes,

@@ -147,6 +147,7 @@ class Control:
         self._subjects: dict[int, set[str]] = {}
         self._ports: dict[int, dict[str, tuple[tuple[str, Protocol, int], ...]]] = {}
         self._retired_identities: set[int] = set()
+        self._watched: set[PolicyKey] = set()
         self._defaults = RuleNumbers()
         self._default_rules: dict[tuple[int, Direction], tuple[PolicyRef, ...]] = {}
         self._defaults_stale = False
@@ -179,6 +180,17 @@ class Control:
         self._changed[key] = (self._changed[key][0], policies)
         self._refused.pop(key, None)
         self._defaults_stale = True
+
+    def watched(self, key: PolicyKey, policies: Sequence[Policy]) -> None:
+        """Rules of no object: what is only looked at for an identity; none: nothing any more."""
+        if policies or key in self._watched:
+            self.policy_changed(key, policies)
+            (self._watched.add if policies else self._watched.discard)(key)
+
+    @property
+    def policies(self) -> int:
+        """How many objects with policies there are."""
+        return self.engine.policies - len(self._watched)
 
     @property
     def refused(self) -> dict[str, str]:

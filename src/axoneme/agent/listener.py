@@ -158,7 +158,7 @@ class Listener:
         elif key.startswith(NAMESPACES):
             view = None if value is None else msgspec.json.decode(value, type=NamespaceView)
             name = key.removeprefix(NAMESPACES)
-            await self._pods.namespace_changed(name, view.metadata.labels if view else None)
+            await self._pods.namespace_changed(name, view)
         else:
             self._object(*_parts(key), value)
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 import msgspec
 
+from axoneme.agent.asked import Asked
 from axoneme.agent.control import Control
 from axoneme.agent.endpoints import EndpointRecord, EndpointTable
 from axoneme.agent.podview import NamespaceView, PodView
@@ -25,6 +26,7 @@ from axoneme.identity.labels import LabelFilter, pod_labels
 from axoneme.ipam.pools import AddressPools
 from axoneme.model.labels import Labels
 from axoneme.model.state import ENDPOINTS, EndpointState, encode, endpoint_key
+from axoneme.model.wishes import Wishes, wishes
 from axoneme.net import pods
 from axoneme.rpc import CONFLICT, INVALID, NOT_FOUND, UNAVAILABLE, RpcError
 from axoneme.services.facts import LocalPod
@@ -127,8 +129,9 @@ class Pods:
         self._coming: dict[str, EndpointRecord] = {}
         #: Links of pods that have gone, by name.
         self._removing: dict[str, asyncio.Task[None]] = {}
-        #: Namespaces' labels, as far as they were heard.
-        self.namespaces: dict[str, Mapping[str, str]] = {}
+        #: As far as they were heard.
+        self.namespaces: dict[str, NamespaceView] = {}
+        self._asked = Asked(control)
         #: Whether a change of some pod was missed, because the shared state could not be asked.
         self.outdated = False
         #: Keys of the shared state that are to be deleted once it can be reached.
@@ -167,6 +170,7 @@ class Pods:
         try:
             identity = await self._identities.acquire(labels, host)
             kind, workload = view.workload
+            asked = self._wishes(wish.namespace, wish.pod, view)
             state = EndpointState(
                 id=number,
                 node=self._node,
@@ -180,6 +184,8 @@ class Pods:
                 labels=labels.texts(),
                 named_ports=view.named_ports,
                 host_interface=host,
+                audit=asked.audit,
+                visibility=[str(watch) for watch in asked.watches],
             )
             record = EndpointRecord(
                 container_id=wish.container_id,
@@ -244,12 +250,12 @@ class Pods:
 
     # ---- a pod changes -------------------------------------------------------------------------
 
-    async def namespace_changed(self, name: str, labels: Mapping[str, str] | None) -> None:
-        """The labels of a namespace, which its pods' identities contain; None: it is gone."""
-        if labels is None:
+    async def namespace_changed(self, name: str, view: NamespaceView | None) -> None:
+        """Its labels are in its pods' identities, its annotations may ask for something; None: it is gone."""
+        if view is None:
             self.namespaces.pop(name, None)
-        elif self.namespaces.get(name) != labels:
-            self.namespaces[name] = labels
+        elif name not in self.namespaces or self.namespaces[name].telling != view.telling:
+            self.namespaces[name] = view
             await self.refresh(name)
 
     async def refresh(self, namespace: str | None = None) -> None:
@@ -293,12 +299,15 @@ class Pods:
             self._introduce(namespace, pod, record.state.addresses, view)
             labels = await self._labels(namespace, view)
             kind, workload = view.workload
+            asked = self._wishes(namespace, pod, view)
             wanted = msgspec.structs.replace(
                 record.state,
                 workload_kind=kind,
                 workload=workload,
                 named_ports=view.named_ports,
                 labels=labels.texts(),
+                audit=asked.audit,
+                visibility=[str(watch) for watch in asked.watches],
             )
             if wanted != record.state:
                 await self._become(record, wanted, labels)
@@ -334,6 +343,7 @@ class Pods:
         for record in self._endpoints.records.values():
             self._pools.reserve(self._endpoints.link(record).addresses)
             self._control.endpoint_changed(self._key(record.state), record.state)
+            self._asked.put(self._key(record.state), record.state)
             self._control.local_subject(record.state.identity, self._key(record.state), True)
 
     async def introduce(self) -> None:
@@ -390,6 +400,7 @@ class Pods:
     def _enter(self, record: EndpointRecord) -> None:
         """Its policy into the kernel; RpcError while the kernel lacks something, be it of another's."""
         self._control.endpoint_changed(self._key(record.state), record.state)
+        self._asked.put(self._key(record.state), record.state)
         self._control.local_subject(record.state.identity, self._key(record.state), True)
         self._settle()
         if self._control.broken:
@@ -399,6 +410,7 @@ class Pods:
 
     def _leave(self, record: EndpointRecord) -> None:
         self._control.endpoint_changed(self._key(record.state), None)
+        self._asked.remove(self._key(record.state))
         self._control.local_subject(record.state.identity, self._key(record.state), False)
         self._settle()
 
@@ -460,16 +472,27 @@ class Pods:
             entry = await self._store.get(NAMESPACES + namespace)
             if entry is not None:
                 found = _read(entry.value, NamespaceView, f"Namespace {namespace}")
-                self.namespaces[namespace] = found.metadata.labels
+                self.namespaces[namespace] = found
+        around = self.namespaces.get(namespace)
         return self._filter.apply(
             pod_labels(
                 view.metadata.labels,
                 namespace=namespace,
-                namespace_labels=self.namespaces.get(namespace),
+                namespace_labels=around.metadata.labels if around else None,
                 service_account=view.spec.service_account_name or "default",
                 cluster=self._cluster,
             )
         )
+
+    def _wishes(self, namespace: str, pod: str, view: PodView) -> Wishes:
+        """After `_labels`, which asks for the namespace. Annotations that mean nothing ask for nothing."""
+        around = self.namespaces.get(namespace)
+        inherited = around.metadata.annotations if around else None
+        try:
+            return wishes(view.metadata.annotations or {}, inherited or {})
+        except ValueError as error:
+            log.warning("Pod %s/%s: %s", namespace, pod, error)
+            return Wishes()
 
     def _next_id(self) -> int:
         number = self._endpoints.next_id(self._ids)

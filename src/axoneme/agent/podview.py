@@ -12,7 +12,9 @@ from ipaddress import ip_address
 
 import msgspec
 
+from axoneme.model.metadata import AUDIT
 from axoneme.model.state import NamedPortState
+from axoneme.model.wishes import CILIUM_VISIBILITY, VISIBILITY
 from axoneme.services.facts import LocalPod, PodPort
 
 
@@ -31,6 +33,7 @@ class _Metadata(_Part, frozen=True):
     namespace: str = ""
     uid: str = ""
     labels: dict[str, str] = {}
+    annotations: dict[str, str] | None = None
     owner_references: list[_Owner] = []
     creation_timestamp: str | None = None
     deletion_timestamp: str | None = None
@@ -120,9 +123,17 @@ class PodView(_Part, frozen=True):
 
 
 class NamespaceView(_Part, frozen=True):
-    """A Namespace: its labels are part of its pods' identities."""
+    """A Namespace: its labels are part of its pods' identities, its annotations hold for them too."""
 
     metadata: _Metadata = _Metadata()
+
+    @property
+    def telling(self) -> tuple[object, ...]:
+        """As much of it as matters to pods."""
+        annotations = self.metadata.annotations or {}
+        return self.metadata.labels, *(
+            annotations.get(name) for name in (AUDIT, VISIBILITY, CILIUM_VISIBILITY)
+        )
 
 
 class _Taint(_Part, frozen=True):

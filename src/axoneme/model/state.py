@@ -61,6 +61,9 @@ class EndpointState(msgspec.Struct, frozen=True, omit_defaults=True):
     named_ports: list[NamedPortState] = []
     host_interface: str = ""
     state: str = "ready"
+    #: What annotations ask for (`axoneme.model.wishes`); watches in text form.
+    audit: bool = False
+    visibility: list[str] = []
 
 
 class IdentityState(msgspec.Struct, frozen=True):
