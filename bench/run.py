@@ -26,6 +26,7 @@ PROGRAMS = {
     "agent": "The agent",
     "cni": "Containers by the CNI plugin",
     "scale": "The agent in a large cluster",
+    "dns_proxy": "Names through the DNS proxy",
     "flows_decode": "Flows: decoding and filtering",
     "store": "The shared state on SQLite",
 }

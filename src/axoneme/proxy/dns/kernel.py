@@ -43,6 +43,7 @@ class AddressTable:
         self._table: Table | None = None
         self._epochs: Epochs | None = None
         self._use = _Use(Names())
+        self._problem = ""
 
     def use(self, names: Names) -> None:
         self._use = _Use(names)
@@ -53,8 +54,11 @@ class AddressTable:
         try:
             table, epochs = self._open()
         except (OSError, ValueError) as error:
-            log.warning("while there is no agent, addresses of names stay unknown: %s", error)
+            if self._problem != str(error):
+                self._problem = str(error)
+                log.warning("while there is no agent, new addresses of names stay unknown: %s", error)
             return 0
+        self._problem = ""
         done, changed = 0, []
         key = np.zeros((), self._key)
         key["prefix_length"] = _WHOLE
