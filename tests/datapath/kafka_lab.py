@@ -30,7 +30,7 @@ _POM = """<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0
 <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka-tools</artifactId><version>{version}</version></dependency>
 <dependency><groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>1.7.36</version></dependency>
 </dependencies></project>"""
-_SETTINGS = """process.roles=broker,controller
+SETTINGS = """process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:9093
 listeners=PLAINTEXT://:9092,CONTROLLER://127.0.0.1:9093
@@ -137,16 +137,19 @@ def fetched(version: str) -> str:
     return f"{folder}/*"
 
 
+def format_log(classes: str, settings: Path) -> None:
+    """Makes a broker's folder ready for its first start."""
+    tool = ["java", "-cp", classes, "kafka.tools.StorageTool", "format"]
+    subprocess.run([*tool, "-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c", settings], check=True, capture_output=True)
+
+
 @contextmanager
 def broker(rig: Rig, folder: Path, version: str) -> Iterator[None]:
     """Apache Kafka (KRaft) at `BROKER`, port 9092."""
     classes = fetched(version)
     settings = folder / "server.properties"
-    settings.write_text(_SETTINGS.format(address=BROKER, folder=folder))
-    tool = ["java", "-cp", classes, "kafka.tools.StorageTool"]
-    subprocess.run(
-        [*tool, "format", "-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c", settings], check=True, capture_output=True
-    )
+    settings.write_text(SETTINGS.format(address=BROKER, folder=folder))
+    format_log(classes, settings)
     with (folder / "broker.log").open("w") as log:
         started = subprocess.Popen(
             ["nsenter", f"--net={rig.server}", "java", "-Xmx384m", "-cp", classes, "kafka.Kafka", settings],
@@ -167,12 +170,15 @@ def broker(rig: Rig, folder: Path, version: str) -> Iterator[None]:
             started.wait()
 
 
-def java(rig: Rig, version: str, main: str, *arguments: str, text: str = "") -> tuple[str, str]:
+def java(
+    rig: Rig, version: str, main: str, *arguments: str, text: str = "", server: bool = True
+) -> tuple[str, str]:
     """Runs a tool of Apache Kafka as the client; what it prints, and what it complains of."""
     options = ["-Xmx256m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
+    where = ["--bootstrap-server", f"{BROKER}:9092"] if server else []
     done = subprocess.run(
-        ["nsenter", f"--net={rig.client}", "java", *options, "-cp", fetched(version), main,
-         "--bootstrap-server", f"{BROKER}:9092", *arguments],
+        ["nsenter", f"--net={rig.client}", "java", *options, "-cp", fetched(version), main, *where,
+         *arguments],
         input=text, capture_output=True, text=True, timeout=90, check=False,
     )  # fmt: skip
     return done.stdout, done.stderr

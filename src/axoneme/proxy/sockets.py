@@ -38,6 +38,10 @@ OWN_PORTS: Final = range(61000, 65536)
 #: How many of them are tried for one connection before it is given up. Each serves for every server anew.
 _TRIES: Final = 16
 
+#: When nothing was heard of one end for so long, it is asked whether it is still there: an idle connection
+#: would outlive a pod whose node is gone. In seconds; how often it is asked.
+_SILENCE, _AGAIN, _ASKED = 60, 15, 4
+
 #: Connections that wait to be taken; the kernel cuts it to net.core.somaxconn.
 _BACKLOG: Final = 4096
 
@@ -209,6 +213,10 @@ def _transparent(
         if kind is socket.SOCK_STREAM:
             # After a restart, old connections do not keep the port; connections to several servers share one.
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # those that are taken inherit it
+            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _SILENCE)
+            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _AGAIN)
+            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _ASKED)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
         if family == socket.AF_INET6:
             if kind is not socket.SOCK_RAW:

@@ -49,8 +49,9 @@ LONGEST_HELD: Final = 4 << 20
 LONGEST_CHANGED: Final = 4 << 20
 #: A header, and what of a produce request comes before its records.
 _LONGEST_HEAD: Final = 128 << 10
-#: Of an answer, in which an error is looked for.
+#: Of an answer, in which an error is looked for; of one that is here as a whole.
 _HEAD_OF_ANSWER: Final = 64
+_SHORT_ANSWER: Final = 2048
 #: Requests that wait for their answers; then the client waits.
 _MOST_PENDING: Final = 1000
 #: What all requests begin with: API key, version, correlation id.
@@ -353,7 +354,8 @@ class Conversation:
             return size
         if len(data) < min(size, _HEAD_OF_ANSWER):
             return 0
-        self._hear(exchange, bytes(data[: min(size, _HEAD_OF_ANSWER)]))
+        short = size <= min(len(data), _SHORT_ANSWER)
+        self._hear(exchange, bytes(data[: size if short else min(size, _HEAD_OF_ANSWER)]))
         self._returning = size
         part = data[:size]
         self._to_client(part)

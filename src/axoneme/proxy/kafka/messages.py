@@ -49,9 +49,9 @@ class Field:
             yield replace(self, inner=inner, optional=self.nullable <= version)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Layout:
-    """Of one version of a message."""
+    """Of one version of a message; there is one object for each."""
 
     api_key: int
     version: int

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import socket
 import struct
 import time
-from collections.abc import Coroutine
+from collections import Counter
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -25,11 +28,14 @@ from axoneme.proxy.sockets import End
 
 log = logging.getLogger(__name__)
 
+_RESET: Final = struct.pack("ii", 1, 0)
 _FAMILIES: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
 #: For a server to take a connection, in seconds: clients give up sooner.
 _CONNECT: Final = 30
 #: When there are no descriptors left, in seconds.
 _PAUSE: Final = 0.1
+#: Connections of one client's address.
+_MOST_CONNECTIONS: Final = 2000
 #: Bytes of requests that cannot be judged yet, of all connections.
 _MOST_HELD: Final = 256 << 20
 #: Brokers whose topics' ids are remembered.
@@ -57,6 +63,7 @@ class KafkaProxy:
         self._sender: EventSender | None = None
         self._listening: dict[int, _Listening] = {}
         self._brokers: dict[End, Names] = {}
+        self._clients: Counter[str] = Counter()
         self.budget = Budget(_MOST_HELD)
         self.telling = Telling(self._send, asyncio.get_running_loop().call_soon)
 
@@ -89,6 +96,19 @@ class KafkaProxy:
         if server not in self._brokers and len(self._brokers) >= _MOST_BROKERS:
             del self._brokers[next(iter(self._brokers))]
         return self._brokers.setdefault(server, Names())
+
+    @contextmanager
+    def one_more(self, client: End) -> Iterator[None]:
+        """Counts a client's connection. Raises OSError where it has too many."""
+        if self._clients[client.address] >= _MOST_CONNECTIONS:
+            raise OSError(errno.EMFILE, f"the client has {_MOST_CONNECTIONS} connections already")
+        self._clients[client.address] += 1
+        try:
+            yield
+        finally:
+            self._clients[client.address] -= 1
+            if not self._clients[client.address]:
+                del self._clients[client.address]
 
     def close(self) -> None:
         for each in self._listening.values():
@@ -151,49 +171,43 @@ class _Listening:
                 self._tasks.create_task(self._serve(taken))
 
     async def _serve(self, taken: socket.socket) -> None:
+        """Relays one connection, to its end. Where that cannot begin, the client is reset: as if the server
+        had refused it."""
         try:
             found = sockets.ends(taken)
             if found is None:
                 taken.close()
-                return
-            client, server = found
-            teller = Teller(self._proxy.telling, self.listener.direction, client, server)
-            taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            try:
-                onwards = await sockets.connect(client, server, self.listener.direction, _CONNECT)
-            except OSError as error:  # TimeoutError is one
-                teller.failed(f"the server was not reached: {error.strerror or 'it does not answer'}")
-                raise
+            else:
+                await self._relay(taken, *found)
         except OSError:
-            # As if the server itself had refused.
-            taken.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            with suppress(OSError):
+                taken.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             taken.close()
-            return
-        except BaseException:
-            taken.close()
-            raise
-        await self._relay(taken, onwards, teller, self._proxy.names(server))
 
-    async def _relay(
-        self, taken: socket.socket, onwards: socket.socket, teller: Teller, names: Names
-    ) -> None:
+    async def _relay(self, taken: socket.socket, client: End, server: End) -> None:
+        """Raises OSError where it does not begin."""
+        teller = Teller(self._proxy.telling, self.listener.direction, client, server)
         relay = Relay(self._proxy.budget, teller.malformed)
-        relay.conversation = Conversation(
-            self.listener.rules.kafka,
-            names,
-            relay.to_server,
-            relay.to_client,
-            teller.request,
-            teller.answer,
-            time.monotonic,
-            self.listener.audit,
-        )
         self._relays.add(relay)
         try:
-            await relay.begin(taken, onwards)
-            await relay.done.wait()
-        except OSError as error:  # one end is gone before it was listened to
-            teller.failed(str(error))
+            with self._proxy.one_more(client):
+                taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                onwards = await sockets.connect(client, server, self.listener.direction, _CONNECT)
+                relay.conversation = Conversation(
+                    self.listener.rules.kafka,
+                    self._proxy.names(server),
+                    relay.to_server,
+                    relay.to_client,
+                    teller.request,
+                    teller.answer,
+                    time.monotonic,
+                    self.listener.audit,
+                )
+                await relay.begin(taken, onwards)
+                await relay.done.wait()
+        except OSError as error:  # TimeoutError is one
+            teller.failed(f"no connection: {error.strerror or 'the server does not answer'}")
+            raise
         finally:
             self._relays.discard(relay)
             relay.close()

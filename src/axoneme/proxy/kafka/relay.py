@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import struct
 from collections.abc import Callable
@@ -37,7 +38,10 @@ class Relay:
         self.done = asyncio.Event()
 
     async def begin(self, client: socket.socket, server: socket.socket) -> None:
-        """Takes the sockets over. ``conversation`` is set before."""
+        """Takes the sockets over; ``conversation`` is set before. Raises OSError."""
+        if self.done.is_set():  # it was reset before it has begun
+            server.close()
+            raise ConnectionResetError(errno.ECONNRESET, "its listener is gone")
         loop = asyncio.get_running_loop()
         await loop.create_connection(lambda: self._server, sock=server)
         await loop.create_connection(lambda: self._client, sock=client)

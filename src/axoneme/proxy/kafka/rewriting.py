@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 from axoneme.proxy.kafka import refusals
@@ -105,7 +106,7 @@ def learn(header: Header, answer: bytes, ids: frozenset[bytes], names: Names) ->
 
 def head_of_answer(header: Header, answer: bytes) -> tuple[int, int]:
     """The error that a response begins with, and the number of the session that follows in that to a fetch;
-    each 0 where there is none."""
+    each 0 where there is none. Of a whole response without such a beginning: the first error in it."""
     form = layout(header.api_key, header.version, "response")
     reader = Reader(answer, LENGTH + 4)
     error = 0
@@ -120,9 +121,27 @@ def head_of_answer(header: Header, answer: bytes) -> tuple[int, int]:
                 error = value
             elif field.name == "SessionId":
                 return error, value
+        if len(answer) == LENGTH + int.from_bytes(answer[:LENGTH], "big") and not _begins_with_error(form):
+            return next((each for each in _errors(_read(header, answer)[1]) if each), 0), 0
     except Malformed:  # the client will see
         return 0, 0
     return error, 0
+
+
+def _begins_with_error(form: Layout) -> bool:
+    return any(field.name == "ErrorCode" for field in form.fields)
+
+
+def _errors(value: object) -> Iterator[int]:
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            if isinstance(inner, int) and str(name).endswith("ErrorCode"):
+                yield inner
+            else:
+                yield from _errors(inner)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _errors(each)
 
 
 def _read(header: Header, answer: bytes) -> tuple[Layout, Struct]:

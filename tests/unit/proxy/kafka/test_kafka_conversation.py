@@ -277,6 +277,17 @@ def test_what_is_only_tried_passes() -> None:
     assert played.sends(noise) == noise
 
 
+def test_the_error_of_an_answer_is_told_wherever_it_stands() -> None:
+    played = Played(ALL)
+    played.sends(produce("alpha", correlation=1), fetch("alpha", correlation=2))
+    parts = [{"Index": 0, "ErrorCode": 0}, {"Index": 1, "ErrorCode": 6}]
+    played.hears(
+        answer(PRODUCE, 9, {"Responses": [{"Name": "alpha", "PartitionResponses": parts}]}, 1),
+        answer(FETCH, 11, {"ErrorCode": 71}, 2),
+    )
+    assert played.answered == [("produce", 6), ("fetch", 71)]
+
+
 def test_an_answer_that_nobody_has_asked_for_ends_the_connection() -> None:
     with pytest.raises(Malformed):
         Played(ALL).hears(answer(PRODUCE, 9, {}))
