@@ -179,7 +179,7 @@ def java(
     done = subprocess.run(
         ["nsenter", f"--net={rig.client}", "java", *options, "-cp", fetched(version), main, *where,
          *arguments],
-        input=text, capture_output=True, text=True, timeout=90, check=False,
+        input=text, capture_output=True, text=True, timeout=180, check=False,
     )  # fmt: skip
     return done.stdout, done.stderr
 
@@ -190,7 +190,7 @@ def kcat(rig: Rig, *arguments: str, text: str = "") -> tuple[int, str, str]:
         pytest.skip("needs kcat: apt-get install kafkacat")
     done = subprocess.run(
         ["nsenter", f"--net={rig.client}", "kcat", "-b", f"{BROKER}:9092", *arguments],
-        input=text, capture_output=True, text=True, timeout=90, check=False,
+        input=text, capture_output=True, text=True, timeout=180, check=False,
         env={**os.environ, "LC_ALL": "C"},
     )  # fmt: skip
     return done.returncode, done.stdout, done.stderr

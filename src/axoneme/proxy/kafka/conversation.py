@@ -113,6 +113,7 @@ class Conversation:
         self._answers = b""
         self._returning = 0
         self._pending: deque[Exchange] = deque()
+        self._owed = 0  # bytes of our own answers that wait for their turn
         self._asking = False  # the broker, for topics' ids
         self._vain: frozenset[bytes] = frozenset()  # ids of which it has not known the topics just now
         self._sessions = Sessions()
@@ -121,12 +122,12 @@ class Conversation:
     @property
     def held(self) -> int:
         """Bytes that are kept here."""
-        return len(self._requests) + len(self._answers)
+        return len(self._requests) + len(self._answers) + self._owed
 
     @property
     def full(self) -> bool:
         """Whether the client has to wait before it sends more."""
-        return self._asking or len(self._pending) >= _MOST_PENDING
+        return self._asking or len(self._pending) >= _MOST_PENDING or self._owed > LONGEST_HELD
 
     # ---- requests -------------------------------------------------------------------------------
 
@@ -287,6 +288,7 @@ class Conversation:
         self._told(exchange, Verdict.DROPPED, reason)
         if made is not None:
             exchange.answer = made
+            self._owed += len(made)
             self._pending.append(exchange)
 
     def _is_whole(self, size: int, name: str) -> bool:
@@ -371,5 +373,7 @@ class Conversation:
 
     def _flush(self) -> None:
         """Answers of ours go when those before them are gone."""
-        while self._pending and self._pending[0].answer is not None:
-            self._to_client(self._pending.popleft().answer or b"")
+        while self._pending and (made := self._pending[0].answer) is not None:
+            self._pending.popleft()
+            self._owed -= len(made)
+            self._to_client(made)

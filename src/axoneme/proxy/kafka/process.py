@@ -8,11 +8,11 @@ import logging
 import socket
 import struct
 import time
-from collections import Counter
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
+from weakref import WeakValueDictionary
 
 from axoneme.model.l7 import L7Kind
 from axoneme.model.l7event import L7Event
@@ -36,10 +36,9 @@ _CONNECT: Final = 30
 _PAUSE: Final = 0.1
 #: Connections of one client's address.
 _MOST_CONNECTIONS: Final = 2000
-#: Bytes of requests that cannot be judged yet, of all connections.
+#: Bytes that conversations hold: of all clients, of one.
 _MOST_HELD: Final = 256 << 20
-#: Brokers whose topics' ids are remembered.
-_MOST_BROKERS: Final = 1000
+_MOST_HELD_OF_ONE: Final = 32 << 20
 
 
 def start(surroundings: Surroundings) -> Coroutine[object, object, None]:
@@ -62,9 +61,10 @@ class KafkaProxy:
         self._surroundings = surroundings
         self._sender: EventSender | None = None
         self._listening: dict[int, _Listening] = {}
-        self._brokers: dict[End, Names] = {}
-        self._clients: Counter[str] = Counter()
-        self.budget = Budget(_MOST_HELD)
+        #: For as long as somebody talks to them: another broker may have the address afterwards.
+        self._brokers: WeakValueDictionary[End, Names] = WeakValueDictionary()
+        self._clients: dict[str, Budget] = {}
+        self._budget = Budget(_MOST_HELD)
         self.telling = Telling(self._send, asyncio.get_running_loop().call_soon)
 
     def use(self, plan: Plan, tasks: asyncio.TaskGroup) -> Report:
@@ -93,21 +93,21 @@ class KafkaProxy:
 
     def names(self, server: End) -> Names:
         """What is known of a broker's topics: another broker's word about them counts for nothing."""
-        if server not in self._brokers and len(self._brokers) >= _MOST_BROKERS:
-            del self._brokers[next(iter(self._brokers))]
         return self._brokers.setdefault(server, Names())
 
     @contextmanager
-    def one_more(self, client: End) -> Iterator[None]:
-        """Counts a client's connection. Raises OSError where it has too many."""
-        if self._clients[client.address] >= _MOST_CONNECTIONS:
+    def one_more(self, client: End) -> Iterator[Budget]:
+        """Counts a client's connection; what all of the client's may hold. Raises OSError where it has too
+        many."""
+        budget = self._clients.setdefault(client.address, Budget(_MOST_HELD_OF_ONE, self._budget))
+        if budget.sharers >= _MOST_CONNECTIONS:
             raise OSError(errno.EMFILE, f"the client has {_MOST_CONNECTIONS} connections already")
-        self._clients[client.address] += 1
+        budget.sharers += 1
         try:
-            yield
+            yield budget
         finally:
-            self._clients[client.address] -= 1
-            if not self._clients[client.address]:
+            budget.sharers -= 1
+            if not budget.sharers:
                 del self._clients[client.address]
 
     def close(self) -> None:
@@ -187,10 +187,10 @@ class _Listening:
     async def _relay(self, taken: socket.socket, client: End, server: End) -> None:
         """Raises OSError where it does not begin."""
         teller = Teller(self._proxy.telling, self.listener.direction, client, server)
-        relay = Relay(self._proxy.budget, teller.malformed)
+        relay = Relay(teller.malformed)
         self._relays.add(relay)
         try:
-            with self._proxy.one_more(client):
+            with self._proxy.one_more(client) as relay.budget:
                 taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 onwards = await sockets.connect(client, server, self.listener.direction, _CONNECT)
                 relay.conversation = Conversation(

@@ -18,18 +18,29 @@ _RESET: Final = struct.pack("ii", 1, 0)
 
 
 class Budget:
-    """Bytes that the conversations of a process hold, all together."""
+    """Bytes that some conversations hold, all together; they count for a wider one as well."""
 
-    def __init__(self, most: int) -> None:
-        self.most = most
-        self.held = 0
+    def __init__(self, most: int, wider: Budget | None = None) -> None:
+        self._most = most
+        self._wider = wider
+        self._held = 0
+        self.sharers = 0
+
+    def add(self, size: int) -> None:
+        self._held += size
+        if self._wider is not None:
+            self._wider.add(size)
+
+    @property
+    def exceeded(self) -> bool:
+        return self._held > self._most or (self._wider is not None and self._wider.exceeded)
 
 
 class Relay:
     """Both sides of a client's connection. ``done`` is set when it is over."""
 
-    def __init__(self, budget: Budget, malformed: Callable[[str], None]) -> None:
-        self._budget = budget
+    def __init__(self, malformed: Callable[[str], None]) -> None:
+        self.budget = Budget(0)
         self._malformed = malformed
         self._held = 0
         self._client = _Side(self._from_client, self._client_ended, self._steer, self.close)
@@ -38,7 +49,7 @@ class Relay:
         self.done = asyncio.Event()
 
     async def begin(self, client: socket.socket, server: socket.socket) -> None:
-        """Takes the sockets over; ``conversation`` is set before. Raises OSError."""
+        """Takes the sockets over; ``conversation`` and ``budget`` are set before. Raises OSError."""
         if self.done.is_set():  # it was reset before it has begun
             server.close()
             raise ConnectionResetError(errno.ECONNRESET, "its listener is gone")
@@ -75,10 +86,10 @@ class Relay:
             self.close()
             return
         held = self.conversation.held
-        self._budget.held += held - self._held
+        self.budget.add(held - self._held)
         self._held = held
-        if held and self._budget.held > self._budget.most:
-            self._malformed("all clients together have sent too much that cannot be judged yet")
+        if held and self.budget.exceeded:
+            self._malformed("too much waits to be judged, or for answers before it")
             self.close()
             return
         self._steer()
@@ -95,7 +106,7 @@ class Relay:
 
     def close(self) -> None:
         """What was said before is delivered."""
-        self._budget.held -= self._held
+        self.budget.add(-self._held)
         self._held = 0
         self._client.close()
         self._server.close()

@@ -147,6 +147,19 @@ def test_what_cannot_be_understood_ends_the_connection(data: bytes) -> None:
     assert played.to_server() == b""
 
 
+def test_answers_that_wait_have_a_limit_too() -> None:
+    played = Played(KafkaRule(api_keys=(FETCH,), topic="alpha"))
+    assert played.sends(fetch("alpha"))  # which the broker may answer whenever it likes
+    refused = request(15, 5, {"Groups": ["group"] * 40_000})
+    while not played.conversation.full:
+        assert played.sends(refused) == b""
+    assert limits.LONGEST_HELD < played.conversation.held < 3 * limits.LONGEST_HELD
+    assert played.to_client() == b""
+    played.hears(answer(FETCH, 11, {}))
+    assert not played.conversation.full
+    assert not played.conversation.held
+
+
 def test_rules_change_for_the_next_request() -> None:
     played = Played(ALPHA)
     assert played.sends(produce("alpha"))
