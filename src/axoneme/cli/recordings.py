@@ -59,6 +59,8 @@ async def world(store: Store) -> World:
     ports: dict[tuple[str, ...], dict[tuple[str, Protocol], set[int]]] = defaultdict(lambda: defaultdict(set))
     for endpoint in await state.endpoints(store):
         labels = tuple(Labels.parse(endpoint.labels).texts())
+        if endpoint.audit:
+            found.audited.add(labels)
         for port in endpoint.named_ports:
             ports[labels][port.name, Protocol[port.protocol]].add(port.port)
     found.named_ports = {

@@ -14,7 +14,7 @@ from ipaddress import ip_network
 
 from axoneme.edges import requests
 from axoneme.edges.edge import Edge, Party, Whereabouts
-from axoneme.model.l7 import L7, NameMatch
+from axoneme.model.l7 import NameMatch
 from axoneme.model.labels import NAME, Label, Labels
 from axoneme.model.names import NameIndex
 from axoneme.model.policy import (
@@ -24,10 +24,8 @@ from axoneme.model.policy import (
     NamePeer,
     Policy,
     PolicyRef,
-    Protocol,
 )
 from axoneme.policy.engine import Options, PolicyEngine, PolicyKey
-from axoneme.policy.explain import covers, selects
 from axoneme.policy.identities import NamedPorts
 from axoneme.policy.lookup import Outcome, evaluate
 from axoneme.policy.peers import Service
@@ -78,7 +76,8 @@ class Judgement:
 
 @dataclass(slots=True)
 class World:
-    """What edges are judged by. ``named_ports`` by the identity labels of their owners, as in `Party`."""
+    """What edges are judged by. ``named_ports`` by the identity labels of their owners, as in
+    `Party`; ``audited``: the labels of those who have all policies only tried."""
 
     policies: dict[PolicyKey, tuple[Policy, ...]] = field(default_factory=dict)
     services: list[Service] = field(default_factory=list)
@@ -86,6 +85,7 @@ class World:
     named_ports: dict[tuple[str, ...], NamedPorts] = field(default_factory=dict)
     enforcement: Enforcement = Enforcement.DEFAULT
     cluster: str = "default"
+    audited: set[tuple[str, ...]] = field(default_factory=set)
 
 
 class Judge:
@@ -107,7 +107,7 @@ class Judge:
             self._engine.upsert_cidr_group(group)
         for edge in edges:
             for party in (edge.source, edge.destination):
-                self._introduce(party, world.named_ports)
+                self._introduce(party, world)
         self.change(world.policies)
 
     def change(
@@ -146,39 +146,16 @@ class Judge:
             return Half(direction, Verdict.REFUSED, tuple(sorted(set(closing))), by_default=True)
         if decision.outcome is Outcome.DENIED:
             return Half(direction, Verdict.REFUSED, refs)
-        above = self._above(edge, direction, subject, peer)
-        if not above:
+        above = engine.rule_sets[decision.listener] if decision.listener else None
+        if above is None or above.audit:
             return Half(direction, Verdict.PASSES, refs)
-        found = requests.passes(above, edge.request) if edge.request else None
+        found = requests.passes(above.rules, edge.request) if edge.request else None
         verdict = {True: Verdict.PASSES, False: Verdict.REFUSED, None: Verdict.DEPENDS}[found]
         return Half(direction, verdict, refs)
 
-    def _above(self, edge: Edge, direction: Direction, subject: int, peer: int) -> list[L7]:
-        """What a proxy has to look at, by the rules that allow the edge; nothing where one does without."""
-        engine = self._engine
-        subject_identity, peer_identity = engine.identity(subject), engine.identity(peer)
-        owner = subject_identity if direction is Direction.INGRESS else peer_identity
-        found: list[L7] = []
-        for policy in engine.policies_selecting(subject):
-            if policy.audit:
-                continue
-            for rule in policy.rules:
-                applies = (
-                    rule.direction is direction
-                    and not rule.deny
-                    and any(covers(port, owner, edge.protocol, edge.port) for port in rule.ports)
-                    and any(selects(engine.meaning(each), peer_identity) for each in rule.peers)
-                )
-                if not applies:
-                    continue
-                if rule.l7 is None:
-                    return []
-                found.append(rule.l7)
-        return found
-
     # ---- who is who --------------------------------------------------------------------------------
 
-    def _introduce(self, party: Party, named_ports: Mapping[tuple[str, ...], NamedPorts]) -> None:
+    def _introduce(self, party: Party, world: World) -> None:
         if party in self._numbers:
             return
         match party.whereabouts:
@@ -193,7 +170,8 @@ class Judge:
             case Whereabouts.POD:
                 number = self._numbers[party] = _FIRST_POD + len(self._numbers)
                 self._engine.upsert_identity(number, Labels.parse(party.labels))
-                self._engine.set_named_ports(number, named_ports.get(party.labels, {}))
+                self._engine.set_named_ports(number, world.named_ports.get(party.labels, {}))
+                self._engine.set_audited(number, party.labels in world.audited)
                 self._engine.add_subject(number)
 
     def _put_outside(self, party: Party) -> None:
@@ -221,8 +199,3 @@ def _name_matches(policies: Iterable[Policy]) -> Iterable[NameMatch]:
         for peer in rule.peers
         if isinstance(peer, NamePeer)
     )
-
-
-def protocol_of(number: int) -> Protocol | None:
-    """None for one that no rule can name."""
-    return Protocol(number) if number in set(Protocol) else None

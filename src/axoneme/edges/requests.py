@@ -15,12 +15,7 @@ from axoneme.model.regexes import matches
 _GUESSES = ("", "0", "x", "a-b_c.d", "0123456789abcdef0123456789abcdef")
 
 
-def passes(parts: Iterable[L7], request: Request) -> bool | None:
-    """``parts``: what several rules for the same traffic ask for, of which one is enough."""
-    return _any(_part_passes(part, request) for part in parts)
-
-
-def _part_passes(part: L7, request: Request) -> bool | None:
+def passes(part: L7, request: Request) -> bool | None:
     if part.listener is not None:
         return None
     if part.kind is L7Kind.TLS or part.server_names:

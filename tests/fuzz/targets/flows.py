@@ -11,25 +11,29 @@ import msgspec
 import numpy as np
 
 from axoneme.datapath.schema import Schema
+from axoneme.edges.recorded import record
+from axoneme.flows import render
 from axoneme.flows.encode import Encoder
 from axoneme.flows.events import L7, Vocabulary, record_dtype
+from axoneme.flows.expiry import FlowTable
 from axoneme.flows.filters import Matcher
 from axoneme.flows.flow import ObserveRequest
 from axoneme.flows.flowfilter import FilterError
 from axoneme.flows.ingest import Ingest
-from axoneme.flows.joining import Joined
+from axoneme.flows.joining import Joined, join
 from axoneme.flows.names import End, Names
 from axoneme.flows.requests import Requests
 from axoneme.flows.rules import RuleJournal
 from axoneme.flows.servicenames import ServiceNames
 from axoneme.flows.store import FlowStore
 from axoneme.identity.prefixes import address_bytes
-from axoneme.model.l7event import DNSEvent, HTTPEvent, KafkaEvent, L7Event
+from axoneme.model.l7event import DNSEvent, HTTPEvent, KafkaEvent, L7Event, L7Report
 from fuzz.target import Target, says_why
 
 _SCHEMA = Schema.load()
 _EVENT = _SCHEMA.struct("event")
 _VOCABULARY = Vocabulary.read(_EVENT, _SCHEMA.enums)
+_MEANING = FlowTable.read(_SCHEMA.enums, [10] * 8)
 _ABSENT = Path(tempfile.gettempdir()) / "fuzz-no-such-journal"
 
 
@@ -106,6 +110,42 @@ def check_filters(data: bytes) -> None:
     assert matcher.mask(_RECORDS).shape == _RECORDS.shape
 
 
+class _Nothing:
+    """A flow table without entries."""
+
+    flow_key = _SCHEMA.struct("flow_key")
+
+    def connections(self, keys: Any) -> Any:
+        return np.zeros(len(keys), np.bool_), np.zeros(len(keys), _SCHEMA.struct("flow"))
+
+    def identities(self, addresses: Any) -> Any:
+        return np.zeros(len(addresses), np.uint32)
+
+
+def _reports() -> Iterable[bytes]:
+    yield msgspec.json.encode(L7Report(tuple(_REPORT), 3))
+    yield b'{"events":[]}'
+
+
+def check_reports(data: bytes) -> None:
+    """Whatever a proxy says is refused, or becomes flows that can be sent and shown."""
+    try:
+        report = msgspec.json.decode(data, type=L7Report)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return
+    names, journal, requests = _names(), RuleJournal(_ABSENT), Requests()
+    store = FlowStore(record_dtype(_EVENT), 64, 64)
+    joined = join(report.events, _Nothing(), _MEANING, _VOCABULARY, 5_000_000_000, 1_700_000_000_000_000_000)
+    Ingest(store, names, journal, requests, _VOCABULARY).requests(joined, 1_700_000_000_000_000_000)
+    records = store.read(store.beginning(), 1024, None).records
+    assert len(records) == min(len(report.events), 128) - joined.malformed or len(report.events) > 64
+    encoder = Encoder(names, journal.refs, journal.services, requests, "n", _VOCABULARY)
+    for flow in encoder.flows(records):
+        msgspec.json.decode(msgspec.json.encode(flow))
+        render.compact(flow)
+        record([flow])
+
+
 def _records() -> Any:
     store = FlowStore(record_dtype(_EVENT), 64, 64)
     ingest = Ingest(store, _NAMES, RuleJournal(_ABSENT), _REQUESTS, _VOCABULARY)
@@ -136,4 +176,5 @@ _RECORDS = _records()
 TARGETS = [
     Target("flow-events", check_events, _events),
     Target("flow-filters", check_filters, _filters, json=True),
+    Target("l7-reports", check_reports, _reports, json=True),
 ]

@@ -17,7 +17,7 @@ from axoneme.edges.recorded import Recorded
 from axoneme.edges.requests import passes
 from axoneme.edges.suggest import Document, suggest
 from axoneme.model.ciliumpolicy import parse_cilium_policy
-from axoneme.model.l7 import L7Kind
+from axoneme.model.l7 import L7, L7Kind
 from axoneme.model.labels import Labels
 from axoneme.model.networkpolicy import parse_network_policy
 from axoneme.model.policy import Direction, Policy
@@ -209,4 +209,4 @@ def test_a_path_means_itself_alone(request_: Request) -> None:
         wanted = Verdict.PASSES if other == request_ else Verdict.REFUSED
         assert court.judge(Edge(WEB, DB, 6, 80, other)).halves[0].verdict is wanted
     assert Whereabouts.POD is WEB.whereabouts
-    assert passes([], request_) is False
+    assert passes(L7(L7Kind.HTTP), request_) is False
