@@ -19,6 +19,7 @@ import dns.exception
 import dns.message
 import dns.query
 import dns.rcode
+import dns.rrset
 import msgspec
 import pytest
 from runtime import Live, live_as
@@ -59,6 +60,8 @@ spec:
     - toFQDNs: [{matchName: www.far.test}, {matchPattern: "m*.far.test"}]
       toPorts: [{ports: [{port: "80", protocol: TCP}]}]
     - toEndpoints: [{matchLabels: {app: web}}]
+    - toEntities: [world]
+      toPorts: [{ports: [{port: "5300", protocol: UDP}], rules: {dns: [{matchPattern: "*.large"}]}}]
 """
 MANY = [f"192.0.{number >> 8}.{number & 255}" for number in range(499)]
 ZONE = "\n".join(
@@ -189,6 +192,33 @@ def test_other_names_are_refused_and_the_search_list_works(cluster: Named) -> No
 def test_the_service_is_translated_and_proxied_packet_by_packet_too(cluster: Named, tcp: bool) -> None:
     assert cluster.ask("www.far.test", tcp=tcp).answer
     assert cluster.ask("example.org", tcp=tcp).rcode() == dns.rcode.REFUSED
+
+
+@pytest.mark.parametrize("address", [IPV4_WORLD[2], IPV6_WORLD[2]], ids=["ipv4", "ipv6"])
+def test_answers_of_several_fragments_pass(cluster: Named, address: str) -> None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    texts = " ".join(f'"{"x" * 200}"' for _ in range(40))
+
+    def answer_once(server: socket.socket) -> None:
+        wire, asker = server.recvfrom(4096)
+        made = dns.message.make_response(dns.message.from_wire(wire))
+        made.answer = [dns.rrset.from_text("texts.large.", 5, "IN", "TXT", texts)]
+        server.sendto(made.to_wire(max_size=65535), asker)
+
+    query = dns.message.make_query("texts.large", "TXT", use_edns=0, payload=16000)
+    with (
+        netns.open_socket(cluster.outside, family, socket.SOCK_DGRAM) as server,
+        netns.open_socket(cluster.client, family, socket.SOCK_DGRAM) as client,
+    ):
+        server.settimeout(10)
+        server.bind((address, 5300))
+        answering = threading.Thread(target=answer_once, args=(server,))
+        answering.start()
+        client.setblocking(False)
+        client.connect((address, 5300))
+        said = dns.query.udp(query, address, port=5300, timeout=10, sock=client)
+        answering.join()
+    assert len(said.to_wire(max_size=65535)) > 8000
 
 
 def test_a_name_with_500_addresses_costs_one_identity(cluster: Named) -> None:
