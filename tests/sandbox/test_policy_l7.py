@@ -153,6 +153,39 @@ def test_rules_change_under_connections_that_live(made: Live) -> None:
         assert before["port"] == after["port"]
 
 
+def test_why_says_which_rule_a_request_meets_or_comes_nearest_to(made: Live) -> None:
+    put(made, policy("a", {"method": "GET", "path": "/public/.*"}))
+    why = (
+        sys.executable,
+        "-m",
+        "axoneme.cli",
+        "--sandbox",
+        made.name,
+        "policy",
+        "why",
+        "--from",
+        "client-far",
+    )
+
+    def asked(*request: str) -> tuple[int, str]:
+        done = subprocess.run(
+            [*why, "--to", "web", "--port", "80", *request],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        return done.returncode, done.stdout
+
+    code, said = asked()
+    assert code == 0 and "proxy    GET /public/.*" in said and "holds it to the rules for HTTP" in said
+    code, said = asked("--method", "GET", "--path", "/public/x")
+    assert code == 0 and "a proxy lets it pass by GET /public/.*" in said
+    code, said = asked("--method", "PUT", "--path", "/public/x")
+    assert code == 3 and "denied by a proxy" in said
+    assert "nearest is GET /public/.*, but for the method (it wants GET, this has PUT)" in said
+
+
 def test_a_new_agent_changes_nothing_for_who_is_connected(made: Live) -> None:
     put(made, policy("a", {"method": "GET", "path": "/kept"}))
     (before,) = in_force(made)

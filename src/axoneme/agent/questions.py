@@ -18,6 +18,7 @@ from axoneme.model.policy import Direction, PolicyRef, Protocol, Tier
 from axoneme.policy.explain import Explanation, PolicyPart, RulePart, why
 from axoneme.policy.lookup import Outcome
 from axoneme.policy.nearest import Miss, nearest
+from axoneme.policy.requests import Request, judge, texts
 from axoneme.policy.table import Verdict
 from axoneme.rpc import INVALID, NOT_FOUND, RpcError
 
@@ -32,7 +33,8 @@ class Peer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The parameters of ``policy.evaluate``.
 
-    ``subject`` is a pod of this node (namespace/pod); ``port`` the destination's, or the ICMP type.
+    ``subject`` is a pod of this node (namespace/pod); ``port`` the destination's, or the ICMP type;
+    ``request`` what is called there, for rules above L4.
     """
 
     direction: Literal["ingress", "egress"]
@@ -40,6 +42,7 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     peer: Peer
     protocol: str = "TCP"
     port: int = 0
+    request: Request | None = None
 
 
 class Rule(msgspec.Struct, frozen=True):
@@ -76,6 +79,9 @@ class Answer(msgspec.Struct, frozen=True):
     ``enforced`` says whether policies select the subject in this direction; ``rules`` are those that
     decide, or the policies that close the direction where none does; ``steps`` the way to the verdict,
     in words; ``nearest`` the rules that come nearest to allowing what is denied by default, nearest first.
+    ``above``: the rules to which a proxy holds what is allowed, each in words; ``watched``: it only says what
+    they would refuse. A request that they refuse is ``denied by a proxy``. ``audited``: it passes because
+    the policies that would deny it are only tried.
     """
 
     verdict: str
@@ -86,6 +92,9 @@ class Answer(msgspec.Struct, frozen=True):
     peer: Party
     steps: list[str]
     nearest: list[NearMiss] = []
+    above: list[str] = []
+    watched: bool = False
+    audited: bool = False
 
 
 class IdentityLine(msgspec.Struct, frozen=True):
@@ -143,15 +152,20 @@ class Questions:
         refs = found.refs
         if found.decision.outcome is Outcome.DEFAULT_DENIED:
             refs = tuple(part.ref for part in found.policies if part.default_deny)
+        said = judge(found.above.rules, question.request) if found.above and question.request else None
+        refused = said is not None and not said.allowed and not (found.above and found.above.audit)
         return Answer(
-            verdict=found.decision.outcome.value,
-            allowed=found.decision.allowed,
+            verdict="denied by a proxy" if refused else found.decision.outcome.value,
+            allowed=found.decision.allowed and not refused,
             enforced=found.enforced,
             rules=[_rule(ref) for ref in refs],
             subject=Party(subject, _texts(found.subject_labels)),
             peer=Party(peer, _texts(found.peer_labels)),
-            steps=list(_steps(found, question)),
+            steps=[*_steps(found, question), *([f"a proxy {said}"] if said else [])],
             nearest=[_near(miss) for miss in nearest(*packet, address)[:_MOST_MISSES]],
+            above=texts(found.above.rules) if found.above else [],
+            watched=found.above is not None and found.above.audit,
+            audited=found.decision.audited,
         )
 
     def _pod(self, name: str) -> int:
@@ -252,6 +266,12 @@ def _steps(found: Explanation, question: Question) -> list[str]:
             steps.append("a deny rule applies, and wins over every allow")
         case Outcome.DEFAULT_DENIED:
             steps.append(f"no rule allows {what} with this peer")
+        case Outcome.ALLOWED if found.decision.audited:
+            steps.append("policies that are only tried would deny it")
+        case Outcome.ALLOWED if found.above and found.above.audit:
+            steps.append("a proxy looks on, and refuses nothing")
+        case Outcome.ALLOWED if found.above:
+            steps.append(f"a proxy holds it to the rules for {found.above.rules.kind.name}")
         case Outcome.ALLOWED if not found.refs and found.enforced:
             steps.append("a node always reaches its own pods")
         case _:
@@ -290,7 +310,9 @@ def _rule_step(rule: RulePart, what: str) -> str:
     if rule.applies and rule.passes:
         return f"{where} passes it on to other policies: {covers}"
     if rule.applies:
-        return f"{where} {verb} it: {covers}"
+        above = f", as {rule.l7.kind.name} that a proxy looks at" if rule.l7 else ""
+        tried = " (it is only tried)" if rule.audit else ""
+        return f"{where} {verb} it{above}{tried}: {covers}"
     if rule.missed_by_port:
         return f"{where} does not apply: the peer matches {rule.peer}, but the rule does not cover {what}"
     return f"{where} does not apply: it does not select the peer"

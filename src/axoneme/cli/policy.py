@@ -53,6 +53,9 @@ class _Answer(msgspec.Struct, frozen=True):
     peer: dict[str, Any] = {}
     steps: list[str] = []
     nearest: list[dict[str, Any]] = []
+    above: list[str] = []
+    watched: bool = False
+    audited: bool = False
 
 
 class End(NamedTuple):
@@ -98,22 +101,43 @@ class Side:
 @click.option(
     "--port", required=True, metavar="N/PROTOCOL", help="80/TCP, 53/UDP, 8/ICMP (the type); TCP if not said."
 )
+@click.option("--method", default="", metavar="GET", help="Of an HTTP request.")
+@click.option("--path", default="", metavar="/PATH", help="Of an HTTP request, with its query.")
+@click.option("--host", default="", help="Of an HTTP request.")
+@click.option("--header", "headers", multiple=True, metavar="NAME:VALUE", help="May be repeated.")
+@click.option("--topic", default="", help="Of a Kafka request.")
+@click.option("--api-key", default="", metavar="NAME", help="Of a Kafka request: produce, fetch …")
+@click.option("--client-id", default="", help="Of a Kafka request.")
+@click.option("--name", default="", help="The name that a DNS query asks for.")
+@click.option("--server-name", default="", help="That a TLS client asks for.")
 @click.option("-o", "--output", type=click.Choice(["json"]), help="In which form.")
 @in_namespace
 @in_sandbox
 @click.pass_obj
-def why(place: Place, source: str, destination: str, port: str, output: str | None) -> int:
+def why(
+    place: Place,
+    /,
+    source: str,
+    destination: str,
+    port: str,
+    headers: tuple[str, ...],
+    output: str | None,
+    **request: str,
+) -> int:
     """Say whether a first packet may pass, and why.
+
+    With parts of a request also what the rules say of it to which a proxy holds the connection.
 
     It is worked out from the compiled policies, by the agent of the source's node for egress and by that of
     the destination's for ingress; nothing is sent. Where a pod calls the address of a service, it is about
     all the backends that it may get there. Ends with 0 when the packet may pass, with 3 when not.
     """
     number, protocol = parse_port(port)
+    asked = _request(headers, request)
     sender, receiver, endpoints, nodes = work(place, lambda store: _ends(store, place, source, destination))
     if (called := _called(place, sender, receiver, nodes, number, protocol)) is not None:
-        return _why_called(place, sender, receiver, (number, protocol), called, endpoints, output)
-    sides = ask_both(place, sender, receiver, number, protocol)
+        return _why_called(place, sender, receiver, (number, protocol), called, endpoints, asked, output)
+    sides = ask_both(place, sender, receiver, number, protocol, asked)
     if not sides:
         raise Failure(f"neither {source} nor {destination} is a pod with policies: give at least one that is")
     allowed = all(side.answer.allowed for side in sides)
@@ -124,6 +148,23 @@ def why(place: Place, source: str, destination: str, port: str, output: str | No
         for side in sides:
             click.echo("\n".join(_lines(side)))
     return 0 if allowed else DENIED
+
+
+#: The parts of a request that is asked about, as the agent takes them; None: only about connections.
+Asked = dict[str, object] | None
+
+
+def _request(headers: tuple[str, ...], parts: dict[str, str]) -> Asked:
+    fields = {}
+    for header in headers:
+        name, colon, value = header.partition(":")
+        if not colon or not name:
+            raise click.UsageError(f"--header {header}: give a name and a value, as X-Token:42")
+        fields[name.strip()] = value.strip()
+    asked: dict[str, object] = {part: value for part, value in parts.items() if value}
+    if fields:
+        asked["headers"] = fields
+    return asked or None
 
 
 def _verdict(allowed: bool) -> str:
@@ -213,11 +254,12 @@ def _why_called(
     packet: tuple[int, str],
     called: calledservice.Called,
     endpoints: list[EndpointState],
+    asked: Asked,
     output: str | None,
 ) -> int:
     """Of each backend: which one a connection gets is not known before."""
     number, protocol = packet
-    judged = list(_judged(place, sender, protocol, called, endpoints))
+    judged = list(_judged(place, sender, protocol, called, endpoints, asked))
     good = [all(side.answer.allowed for side in sides) for _, _, sides in judged]
     allowed = all(good) and not called.refusal
     if output:
@@ -247,7 +289,12 @@ def _why_called(
 
 
 def _judged(
-    place: Place, sender: End, protocol: str, called: calledservice.Called, endpoints: list[EndpointState]
+    place: Place,
+    sender: End,
+    protocol: str,
+    called: calledservice.Called,
+    endpoints: list[EndpointState],
+    asked: Asked,
 ) -> Iterator[tuple[list[End], int, list[Side]]]:
     """Backends of one identity, on one port, are judged alike: together, and once."""
     alike: dict[tuple[object, int], list[End]] = {}
@@ -255,15 +302,17 @@ def _judged(
         end = _end_at(address, endpoints)
         alike.setdefault((end.endpoint.identity if end.endpoint else address, port), []).append(end)
     for (_, port), ends in alike.items():
-        yield ends, port, ask_both(place, sender, ends[0], port, protocol)
+        yield ends, port, ask_both(place, sender, ends[0], port, protocol, asked)
 
 
 # ---- what the agents say -------------------------------------------------------------------------------
 
 
-def ask_both(place: Place, sender: End, receiver: End, port: int, protocol: str) -> list[Side]:
+def ask_both(
+    place: Place, sender: End, receiver: End, port: int, protocol: str, asked: Asked = None
+) -> list[Side]:
     """Egress and ingress, as far as the ends have endpoints."""
-    question = {"protocol": protocol, "port": port}
+    question: dict[str, object] = {"protocol": protocol, "port": port, "request": asked}
     return [
         _ask(place, direction, subject, peer, question)
         for direction, subject, peer in (("egress", sender, receiver), ("ingress", receiver, sender))
@@ -299,6 +348,8 @@ def _lines(side: Side) -> Iterator[str]:
         yield f"  {'by':<8} {_rule(rule)}"
     if not answer.rules and not answer.enforced:
         yield f"  {'by':<8} nobody: no policy closes this direction"
+    for text in answer.above:
+        yield f"  {'watches' if answer.watched else 'proxy':<8} {text}"
     for step in answer.steps:
         yield f"  - {step}" if not step.startswith(" ") else f"  {step}"
     for miss in answer.nearest[:1]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -30,6 +31,18 @@ S = TypeVar("S", bound=msgspec.Struct)
 _PATIENCE = 5.0
 
 
+class ListenerStatus(msgspec.Struct, frozen=True):
+    """One distinct set of rules above L4, and the proxy that holds to it."""
+
+    kind: str = ""
+    port: int = 0
+    direction: str = ""
+    rules: str = ""
+    audit: bool = False
+    state: str = ""
+    problem: str = ""
+
+
 class AgentStatus(msgspec.Struct, frozen=True):
     """As much of an agent's ``status`` as is shown; an agent of another version may lack some."""
 
@@ -51,6 +64,7 @@ class AgentStatus(msgspec.Struct, frozen=True):
     out_of_ports: dict[str, int] = {}
     health: HealthSummary | None = None
     balancing: BalancingSummary | None = None
+    listeners: list[ListenerStatus] = []
     names: NamesSummary | None = None
 
 
@@ -131,7 +145,7 @@ def status(place: Place, output: str | None, verbose: bool) -> int:
     )
     if named := {n.name: n.agent.names for n in nodes if n.agent and n.agent.names}:
         click.echo(names.line(named))
-    for line in _lacks(nodes):
+    for line in (*_listeners(nodes, verbose), *_lacks(nodes)):
         click.echo(line)
     if reports:
         click.echo()
@@ -226,6 +240,19 @@ def _row(node: NodeStatus) -> Sequence[str]:
         str(flows.seen_flows) if flows else unknown,
         str(flows.lost_flows + flows.lost_drops + flows.lost_requests) if flows else unknown,
     )
+
+
+def _listeners(nodes: Sequence[NodeStatus], verbose: bool) -> Iterator[str]:
+    """How many listeners proxies have, by kind and state; one by one where that is asked for."""
+    for node in nodes:
+        listeners = node.agent.listeners if node.agent else []
+        if listeners:
+            counts = Counter(f"{each.state} for {each.rules.partition(':')[0]}" for each in listeners)
+            told = ", ".join(f"{count} {what}" for what, count in sorted(counts.items()))
+            yield f"Proxies of {node.name}: {told}"
+        for each in listeners if verbose else ():
+            tried = ", only tried" if each.audit else ""
+            yield f"  {each.kind} {each.port} {each.direction}: {each.rules}{tried}; {each.state}"
 
 
 def _lacks(nodes: Sequence[NodeStatus]) -> Iterator[str]:
