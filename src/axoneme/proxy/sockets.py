@@ -42,6 +42,9 @@ _TRIES: Final = 16
 #: would outlive a pod whose node is gone. In seconds; how often it is asked.
 _SILENCE, _AGAIN, _ASKED = 60, 15, 4
 
+#: Ports keep answers from being forged, so nobody must be able to tell the next from the last.
+_random: Final = random.SystemRandom()
+
 #: Connections that wait to be taken; the kernel cuts it to net.core.somaxconn.
 _BACKLOG: Final = 4096
 
@@ -156,7 +159,7 @@ async def connect(client: End, server: End, direction: str, timeout: float) -> s
 
 def own_ports(client: End) -> list[int]:
     """Some ports to call from for a client, at random, without the one that it has itself."""
-    return [port for port in random.sample(OWN_PORTS, _TRIES) if port != client.port]
+    return [port for port in _random.sample(OWN_PORTS, _TRIES) if port != client.port]
 
 
 class Answers:

@@ -10,7 +10,7 @@ import msgspec
 
 from axoneme.proxy.names import LEARN, Learn
 from axoneme.rpc.address import short_name
-from axoneme.rpc.errors import UNAVAILABLE, RpcError
+from axoneme.rpc.errors import INTERNAL, UNAVAILABLE, RpcError
 
 
 class _Reply(msgspec.Struct):
@@ -34,7 +34,10 @@ class AgentLink:
                 line = await self._ask(batch)
         if not line:
             raise RpcError(UNAVAILABLE, f"{self._path}: it has ended")
-        error = self._decode(line).error
+        try:
+            error = self._decode(line).error
+        except msgspec.DecodeError as odd:
+            raise RpcError(INTERNAL, f"{self._path}: an answer that is none: {odd}") from None
         if error is not None:
             raise RpcError(int(error.get("code", 0)), str(error.get("message")))
 
