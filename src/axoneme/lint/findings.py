@@ -238,6 +238,27 @@ NEVER_REACHED = Trap(
     "In admin and baseline policies the first rule in order that covers a packet decides.",
     "Take the rule away, put it first, or make the earlier one narrower.",
 )
+NO_L7 = Trap(
+    "AXO113",
+    Severity.WARNING,
+    "an empty list of L7 rules restricts nothing",
+    "A port whose list of rules is empty is a port without rules: every request passes there.",
+    "Write the rules; or, to let all pass and see it, one that is empty: [{}].",
+)
+NO_QUERY = Trap(
+    "AXO405",
+    Severity.NOTE,
+    "a path that no query may follow",
+    "A path is matched as a whole, with its query: /a does not match /a?b=1.",
+    r"Where queries are meant to pass, let them: /a(\?.*)?",
+)
+LITERAL_HEADER = Trap(
+    "AXO406",
+    Severity.WARNING,
+    "a header's value that looks like a pattern",
+    "The values of headers are compared as they are written.",
+    "Write valuePattern in headerMatches, which takes a regular expression.",
+)
 
 
 TRAPS: tuple[Trap, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Trap))

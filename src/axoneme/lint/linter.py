@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from axoneme.lint import matching, relations, shapes
+from axoneme.lint import above, matching, relations, shapes
 from axoneme.lint.findings import REFUSED, TWICE, Finding, Trap
 from axoneme.lint.statements import Statement, statements, subjects
 from axoneme.lint.surroundings import Surroundings
@@ -49,4 +49,5 @@ def _look_at(
     for statement in own:
         yield from matching.peers(statement, known)
         yield from matching.ports(statement, known)
+        yield from above.look_at(statement)
         yield from relations.look_at(statement, in_force)

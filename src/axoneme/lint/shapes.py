@@ -57,7 +57,12 @@ def _cilium_rule(rule: Mapping[str, object], path: str, alone: bool) -> Iterator
             yield traps.NO_PEERS, f"{path}.{name}", f"{name}: []"
     for index, entry in enumerate(items(rule.get("toPorts"))):
         if isinstance(entry, Mapping):
-            yield from _ports(items(entry.get("ports")), f"{path}.toPorts[{index}].ports")
+            at = f"{path}.toPorts[{index}]"
+            yield from _ports(items(entry.get("ports")), f"{at}.ports")
+            above = entry.get("rules")
+            for kind, rules in above.items() if isinstance(above, Mapping) else ():
+                if rules == []:
+                    yield traps.NO_L7, f"{at}.rules.{kind}", f"{kind}: []"
 
 
 # ---- NetworkPolicy -----------------------------------------------------------------------------

@@ -67,6 +67,13 @@ def to_any_pod(action: str) -> str:
     return f"{{action: {action}, to: [{{namespaces: {{}}}}]}}"
 
 
+LITERAL = "http: [{headers: ['X-Token: [0-9]+']}]"
+
+
+def over(rules: str) -> str:
+    return f'toPorts: [{{ports: [{{port: "80", protocol: TCP}}], rules: {{{rules}}}}}]'
+
+
 def cnp(spec: str, name: str = "p") -> str:
     return f"{{apiVersion: cilium.io/v2, kind: CiliumNetworkPolicy, metadata: {{name: {name}}}, spec: {{{spec}}}}}"
 
@@ -132,6 +139,12 @@ DNS = 'toPorts: [{ports: [{port: "53", protocol: ANY}], rules: {dns: [{matchPatt
         (cnp(f"{WEB}, ingress: [{{{FROM_DB}, {HTTP}}}, {{fromEndpoints: [{{}}]}}]"), "AXO402",
          "spec.ingress[0].toPorts[0]"),
         (cnp(f"{WEB}, egress: [{{toFQDNs: [{{matchName: example.org}}]}}]"), "AXO403", "spec.egress[0].toFQDNs"),
+        (cnp(f"{WEB}, ingress: [{{{FROM_DB}, {over('http: []')}}}]"), "AXO113",
+         "spec.ingress[0].toPorts[0].rules.http"),
+        (cnp(f"{WEB}, ingress: [{{{FROM_DB}, {over('http: [{path: /v1/a.b}]')}}}]"), "AXO405",
+         "spec.ingress[0].toPorts[0].rules.http"),
+        (cnp(f"{WEB}, ingress: [{{{FROM_DB}, {over(LITERAL)}}}]"), "AXO406",
+         "spec.ingress[0].toPorts[0].rules.http"),
         (anp(f"{to_any_pod('Pass')}, {to_any_pod('Deny')}"), "AXO404", "spec.egress[1]"),
     ],
 )  # fmt: skip
@@ -202,6 +215,12 @@ def test_what_stands_above_l4_is_no_trap_by_itself() -> None:
     assert found(cnp(f"{WEB}, ingress: [{{{FROM_DB}, {both}}}]")) == [
         ("AXO402", "spec.ingress[0].toPorts[0]")
     ]
+
+
+@pytest.mark.parametrize("path", ["/public/.*", "/a([?].*)?", "", "/v[0-9]/a"])
+def test_paths_that_are_patterns_are_taken_at_their_word(path: str) -> None:
+    rules = f"http: [{{path: '{path}', headers: ['X-Token: 42 a.b (c)']}}]"
+    assert found(cnp(f"{WEB}, ingress: [{{{FROM_DB}, {over(rules)}}}]")) == []
 
 
 def test_specs_are_looked_at_one_by_one() -> None:
