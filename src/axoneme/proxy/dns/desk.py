@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
-from axoneme.model.names import NameIndex
+from axoneme.model.names import EVERY_NAME, NameIndex
 from axoneme.proxy.config import Refusal
 from axoneme.proxy.dns import message
 from axoneme.proxy.dns.message import Answer, Malformed, Query
@@ -38,6 +38,8 @@ class Served:
     def use(self, listener: Listener) -> None:
         self.listener = listener
         self._names = NameIndex(listener.rules.dns)
+        #: Whatever is asked for, zones and changes too.
+        self.everything = EVERY_NAME in listener.rules.dns
         self._judged: dict[bytes, Judgement] = {}
 
     def judge(self, name: bytes) -> Judgement:
@@ -115,14 +117,14 @@ class Desk:
     ) -> Question | None:
         """What has to be asked onwards; None when the query is dealt with."""
         try:
-            query = message.read_query(wire)
+            query = message.read_query(wire, operations=served.everything)
         except Malformed as error:
             if error.rcode is not None:
                 reply(message.complaint(wire, error.rcode))
             self._telling.malformed(served.listener.direction, client, server, protocol, str(error))
             return None
         question = Question(served, client, server, protocol, query, reply)
-        transfer = query.qtype in (message.AXFR, message.IXFR)
+        transfer = query.transfer and not served.everything
         judged = served.judge(query.name)
         if judged is Judgement.ALLOWED and not transfer:
             self._telling.query(question, "FORWARDED")

@@ -50,6 +50,12 @@ class Query(NamedTuple):
     question_end: int
     edns: bool
     dnssec: bool  # the DO bit
+    operation: int = 0  # of RFC 1035 and 2136: 0 asks
+
+    @property
+    def transfer(self) -> bool:
+        """Whether it asks for a zone, which comes in several messages and names more than was asked for."""
+        return self.qtype in (AXFR, IXFR)
 
 
 @dataclass(slots=True)
@@ -85,14 +91,15 @@ def _escaped(label: bytes) -> str:
 # ---- queries -----------------------------------------------------------------------------------------
 
 
-def read_query(wire: bytes) -> Query:
-    """Raises `Malformed`."""
+def read_query(wire: bytes, *, operations: bool = False) -> Query:
+    """Raises `Malformed`. ``operations``: not only what asks, also what changes and announces (its question
+    is the zone)."""
     if len(wire) < HEADER:
         raise Malformed("shorter than a header")
     _, flags, questions, answers, authorities, more = _header(wire)
     if flags & _RESPONSE:
         raise Malformed("an answer, not a query")
-    if flags & _OPCODE:
+    if flags & _OPCODE and not operations:
         raise Malformed(f"operation {(flags & _OPCODE) >> 11}", NOTIMP)
     if questions != 1:
         raise Malformed(f"{questions} questions", FORMERR)
@@ -113,7 +120,7 @@ def read_query(wire: bytes) -> Query:
     except (IndexError, struct.error):
         raise Malformed("it ends in the middle", FORMERR) from None
     qtype, qclass = _two(wire, end - 4)
-    return Query(wire, name, qtype, qclass, end, edns, dnssec)
+    return Query(wire, name, qtype, qclass, end, edns, dnssec, (flags & _OPCODE) >> 11)
 
 
 def _question(wire: bytes) -> tuple[bytes, int]:
@@ -146,11 +153,13 @@ def _skip_name(wire: bytes, at: int) -> int:
 
 def belongs(wire: bytes, query: Query) -> bool:
     """Whether it is an answer to the query: somebody who forges one has to know the question. Servers that
-    understood nothing of it may leave it out."""
+    understood nothing of it may leave it out, and those that say yes to a change, or go on with a zone."""
     if len(wire) < HEADER or not wire[2] & 0x80:
         return False
     questions = wire[4] << 8 | wire[5]
     if questions == 0:
+        if query.transfer or query.operation:
+            return True
         return wire[3] & _RCODE != NOERROR and wire[6:8] == b"\0\0"
     asked = query.wire[HEADER : query.question_end]
     return questions == 1 and wire[HEADER : query.question_end].lower() == asked.lower()
@@ -163,7 +172,7 @@ def read_answer(wire: bytes, query: Query) -> Answer:
     """
     _, flags, questions, count, _, _ = _header(wire)
     rcode = flags & _RCODE
-    if not count or not questions:
+    if not count or not questions or query.operation:
         return Answer(rcode, {})
     found: list[tuple[bytes, int, str]] = []
     aliases: dict[bytes, tuple[bytes, int]] = {}

@@ -123,7 +123,8 @@ class Session:
             pass
         finally:
             for question in self._asked.values():
-                self._desk.dropped(question, "the connection has ended")
+                if not question.query.transfer:  # nobody knows whether that is complete
+                    self._desk.dropped(question, "the connection has ended")
             self._asked.clear()
             if self._upstream is not None:
                 self._upstream.close()
@@ -134,7 +135,7 @@ class Session:
         while wire := await _message(reader):
             await self._fewer_than(PIPELINE)
             self._unanswered += 1
-            question = self._desk.take(wire, self._served, self._client, self._server, "TCP", self._reply)
+            question = self._desk.take(wire, self._served, self._client, self._server, "TCP", self._reply())
             if question is not None:
                 self._ask(question, tasks)
             elif len(wire) < message.HEADER or wire[2] & 0x80:
@@ -172,18 +173,31 @@ class Session:
                 size = int.from_bytes(await reader.readexactly(2))
                 wire = await reader.readexactly(size)
             number = message.id_of(wire) if size >= message.HEADER else -1
-            question = self._asked.pop(number, None)
+            question = self._asked.get(number)
             if question is None:
                 continue  # it has been given up
+            if not question.query.transfer:  # of which there may be more
+                del self._asked[number]
             if not message.belongs(wire, question.query):
                 self._desk.failed(question, "the server has answered something else")
             else:
                 self._desk.answered(question, wire)
 
-    def _reply(self, wire: bytes) -> None:
-        """To the client: once for every question."""
-        self._unanswered -= 1
-        self._room.set()
+    def _reply(self) -> Callable[[bytes], None]:
+        """For one question: takes its answer, or, of a zone, one after the other."""
+        answered = False
+
+        def reply(wire: bytes) -> None:
+            nonlocal answered
+            if not answered:
+                answered = True
+                self._unanswered -= 1
+                self._room.set()
+            self._write(wire)
+
+        return reply
+
+    def _write(self, wire: bytes) -> None:
         if not self._writer.is_closing():
             self._writer.write(_framed(wire))
             if self._writer.transport.get_write_buffer_size() > _UNREAD:

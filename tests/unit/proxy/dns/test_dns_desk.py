@@ -9,6 +9,7 @@ import pytest
 
 from axoneme.model.l7 import NameMatch
 from axoneme.proxy.config import Refusal
+from axoneme.proxy.dns import message
 from unit.proxy.dns.exchange import CLIENT, SERVER, Exchange, answer, listener, query
 
 
@@ -90,10 +91,24 @@ def test_what_is_only_tried_passes_and_is_said() -> None:
     assert [each.verdict for each in exchange.events] == ["AUDIT", "AUDIT"]
 
 
-def test_zone_transfers_are_refused_whatever_is_allowed() -> None:
-    exchange = Exchange(NameMatch("*", pattern=True), audit=True)
-    assert exchange.take(query("test", "AXFR", edns=False).to_wire()) is None
-    assert exchange.said().rcode() == dns.rcode.REFUSED
+def test_zones_are_transferred_and_changed_only_where_every_name_is_allowed() -> None:
+    transfer = query("a.test", "AXFR", edns=False)
+    change = query()
+    change.set_opcode(dns.opcode.UPDATE)
+    bound = Exchange(NameMatch("**.test", pattern=True), audit=True)
+    assert bound.take(transfer.to_wire()) is None
+    assert bound.said().rcode() == dns.rcode.REFUSED
+    assert bound.take(change.to_wire()) is None
+    assert bound.said().rcode() == dns.rcode.NOTIMP
+    free = Exchange(NameMatch("*", pattern=True))
+    for each in (transfer, change):
+        question = free.take(each.to_wire())
+        assert question is not None
+        yes = each.to_wire()[:2] + bytes((each.to_wire()[2] | 0x80, 0)) + bytes(8)
+        assert message.belongs(yes, question.query)
+        free.desk.answered(question, yes)
+        assert free.replies.get_nowait() == yes
+    assert not free.learning.heard
 
 
 def test_rules_change_in_place() -> None:

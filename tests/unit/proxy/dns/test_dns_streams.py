@@ -11,10 +11,11 @@ import dns.message
 import dns.rcode
 import dns.rdatatype
 
+from axoneme.model.l7 import NameMatch
 from axoneme.proxy.dns import streams
 from axoneme.proxy.dns.streams import PIPELINE, Session
 from axoneme.proxy.sockets import End
-from unit.proxy.dns.exchange import CLIENT, SERVER, Exchange, answer, query
+from unit.proxy.dns.exchange import CLIENT, SERVER, Exchange, answer, listener, query
 
 
 class Trial:
@@ -103,6 +104,18 @@ async def test_large_answers_pass_as_they_are() -> None:
         made.answer = [dns.rrset.from_text("a.test.", 5, "IN", "TXT", texts)]
         writer.write(framed(made.to_wire(max_size=65535)))
         assert (await t.said()).answer == made.answer
+
+
+async def test_a_zone_comes_in_several_messages() -> None:
+    async with trial() as t:
+        t.exchange.served.use(listener(NameMatch("*", pattern=True)))
+        t.ask(query("test", "AXFR", edns=False))
+        reader, writer = await t.server()
+        first = answer(await message(reader))
+        further = first[:4] + bytes(8)
+        writer.write(framed(first) + framed(further) + framed(further))
+        assert (await t.said()).answer
+        assert [len(await message(t.reader)) for _ in range(2)] == [12, 12]
 
 
 async def test_a_server_that_closes_ends_the_clients_connection() -> None:
