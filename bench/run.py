@@ -28,6 +28,7 @@ PROGRAMS = {
     "scale": "The agent in a large cluster",
     "dns_proxy": "Names through the DNS proxy",
     "flows_decode": "Flows: decoding and filtering",
+    "l7_events": "Requests: told by proxies, kept by the flow server",
     "store": "The shared state on SQLite",
 }
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -10,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -19,6 +22,8 @@ from axoneme.cli.place import Place
 from axoneme.cli.policypreview import BREAKS
 from axoneme.cli.policypreview import preview as preview_command
 from axoneme.cli.policysuggest import suggest as suggest_command
+from axoneme.rpc import RpcError
+from axoneme.sandbox.processes import ProcessId
 
 POD = """\
 ---
@@ -215,3 +220,19 @@ def test_a_suggestion_has_the_requests_that_were_seen(shop: Shop) -> None:
     calls = [("client", path) for path in ("/orders/1", "/orders/1?y=2", "/orders/2", "/")]
     assert [shop.ask(*call) for call in [*calls, ("other", "/orders/1")]] == [200, 200, 403, 403, 0]
     assert shop.ask("client", "/orders/1", "POST") == 403
+
+
+def test_requests_are_seen_again_after_the_flow_server_was_killed(shop: Shop) -> None:
+    record = shop.runtime.layout.node("node1").directory / "flows.pid"
+    dead = msgspec.json.decode(record.read_bytes(), type=ProcessId)
+    os.kill(dead.pid, signal.SIGKILL)
+    assert shop.ask("client", "/orders/1") == 200, "nobody waits for who watches"
+
+    def seen() -> bool:
+        shop.ask("client", "/orders/1?after")
+        try:
+            return bool(shop.runtime.flows(filters=[{"http_url": [r"\?after"]}]))
+        except RpcError:
+            return False
+
+    shop.runtime.wait(seen, "requests", 30)
