@@ -62,7 +62,7 @@ static __always_inline void answerer(const struct packet *p, __u8 *address)
 	const struct uplink *node = bpf_map_lookup_elem(&uplinks, &zero);
 	const __u8 *own = node ? p->flags & PACKET_IPV6 ? node->ipv6 : node->ipv4 : NULL;
 
-	if (p->seen == TO_POD || !own || !(own[0] | own[10] | own[15]))
+	if (is_from_own_stack(p) || !own || !(own[0] | own[10] | own[15]))
 		own = destination_of(p);
 	copy_address(address, own);
 }
@@ -128,26 +128,37 @@ static __always_inline int begin_answer(struct __sk_buff *skb, const struct pack
 	       bpf_skb_change_tail(skb, length, 0);
 }
 
-/* Sends what the packet has become back to where it was seen; `from`: as whom. A TC action. */
-static __noinline int send_back(struct __sk_buff *skb, const struct packet *p, const __u8 *from)
+/* Lets what the packet has become out (or, with BPF_F_INGRESS, in) by a device, or a copy of it. A TC action. */
+static __always_inline int let_go(struct __sk_buff *skb, __u32 ifindex, __u64 flags, __u32 copy)
+{
+	return copy ? bpf_clone_redirect(skb, ifindex, flags) : bpf_redirect(ifindex, flags);
+}
+
+/* Sends what the packet has become, or a copy of that, back to where it was seen; `from`: as whom. A TC action. */
+static __noinline int send_back(struct __sk_buff *skb, const struct packet *p, const __u8 *from, __u32 copy)
 {
 	struct flow_leg back = { .tunnel_identity = IDENTITY_REMOTE_NODE };
 	const struct endpoint *pod;
+	int to_proxy = mark_of(skb, p) != 0;
 	__u64 sender[2];
-	__u8 ends[2 * ETH_ALEN], swapped[2 * ETH_ALEN];
+	__u8 swapped[2 * ETH_ALEN];
 
-	if (bpf_skb_load_bytes(skb, 0, ends, sizeof(ends)))
+	if (bpf_skb_load_bytes(skb, ETH_ALEN, swapped, ETH_ALEN) ||
+	    bpf_skb_load_bytes(skb, 0, swapped + ETH_ALEN, ETH_ALEN))
 		return TC_ACT_SHOT;
-	__builtin_memcpy(swapped, ends + ETH_ALEN, ETH_ALEN);
-	__builtin_memcpy(swapped + ETH_ALEN, ends, ETH_ALEN);
 	if (p->seen == FROM_OVERLAY)
 		for (int i = 0; i < ETH_ALEN; i++) {
 			swapped[i] = overlay_mac[i];
 			swapped[ETH_ALEN + i] = gateway_mac[i];
 		}
+	/* To a socket in another's name: by loopback, which has no link layer address, and where our programs are not. */
+	if (to_proxy)
+		__builtin_memset(swapped, 0, ETH_ALEN);
 	if (bpf_skb_store_bytes(skb, 0, swapped, sizeof(swapped), 0))
 		return TC_ACT_SHOT;
-	skb->mark = MARK_ANSWER;
+	skb->mark = to_proxy ? MARK_TO_PROXY : MARK_ANSWER;
+	if (to_proxy)
+		return let_go(skb, LOOPBACK, BPF_F_INGRESS, copy);
 	switch (p->seen) {
 	case FROM_OVERLAY:
 		copy_address(sender, from); /* on our own stack: see `judge` */
@@ -155,11 +166,14 @@ static __noinline int send_back(struct __sk_buff *skb, const struct packet *p, c
 		if (pod)
 			back.tunnel_identity = pod->identity;
 		copy_address(back.tunnel, p->tunnel_source);
-		return tunnel_to(skb, &back) ? TC_ACT_SHOT : bpf_redirect(skb->ifindex, 0);
+		return tunnel_to(skb, &back) ? TC_ACT_SHOT : let_go(skb, skb->ifindex, 0, copy);
 	case TO_POD:
-		return bpf_redirect(skb->ifindex, BPF_F_INGRESS);
+		return let_go(skb, skb->ifindex, BPF_F_INGRESS, copy);
+	case TO_UPLINK:
+	case TO_OVERLAY:
+		return TC_ACT_SHOT;
 	default:
-		return bpf_redirect(skb->ifindex, 0);
+		return let_go(skb, skb->ifindex, 0, copy);
 	}
 }
 
@@ -236,36 +250,100 @@ static __noinline int answer_icmp(struct __sk_buff *skb, const struct packet *p,
 	    bpf_skb_store_bytes(skb, at, icmp, sizeof(*icmp), BPF_F_RECOMPUTE_CSUM) ||
 	    put_quote(skb, at + sizeof(*icmp), a, quoted))
 		return TC_ACT_SHOT;
-	return send_back(skb, p, from);
+	return send_back(skb, p, from, 0);
 }
 
-/* A reset as RFC 9293, section 3.10.7.1 has it for a segment to nobody. */
-static __noinline int answer_reset(struct __sk_buff *skb, const struct packet *p, struct answer *a)
+/* What a reset says, in the sender's own words. */
+struct reset {
+	__be32 seq;
+	__be32 ack_seq;
+	__be16 source;
+	__be16 dest;
+	__u8 ack;
+	__u8 has_room; /* the packet has been made one already */
+};
+
+/* Makes the packet a reset to its own sender, as from `from`. 0 when done. */
+static __noinline int write_reset(struct __sk_buff *skb, const struct packet *p, struct answer *a, const __u8 *from,
+				  const struct reset *r)
 {
 	__u32 header = p->flags & PACKET_IPV6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr);
-	struct tcphdr was, *tcp = (struct tcphdr *)a->l4;
-	__u32 length;
-	__s64 sum;
+	struct tcphdr *tcp = (struct tcphdr *)a->l4;
+	__s64 sum = answer_ip(p, a, from, sizeof(*tcp), IPPROTO_TCP);
 
-	if (bpf_skb_load_bytes(skb, p->l4, &was, sizeof(was)) || was.rst || p->l4 + was.doff * 4 > p->end)
-		return TC_ACT_SHOT;
-	length = p->end - p->l4 - was.doff * 4 + was.syn + was.fin;
-	sum = answer_ip(p, a, destination_of(p), sizeof(*tcp), IPPROTO_TCP);
-	tcp->source = was.dest;
-	tcp->dest = was.source;
+	tcp->source = r->source;
+	tcp->dest = r->dest;
+	tcp->seq = r->seq;
+	tcp->ack_seq = r->ack_seq;
 	tcp->doff = sizeof(*tcp) / 4;
 	tcp->rst = 1;
-	if (was.ack) {
-		tcp->seq = was.ack_seq;
-	} else {
-		tcp->ack = 1;
-		tcp->ack_seq = bpf_htonl(bpf_ntohl(was.seq) + length);
-	}
+	tcp->ack = r->ack & 1;
 	tcp->check = folded(bpf_csum_diff(NULL, 0, (__be32 *)tcp, sizeof(*tcp), sum));
-	if (begin_answer(skb, p, ETH_HLEN + header + sizeof(*tcp)) || store_ip(skb, p, a) ||
-	    bpf_skb_store_bytes(skb, ETH_HLEN + header, tcp, sizeof(*tcp), BPF_F_RECOMPUTE_CSUM))
+	if (!r->has_room && begin_answer(skb, p, ETH_HLEN + header + sizeof(*tcp)))
+		return -1;
+	return store_ip(skb, p, a) ||
+	       bpf_skb_store_bytes(skb, ETH_HLEN + header, tcp, sizeof(*tcp), BPF_F_RECOMPUTE_CSUM);
+}
+
+/* The answer to a segment for nobody (RFC 9293, section 3.10.7.1). 0, or a negative number where there is none. */
+static __noinline int reset_for(struct __sk_buff *skb, const struct packet *p, struct reset *r)
+{
+	struct tcphdr was;
+
+	if (bpf_skb_load_bytes(skb, p->l4, &was, sizeof(was)) || was.rst || p->l4 + was.doff * 4 > p->end)
+		return -1;
+	r->source = was.dest;
+	r->dest = was.source;
+	r->ack = !was.ack;
+	r->has_room = 0;
+	r->seq = was.ack ? was.ack_seq : 0;
+	r->ack_seq = was.ack ? 0 : bpf_htonl(bpf_ntohl(was.seq) + p->end - p->l4 - was.doff * 4 + was.syn + was.fin);
+	return 0;
+}
+
+static __noinline int answer_reset(struct __sk_buff *skb, const struct packet *p, struct answer *a)
+{
+	struct reset r;
+
+	if (reset_for(skb, p, &r) || write_reset(skb, p, a, destination_of(p), &r))
 		return TC_ACT_SHOT;
-	return send_back(skb, p, destination_of(p));
+	return send_back(skb, p, destination_of(p), 0);
+}
+
+/* Ends a connection that policy has cut off in the middle, at both ends: `flow` is no entry any more. The sender of
+ * the packet gets a reset as from the other end, and that gets one in place of the packet. A TC action, or a negative
+ * drop reason. */
+static __noinline int break_off(struct __sk_buff *skb, struct packet *p, const struct flow *flow)
+{
+	__u32 zero = 0, leg = leg_of(flow, p) & 1, mark = skb->mark;
+	struct answer *a = bpf_map_lookup_elem(&answers, &zero);
+	__u8 ends[2 * ETH_ALEN];
+	__be32 seq, ack_seq;
+	struct reset r;
+
+	if (!a || p->flags & PACKET_LATER_FRAGMENT || !may_answer(a) || reset_for(skb, p, &r) ||
+	    bpf_skb_load_bytes(skb, 0, ends, sizeof(ends)) ||
+	    bpf_skb_load_bytes(skb, p->l4 + offsetof(struct tcphdr, seq), &seq, sizeof(seq)) ||
+	    bpf_skb_load_bytes(skb, p->l4 + offsetof(struct tcphdr, ack_seq), &ack_seq, sizeof(ack_seq)) ||
+	    write_reset(skb, p, a, called_address(flow, p, leg), &r))
+		return TC_ACT_SHOT;
+	send_back(skb, p, called_address(flow, p, leg), 1);
+	skb->mark = mark;
+	r.ack = !r.ack;
+	r.seq = seq;
+	r.ack_seq = ack_seq;
+	r.source = shown_port(flow, p, leg);
+	r.dest = destination_port_of(p);
+	r.has_room = 1;
+	p->l4 = ETH_HLEN + (p->flags & PACKET_IPV6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
+	p->end = p->l4 + sizeof(struct tcphdr);
+	p->tcp_flags = TCP_RST | TCP_ACK;
+	p->from_low = !p->from_low;
+	if (bpf_skb_store_bytes(skb, 0, ends, sizeof(ends), 0) ||
+	    write_reset(skb, p, a, is_shown_otherwise(flow, leg) ? shown_address(flow, p, leg) : destination_of(p), &r))
+		return TC_ACT_SHOT;
+	p->from_low = !p->from_low;
+	return depart(skb, p, flow, leg);
 }
 
 /* An echo of the packet, as from the address that it is for. */
@@ -303,7 +381,7 @@ static __noinline int answer_echo(struct __sk_buff *skb, const struct packet *p)
 		    bpf_skb_store_bytes(skb, at, ttl, 2, 0))
 			return TC_ACT_SHOT;
 	}
-	return send_back(skb, p, (__u8 *)from);
+	return send_back(skb, p, (__u8 *)from, 0);
 }
 
 /* What becomes of a packet that was dropped for `reason`, and reported: nothing, or the answer to it.
@@ -327,6 +405,12 @@ __noinline int answer(struct __sk_buff *skb, struct packet *p, __u32 reason, __u
 	case DROP_NO_BACKEND:
 		reset = p->key.protocol == IPPROTO_TCP && !(p->flags & PACKET_LATER_FRAGMENT);
 		kind = ipv6 ? NOBODY_THERE_6 : NOBODY_THERE;
+		break;
+	case DROP_NOT_BY_PROXY:
+		if (p->key.protocol != IPPROTO_TCP || p->flags & PACKET_LATER_FRAGMENT)
+			return TC_ACT_SHOT;
+		reset = 1;
+		kind = 0;
 		break;
 	case DROP_POLICY_DEFAULT:
 	case DROP_POLICY_DENY:

@@ -71,6 +71,19 @@ static __noinline struct flow *find_begun_by_proxy(struct packet *p, __u32 hook,
 	return NULL;
 }
 
+/* The connection of `p`, which was decided no longer to be, is ended. Verified on its own. */
+__noinline int end_both(struct __sk_buff *skb, struct packet *p, __u32 hook)
+{
+	__u32 zero = 0;
+	const struct workspace *w = bpf_map_lookup_elem(&workspaces, &zero);
+	int result;
+
+	if (!p || !w)
+		return TC_ACT_SHOT;
+	result = break_off(skb, p, &w->flow);
+	return result < 0 ? drop(skb, p, hook, -result) : result;
+}
+
 static __always_inline int handle(struct __sk_buff *skb, struct packet *p, __u32 hook)
 {
 	__u32 now = ticks(), leg;
@@ -91,7 +104,8 @@ static __always_inline int handle(struct __sk_buff *skb, struct packet *p, __u32
 		else if (predecessors_translate(&p->key))
 			return TC_ACT_UNSPEC;
 	}
-	if (p->key.zone == ZONE_CLIENT && (!flow || flow->leg[leg_of(flow, p)].hook != hook)) {
+	if (p->key.zone == ZONE_CLIENT && (!flow || flow->leg[leg_of(flow, p)].hook != hook) &&
+	    may_be_proxied(p->key.protocol) && is_proxying()) {
 		begun = find_begun_by_proxy(p, hook, now);
 		if (begun)
 			flow = begun;
@@ -106,11 +120,17 @@ static __always_inline int handle(struct __sk_buff *skb, struct packet *p, __u32
 				return TC_ACT_OK;
 			read_again(skb, p);
 		}
+		if (!flow && p->key.zone == ZONE_CLIENT && may_be_for_caller(p) && is_proxying()) {
+			p->proxied = find_caller(skb, p);
+			p->key.zone = p->proxied ? ZONE_PROXY : ZONE_CLIENT;
+		}
 		result = decide(skb, p, hook);
 		if (result == NOT_OURS)
 			return TC_ACT_OK;
 		if (result < 0)
 			return answer(skb, p, -result, 0);
+		if (result == BROKEN_OFF)
+			return end_both(skb, p, hook);
 		flow = find_flow(&p->key);
 		if (!flow)
 			return drop(skb, p, hook, DROP_FLOW_TABLE_FULL);

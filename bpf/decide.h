@@ -25,6 +25,7 @@ struct workspace {
 	__be16 proxy_port; /* where policy wants leg 0 to go */
 	__u8 reply;  /* the packet at hand goes from b to a */
 	__u8 known;  /* the connection stands in a table */
+	__u8 broken_off; /* policy now wants another proxy for a connection that lives */
 	__u8 routed; /* the way onward has been looked up */
 };
 
@@ -176,7 +177,7 @@ static __always_inline __u32 hook_back(const struct workspace *w, __u32 directio
 		return (receiver->ifindex ? receiver->ifindex : hook) | HOOK_EGRESS;
 	if (overlay_ifindex && sender->place == PLACE_REMOTE)
 		return overlay_ifindex;
-	return hook & HOOK_EGRESS && w->packet.seen == TO_UPLINK ? device : 0;
+	return w->packet.seen == TO_UPLINK && !w->known ? device : 0;
 }
 
 /* How packets of one direction go from here. */
@@ -279,6 +280,12 @@ static __noinline int masquerade_flow(struct __sk_buff *skb, struct workspace *w
 	return take_port(skb, &w->packet, flow, now);
 }
 
+/* Whether what begins a flow is an answer all the same, says a socket: the one that it comes from, or is for. */
+static __always_inline int answers_socket(const struct packet *p, __u32 mark)
+{
+	return mark == MARK_PROXY_ANSWERS || p->proxied;
+}
+
 /* `mark`: of the packet at hand, out of the node's own stack. */
 static __always_inline void prepare(struct flow *flow, const struct flow *old, const struct packet *p,
 				    const struct service_workspace *s, __u32 mark)
@@ -289,7 +296,8 @@ static __always_inline void prepare(struct flow *flow, const struct flow *old, c
 		return;
 	}
 	__builtin_memset(flow, 0, sizeof(*flow));
-	flow->flags = p->from_low != (mark == MARK_PROXY_ANSWERS) ? FLOW_FROM_LOW : 0;
+	flow->flags = p->from_low != answers_socket(p, mark) ? FLOW_FROM_LOW : 0;
+	flow->proxied = p->proxied;
 	if (mark == MARK_EGRESS_PROXY)
 		flow->proxied = PROXIED_EGRESS;
 	else if (mark == MARK_INGRESS_PROXY)
@@ -318,9 +326,11 @@ static __noinline int choose_proxy(struct __sk_buff *skb, struct workspace *w)
 	const struct packet *p = &w->packet;
 	struct flow *flow = &w->flow;
 
-	if (w->known && p->key.protocol == IPPROTO_TCP && flow->proxy_port != w->proxy_port) {
-		if (w->proxy_port)
+	if (w->known && p->key.protocol == IPPROTO_TCP && flow->proxy_port != w->proxy_port && !is_syn(p)) {
+		if (w->proxy_port && !(p->tcp_flags & TCP_RST)) {
+			w->broken_off = 1;
 			return DROP_NOT_BY_PROXY;
+		}
 		w->proxy_port = flow->proxy_port; /* it holds both ends of the connection until that is over */
 	}
 	flow->proxy_port = w->proxy_port;
@@ -328,7 +338,7 @@ static __noinline int choose_proxy(struct __sk_buff *skb, struct workspace *w)
 		return 0;
 	if (w->reply) /* that of a server which a proxy has to speak for */
 		return is_from_own_stack(p) ? 0 : DROP_NOT_BY_PROXY;
-	return asks_for_socket(p) ? find_proxy(skb, p, w->proxy_port, 0) : 0;
+	return asks_for_socket(p, flow) ? find_proxy(skb, p, w->proxy_port, 0) : 0;
 }
 
 /* Says why the packet goes no further. A negative drop reason. */
@@ -347,7 +357,7 @@ static __noinline int refuse(struct __sk_buff *skb, struct packet *p, __u32 hook
 		c->destination_endpoint = endpoint;
 	}
 	/* Only policy ends a connection. Who may not speak for it does not. */
-	if (w->known && (reason == DROP_POLICY_DEFAULT || reason == DROP_POLICY_DENY))
+	if (w->known && (reason == DROP_POLICY_DEFAULT || reason == DROP_POLICY_DENY || w->broken_off))
 		forget(p, &w->flow);
 	report_drop(skb, p, hook, reason, c);
 	return -reason;
@@ -379,7 +389,7 @@ __noinline int judge(struct __sk_buff *skb, struct packet *p, __u32 hook)
 		old = NULL;
 	}
 	mark = mark_of(skb, p);
-	reply = old ? leg_of(old, p) : mark == MARK_PROXY_ANSWERS;
+	reply = old ? leg_of(old, p) : answers_socket(p, mark);
 
 	/* Epochs are read before what they stand for: a change in between makes the flow stale at once,
 	 * never silently outdated. Until their subjects are known, the addresses stand in the sum twice. */
@@ -393,7 +403,7 @@ __noinline int judge(struct __sk_buff *skb, struct packet *p, __u32 hook)
 	if (old && is_of_others(old, a, b)) {
 		over = old;
 		old = NULL;
-		if (reply && mark != MARK_PROXY_ANSWERS) {
+		if (reply && !answers_socket(p, mark)) {
 			w->spare = *a;
 			*a = *b;
 			*b = w->spare;
@@ -449,8 +459,10 @@ __noinline int judge(struct __sk_buff *skb, struct packet *p, __u32 hook)
 	}
 	if (!reason)
 		reason = choose_proxy(skb, w);
-	if (reason)
-		return refuse(skb, p, hook, w, reason);
+	if (reason) {
+		reason = refuse(skb, p, hook, w, reason);
+		return w->broken_off ? BROKEN_OFF : reason;
+	}
 	/* Nothing to remember: there may be a way for the next packet. Until then the stack answers. */
 	if (own_address && !served && !flow->proxy_port)
 		return NOT_OURS;
@@ -525,6 +537,8 @@ __noinline int direct(struct __sk_buff *skb, struct packet *p, __u32 hook)
 		flow->leg[0].tunnel_identity = IDENTITY_REMOTE_NODE;
 	if ((receiver->place == PLACE_HOST || onward->action == ACTION_PROXY) && p->seen == FROM_UPLINK)
 		expect_answers();
+	if (flow->proxy_port)
+		begin_proxying();
 	if (flow->flags & FLOW_SETTLED ? bpf_map_update_elem(&flows, &p->key, flow, BPF_ANY) :
 					 bpf_map_update_elem(&half_open, &p->key, flow, BPF_ANY))
 		return refuse(skb, p, hook, w, DROP_FLOW_TABLE_FULL);

@@ -78,7 +78,7 @@ static __always_inline __u8 first_state(const struct packet *p)
 /* Whether the answers of a connection do not come by here. */
 static __always_inline int answers_elsewhere(const struct flow *flow)
 {
-	/* The node itself hears its proxy by its own loopback. */
+	/* The node itself is answered by its proxy by its own loopback. */
 	return flow->flags & (FLOW_TELLS | FLOW_WRAPPED) || (flow->proxy_port && !flow->leg[1].hook);
 }
 
@@ -87,6 +87,8 @@ static __always_inline int answers_elsewhere(const struct flow *flow)
  * Where answers do not come by here, what begins nothing shows that there were some. */
 static __always_inline int shows_both(const struct flow *flow, const struct packet *p, __u32 leg)
 {
+	if (!flow->leg[0].hook) /* the node itself hears its proxy by its own loopback */
+		return leg;
 	if (answers_elsewhere(flow))
 		return leg || (flow->leg[0].packets > 1 && !is_syn(p));
 	return flow->state == FLOW_SYN_SENT ? !leg && flow->leg[1].packets && !is_syn(p) : leg;

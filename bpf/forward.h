@@ -130,6 +130,16 @@ static __always_inline int send(struct __sk_buff *skb, const struct packet *p, c
 	}
 }
 
+/* Sends a packet that is translated already the way its direction of the flow goes: a TC action, or a negative drop
+ * reason. */
+static __always_inline int depart(struct __sk_buff *skb, const struct packet *p, const struct flow *flow,
+				  __u32 direction)
+{
+	if (flow->leg[direction].action == ACTION_PROXY)
+		return steer(skb, p, flow, direction);
+	return send(skb, p, &flow->leg[direction]);
+}
+
 /* Sends the packet the way its direction of the flow goes: a TC action, or a negative drop reason. */
 static __always_inline int forward(struct __sk_buff *skb, const struct packet *p, const struct flow *flow,
 				   __u32 direction)
@@ -140,7 +150,5 @@ static __always_inline int forward(struct __sk_buff *skb, const struct packet *p
 	} else if (flow->flags & FLOW_TRANSLATED && translate(skb, p, flow, direction)) {
 		return -DROP_INVALID_PACKET;
 	}
-	if (flow->leg[direction].action == ACTION_PROXY)
-		return steer(skb, p, flow, direction);
-	return send(skb, p, &flow->leg[direction]);
+	return depart(skb, p, flow, direction);
 }

@@ -224,11 +224,9 @@ __noinline int related(struct __sk_buff *skb, struct packet *p, __u32 hook)
 		report_drop(skb, p, hook, DROP_INVALID_PACKET, &w->c);
 		return TC_ACT_SHOT;
 	}
-	if (flow->leg[leg].action == ACTION_PROXY)
-		return steer(skb, p, flow, leg);
-	if (is_from_own_stack(p)) /* it is on its way */
+	if (is_from_own_stack(p) && flow->leg[leg].action != ACTION_PROXY) /* it is on its way */
 		return TC_ACT_OK;
-	result = send(skb, p, &flow->leg[leg]);
+	result = depart(skb, p, flow, leg);
 	if (result < 0) {
 		report_drop(skb, p, hook, -result, &w->c);
 		return TC_ACT_SHOT;

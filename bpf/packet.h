@@ -58,7 +58,7 @@ struct packet {
 	__u8 icmp_code;
 	__u8 l4;   /* offset of the layer 4 header from the start of the frame */
 	__u8 seen; /* enum hook_kind */
-	__u8 unused;
+	__u8 proxied; /* for a proxy's socket, says the socket and no flow: enum proxied */
 	__u32 end; /* offset behind the packet by its own account: a frame may be padded */
 	__u32 fragment_id;
 	__u32 tunnel_identity;	/* overlay: who the sending node says this is from */

@@ -12,7 +12,7 @@
 #include "nat.h"
 #include "party.h"
 
-enum decision { DECIDED = 0, NOT_OURS = 1 }; /* else a negative drop reason, reported already */
+enum decision { DECIDED = 0, NOT_OURS = 1, BROKEN_OFF = 2 }; /* else a negative drop reason, reported already */
 
 /* How many times one is chosen to find a backend with which this client has no other connection from the same port. */
 #define SERVICE_ATTEMPTS 3

@@ -154,8 +154,9 @@ class Node:
         self.plane.flows.clear()
         self.plane.half_open.clear()
 
-    def send(self, program: str, packet: bytes, ifindex: int = LOOPBACK) -> testrun.Run:
-        return testrun.run(self.plane.program(program), packet, testrun.skb(ifindex=ifindex))
+    def send(self, program: str, packet: bytes, ifindex: int = LOOPBACK, **fields: int) -> testrun.Run:
+        """``fields``: others of the socket buffer, by name."""
+        return testrun.run(self.plane.program(program), packet, testrun.skb(ifindex=ifindex, **fields))
 
     def events(self) -> list[Any]:
         """What was reported since the last call, in the order of time."""

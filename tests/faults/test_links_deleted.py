@@ -10,7 +10,7 @@ import pytest
 from alone import Alone, alone
 
 from axoneme.datapath.plane import packed
-from axoneme.net import pods
+from axoneme.net import pods, proxying
 from axoneme.net.commands import ip
 from axoneme.net.node import OVERLAY
 
@@ -93,3 +93,17 @@ def test_an_address_of_the_node(one: Alone) -> None:
     one.node.wait(lambda: known() == (True, True), "the new address", known)
     ip(["addr del 172.31.0.77/24 dev eth0"], one.node.namespace)
     one.node.wait(lambda: known() == (False, False), "the old ones", known)
+
+
+def test_the_way_to_proxies(one: Alone) -> None:
+    def missing() -> list[str]:
+        from two_nodes import inside
+
+        with inside(one.node.namespace):
+            return proxying.missing((4, 6))
+
+    assert missing() == []
+    ip(["rule flush", "route flush table 1786"], one.node.namespace, force=True)
+    ip(["rule add pref 32766 lookup main"], one.node.namespace)
+    assert missing()
+    one.node.wait(lambda: missing() == [], "the rules and routes", missing)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
-import threading
 from collections.abc import Iterator
-from contextlib import closing
 from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 from balancing import ANY, EXTERNAL, Balancer
-from two_nodes import WORLD, Cluster, connect, inside, listening
+from exchanges import over_tcp, over_udp
+from two_nodes import WORLD, Cluster, connect, inside
 
 from axoneme.net.commands import ip
 from oracle.packets import TCP, UDP
@@ -20,8 +18,6 @@ from oracle.packets import TCP, UDP
 CLIENT, SERVER = 300, 301
 SERVICE = {4: "10.96.0.10", 6: "fd00:10:96::10"}
 ROUTER = {4: "172.31.0.254", 6: "fd00:a0::fe"}
-#: More than fits in one segment, and in one large send.
-AMOUNT = 300_000
 VERSIONS = pytest.mark.parametrize("version", [4, 6])
 BACKENDS = ("near", "far", "world", "node1", "node2")
 
@@ -68,61 +64,6 @@ def balance(balancer: Balancer, cluster: Cluster, name: str, version: int) -> No
         balancer.service(number, [number])
         balancer.frontend(ip_address(SERVICE[version]), 80, protocol, number, EXTERNAL)
         balancer.frontend(ANY[version], 30080, protocol, number, EXTERNAL)
-
-
-def stream(sender: socket.socket, receiver: socket.socket) -> None:
-    """So much arrives whole."""
-    data = bytes(range(256)) * (AMOUNT // 256)
-    sending = threading.Thread(target=sender.sendall, args=(data,))
-    sending.start()
-    got = bytearray()
-    while len(got) < len(data):
-        more = receiver.recv(65536)
-        assert more, "it was closed"
-        got += more
-    sending.join()
-    assert got == data
-
-
-def over_tcp(server: Path, client: Path, to: str, port: int) -> str:
-    """Both ways, much more than fits into one packet; as whom the server sees the client."""
-    with listening(server, 8080) as waiting, closing(connect(client, to, port)) as caller:
-        accepted, peer = waiting.accept()
-        with accepted:
-            accepted.settimeout(10)
-            stream(caller, accepted)
-            stream(accepted, caller)
-    return str(peer[0]).removeprefix("::ffff:")
-
-
-def over_udp(server: Path, address: str, client: Path, to: str, port: int, size: int) -> str:
-    """A question and its answer, which a connected socket takes only from where it has asked."""
-    family = socket.AF_INET6 if ":" in to else socket.AF_INET
-    with inside(server):
-        waiting = socket.socket(family, socket.SOCK_DGRAM)
-    with inside(client):
-        caller = socket.socket(family, socket.SOCK_DGRAM)
-    with waiting, caller:
-        waiting.bind((address, 8080))
-        for each in (waiting, caller):
-            each.settimeout(5)
-        caller.connect((to, port))
-        question = bytes(range(256)) * (size // 256)
-        got, peer = ask(caller, question, waiting)
-        assert got == question
-        waiting.sendto(question[::-1], peer)
-        assert caller.recv(65536) == question[::-1]
-    return str(peer[0])
-
-
-def ask(caller: socket.socket, question: bytes, waiting: socket.socket) -> tuple[bytes, tuple[str, int]]:
-    """What arrives. The first may be lost: it tells how large packets may be on this way."""
-    waiting.settimeout(1)
-    for _ in range(5):
-        with contextlib.suppress(OSError):  # "message too long", or nothing
-            caller.send(question)
-            return waiting.recvfrom(65536)
-    raise TimeoutError("nothing has arrived")
 
 
 @VERSIONS

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
+import threading
 from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
 from ipaddress import ip_address
+from pathlib import Path
 
 import numpy as np
 import pytest
+from balancing import ANY, EXTERNAL, Balancer
+from exchanges import over_tcp, over_udp
 from proxies import Proxy
-from two_nodes import Cluster, Node, Pod, connect, listening
+from two_nodes import WORLD, Cluster, Node, connect, inside, listening
+
+from axoneme.datapath.plane import packed
+from axoneme.net import proxying
+from axoneme.net.commands import ip
+from oracle.packets import TCP, UDP
 
 CLIENT, SERVER = 300, 301
 EGRESS_PORT, INGRESS_PORT = 10000, 10001
 TO, FROM = 1, 0
+NO_PROXY = 178  # enum drop_reason
+ESTABLISHED, CLOSED, SETTLED = 1, 3, 1 << 2  # enum flow_state, flow_flag
+SERVICE = {4: "10.96.0.10", 6: "fd00:10:96::10"}
 VERSIONS = pytest.mark.parametrize("version", [4, 6])
 
 
@@ -25,9 +38,47 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
         made.plug(1, "client", 10, CLIENT, app="client")
         made.plug(1, "near", 11, SERVER, app="server")
         made.plug(2, "far", 10, SERVER, app="server")
+        ip([f"route add {SERVICE[v]} via {made.nodes[0].addresses[v]}" for v in (4, 6)], made.world)
         yield made
     finally:
         made.close()
+
+
+@dataclass
+class Proxies:
+    """``egress``: of node 1; ``ingress``: of both nodes."""
+
+    egress: Proxy
+    ingress: list[Proxy]
+
+    def forget(self) -> None:
+        for each in (self.egress, *self.ingress):
+            each.seen.clear()
+
+
+@pytest.fixture(scope="module")
+def running(cluster: Cluster) -> Iterator[Proxies]:
+    with ExitStack() as stack:
+        yield Proxies(
+            stack.enter_context(Proxy(cluster.nodes[0].namespace, EGRESS_PORT, "egress")),
+            [stack.enter_context(Proxy(one.namespace, INGRESS_PORT, "ingress")) for one in cluster.nodes],
+        )
+
+
+@pytest.fixture
+def proxies(running: Proxies) -> Proxies:
+    running.forget()
+    return running
+
+
+@pytest.fixture
+def balancer(cluster: Cluster) -> Iterator[Balancer]:
+    one = cluster.nodes[0]
+    made = Balancer(one.plane, one.folder / "bpf")
+    made.clear()
+    yield made
+    made.clear()
+    made.close()
 
 
 @pytest.fixture(autouse=True)
@@ -50,55 +101,328 @@ def send(one: Node, subject: int, direction: int, port: int) -> None:
     plane.raise_subjects([subject])
 
 
-def call(source: Pod, address: str, port: int, word: bytes = b"hello") -> bytes:
-    with connect(source.namespace, address, port) as talk:
-        talk.sendall(word)
-        talk.shutdown(socket.SHUT_WR)
-        return b"".join(iter(lambda: talk.recv(4096), b""))
+def place(cluster: Cluster, name: str) -> tuple[Path, dict[int, str]]:
+    """Where it is, and its addresses."""
+    if name == "world":
+        return cluster.world, WORLD
+    if name.startswith("node"):
+        one = cluster.nodes[int(name[4:]) - 1]
+        return one.namespace, one.addresses
+    return cluster.pods[name].namespace, cluster.pods[name].addresses
 
 
-@contextlib.contextmanager
-def echo(server: Pod, port: int) -> Iterator[list[str]]:
-    """Answers one after the other with what it got; the addresses of who has called."""
-    import threading
+@dataclass(frozen=True)
+class Way:
+    """Who calls whom, as what, and which halves of policy ask for a proxy."""
 
-    callers: list[str] = []
-    with listening(server.namespace, port) as listener:
+    client: str
+    server: str
+    halves: tuple[int, ...]
+    called: str = "itself"
 
-        def serve() -> None:
-            with contextlib.suppress(OSError):
-                while True:
-                    talk, sender = listener.accept()
-                    address = ip_address(sender[0])
-                    callers.append(str(getattr(address, "ipv4_mapped", None) or address))
-                    with talk, contextlib.suppress(OSError):
-                        while data := talk.recv(4096):
-                            talk.sendall(data)
+    def __str__(self) -> str:
+        proxies = "+".join({TO: "egress", FROM: "ingress"}[half] for half in self.halves)
+        return f"{self.client}-{self.server}-{self.called}-{proxies}"
 
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        yield callers
-        listener.shutdown(socket.SHUT_RDWR)
-        thread.join()
+
+WAYS = [
+    *(Way("client", server, (TO,)) for server in ("near", "far", "world", "node2")),
+    *(Way("client", server, (FROM,)) for server in ("near", "far")),
+    *(Way(client, "near", (FROM,)) for client in ("node1", "node2", "far")),
+    *(Way("client", server, (TO, FROM)) for server in ("near", "far")),
+    *(Way("client", server, (TO,), "service") for server in ("near", "far", "world")),
+    *(Way("client", server, (TO, FROM), "service") for server in ("near", "far")),
+    *(Way("world", server, (FROM,), called) for server in ("near", "far") for called in ("service", "port")),
+]
 
 
 @VERSIONS
-@pytest.mark.parametrize("where", ["near", "far"])
-def test_what_a_pod_calls_goes_by_its_nodes_proxy(cluster: Cluster, version: int, where: str) -> None:
-    client, server = cluster.pods["client"], cluster.pods[where]
+@pytest.mark.parametrize("protocol", [TCP, UDP], ids=["tcp", "udp"])
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_a_proxy_sees_what_policy_sends_to_it_and_server_and_client_see_each_other(
+    cluster: Cluster, proxies: Proxies, balancer: Balancer, version: int, protocol: int, way: Way
+) -> None:
+    source, _ = place(cluster, way.client)
+    target, addresses = place(cluster, way.server)
+    address = addresses[version]
+    balancer.backend(1, ip_address(address), 8080, protocol)
+    balancer.service(1, [1])
+    balancer.frontend(ip_address(SERVICE[version]), 80, protocol, 1, EXTERNAL)
+    balancer.frontend(ANY[version], 30080, protocol, 1, EXTERNAL)
+    to, port = {
+        "itself": (address, 8080),
+        "service": (SERVICE[version], 80),
+        "port": (cluster.nodes[0].addresses[version], 30080),
+    }[way.called]
+
+    def exchange() -> str:
+        if protocol == TCP:
+            return over_tcp(target, source, to, port)
+        return over_udp(target, address, source, to, port, 1024)
+
+    seen_as = exchange()
+    assert not proxies.egress.seen and not any(each.seen for each in proxies.ingress)
+    if TO in way.halves:
+        send(cluster.nodes[0], CLIENT, TO, EGRESS_PORT)
+    where = cluster.nodes.index(cluster.pods[way.server].node) if FROM in way.halves else 0
+    if FROM in way.halves:
+        send(cluster.nodes[where], SERVER, FROM, INGRESS_PORT)
+    assert exchange() == seen_as
+    if TO in way.halves:
+        assert (cluster.pods["client"].addresses[version], address, 8080) in proxies.egress.seen
+    if FROM in way.halves:
+        assert (seen_as, address, 8080) in proxies.ingress[where].seen
+
+
+# ---- what changes, and what is missing ----------------------------------------------------------
+
+
+@contextmanager
+def talking(
+    cluster: Cluster, client: str, server: str, version: int, port: int = 8080
+) -> Iterator[Conversation]:
+    """A connection that is up: both have said something."""
+    source, _ = place(cluster, client)
+    target, addresses = place(cluster, server)
+    with listening(target, port) as waiting, closing(connect(source, addresses[version], port)) as caller:
+        accepted, _ = waiting.accept()
+        with accepted:
+            accepted.settimeout(10)
+            talk = Conversation(caller, accepted)
+            talk.go_on()
+            yield talk
+
+
+@dataclass
+class Conversation:
+    client: socket.socket
+    server: socket.socket
+
+    def go_on(self) -> None:
+        for sender, receiver in ((self.client, self.server), (self.server, self.client)):
+            sender.sendall(b"word")
+            assert receiver.recv(4) == b"word"
+
+    def is_reset(self) -> None:
+        """Both ends hear of it when one of them says something."""
+        with suppress(ConnectionResetError):
+            self.client.sendall(b"word")
+        for each in (self.client, self.server):
+            with pytest.raises(ConnectionResetError):
+                while each.recv(4096):
+                    pass
+
+
+@VERSIONS
+@pytest.mark.parametrize("server", ["near", "far", "world"])
+def test_a_connection_that_lives_without_the_proxy_that_policy_wants_is_reset_at_both_ends(
+    cluster: Cluster, proxies: Proxies, version: int, server: str
+) -> None:
+    with talking(cluster, "client", server, version) as talk:
+        send(cluster.nodes[0], CLIENT, TO, EGRESS_PORT)
+        talk.is_reset()
+    with talking(cluster, "client", server, version):
+        assert len(proxies.egress.seen) == 1
+
+
+@VERSIONS
+@pytest.mark.parametrize("client", ["client", "far", "node1", "node2"])
+def test_so_is_one_that_comes_to_a_pod(cluster: Cluster, proxies: Proxies, version: int, client: str) -> None:
+    with talking(cluster, client, "near", version) as talk:
+        send(cluster.nodes[0], SERVER, FROM, INGRESS_PORT)
+        talk.is_reset()
+    with talking(cluster, client, "near", version):
+        assert len(proxies.ingress[0].seen) == 1
+
+
+@VERSIONS
+def test_the_server_may_be_the_first_to_speak(cluster: Cluster, proxies: Proxies, version: int) -> None:
+    with talking(cluster, "client", "far", version) as talk:
+        send(cluster.nodes[0], CLIENT, TO, EGRESS_PORT)
+        Conversation(talk.server, talk.client).is_reset()
+
+
+@VERSIONS
+def test_another_proxy_gets_new_connections_and_an_old_one_is_reset(
+    cluster: Cluster, proxies: Proxies, version: int
+) -> None:
     send(cluster.nodes[0], CLIENT, TO, EGRESS_PORT)
-    with Proxy(cluster.nodes[0].namespace, EGRESS_PORT, "egress") as proxy, echo(server, 80) as callers:
-        assert call(client, server.addresses[version], 80) == b"hello"
-        assert proxy.seen == [(client.addresses[version], server.addresses[version], 80)]
-        assert callers == [client.addresses[version]]
+    with talking(cluster, "client", "far", version) as talk:
+        send(cluster.nodes[0], CLIENT, TO, EGRESS_PORT + 5)
+        with Proxy(cluster.nodes[0].namespace, EGRESS_PORT + 5, "egress") as other:
+            with suppress(OSError):
+                talk.client.sendall(b"word")
+            for each in (talk.client, talk.server):
+                with suppress(ConnectionResetError):
+                    while each.recv(4096):
+                        pass
+            with talking(cluster, "client", "far", version, 8081):
+                assert len(other.seen) == 1
 
 
 @VERSIONS
-@pytest.mark.parametrize("where", ["near", "far"])
-def test_what_calls_a_pod_goes_by_its_nodes_proxy(cluster: Cluster, version: int, where: str) -> None:
-    client, server = cluster.pods["client"], cluster.pods[where]
-    send(server.node, SERVER, FROM, INGRESS_PORT)
-    with Proxy(server.node.namespace, INGRESS_PORT, "ingress") as proxy, echo(server, 80) as callers:
-        assert call(client, server.addresses[version], 80) == b"hello"
-        assert proxy.seen == [(client.addresses[version], server.addresses[version], 80)]
-        assert callers == [client.addresses[version]]
+def test_a_connection_that_needs_no_proxy_any_more_stays_with_it(
+    cluster: Cluster, proxies: Proxies, version: int
+) -> None:
+    send(cluster.nodes[0], CLIENT, TO, EGRESS_PORT)
+    with talking(cluster, "client", "far", version) as talk:
+        send(cluster.nodes[0], CLIENT, TO, 0)
+        talk.go_on()
+        with talking(cluster, "client", "far", version, 8081):
+            assert len(proxies.egress.seen) == 1
+        talk.go_on()
+
+
+@VERSIONS
+def test_where_nobody_listens_nothing_passes(cluster: Cluster, version: int) -> None:
+    send(cluster.nodes[0], CLIENT, TO, EGRESS_PORT + 9)
+    client, server = cluster.pods["client"], cluster.pods["far"]
+    before = dropped(cluster.nodes[0])
+    with listening(server.namespace, 8080), pytest.raises(TimeoutError):
+        connect(client.namespace, server.addresses[version], 8080, 0.4)
+    with pytest.raises(TimeoutError):
+        over_udp(
+            server.namespace,
+            server.addresses[version],
+            client.namespace,
+            server.addresses[version],
+            8080,
+            256,
+        )
+    assert dropped(cluster.nodes[0]) >= before + 2
+
+
+def dropped(one: Node) -> int:
+    """For want of a proxy."""
+    reasons, counts = one.plane.drops.read_all()
+    return int(sum(c["packets"].sum() for r, c in zip(reasons, counts, strict=True) if int(r) == NO_PROXY))
+
+
+@VERSIONS
+def test_without_the_nodes_rule_nothing_passes_by_the_proxy(
+    cluster: Cluster, proxies: Proxies, version: int
+) -> None:
+    one = cluster.nodes[0]
+    send(one, CLIENT, TO, EGRESS_PORT)
+    with talking(cluster, "client", "far", version) as talk:
+        with inside(one.namespace):
+            assert proxying.withdraw()
+            assert len(proxying.missing((4, 6))) == 4
+        talk.client.sendall(b"word")
+        talk.server.settimeout(0.4)
+        with pytest.raises(TimeoutError):
+            talk.server.recv(4)
+        with inside(one.namespace):
+            assert len(proxying.direct((4, 6))) == 4
+            assert not proxying.missing((4, 6))
+        talk.server.settimeout(10)
+        assert talk.server.recv(4) == b"word"
+        talk.go_on()
+
+
+@VERSIONS
+@pytest.mark.parametrize("protocol", [TCP, UDP], ids=["tcp", "udp"])
+def test_the_node_itself_is_called_by_its_proxy(
+    cluster: Cluster, proxies: Proxies, version: int, protocol: int
+) -> None:
+    """By loopback, where no program is: its answers are seen only."""
+    client, one = cluster.pods["client"], cluster.nodes[0]
+    to, own = one.addresses[version], client.addresses[version]
+    send(one, CLIENT, TO, EGRESS_PORT)
+    if protocol == TCP:
+        assert over_tcp(one.namespace, client.namespace, to, 8080) == own
+    else:
+        assert over_udp(one.namespace, to, client.namespace, to, 8080, 1024) == own
+    assert (own, to, 8080) in proxies.egress.seen
+
+
+@VERSIONS
+def test_a_proxy_that_is_flooded_takes_connections_by_cookies(
+    cluster: Cluster, proxies: Proxies, version: int
+) -> None:
+    one = cluster.nodes[0]
+    send(one, CLIENT, TO, EGRESS_PORT)
+    send(one, SERVER, FROM, INGRESS_PORT)
+    knob = Path("/proc/sys/net/ipv4/tcp_syncookies")
+    with inside(one.namespace):
+        before = knob.read_text()
+        knob.write_text("2")  # without looking whether there is need
+    try:
+        for client in ("client", "far", "node1"):
+            with talking(cluster, client, "near", version) as talk:
+                talk.go_on()
+        assert (len(proxies.egress.seen), len(proxies.ingress[0].seen)) == (1, 3)
+    finally:
+        with inside(one.namespace):
+            knob.write_text(before)
+
+
+@VERSIONS
+@pytest.mark.parametrize("way", [TO, FROM], ids=["egress", "ingress"])
+def test_a_connection_that_the_tables_have_lost_goes_on(
+    cluster: Cluster, proxies: Proxies, version: int, way: int
+) -> None:
+    """Whoever speaks first: its proxy, the client, or the server."""
+    one = cluster.nodes[0]
+    send(one, CLIENT if way == TO else SERVER, way, EGRESS_PORT if way == TO else INGRESS_PORT)
+    client, server = ("client", "far") if way == TO else ("far", "near")
+    with talking(cluster, client, server, version) as talk:
+        for speaks in (talk, Conversation(talk.server, talk.client)):
+            one.plane.flows.clear()
+            one.plane.half_open.clear()
+            speaks.go_on()
+
+
+def flows(one: Node, address: str) -> list[tuple[int, int, bool]]:
+    """Zone, state, and whether it has a place of its own, of each connection over TCP with this address and
+    port 8080."""
+    found = []
+    wanted = np.frombuffer(packed(ip_address(address)), "u1")
+    for table in (one.plane.flows, one.plane.half_open):
+        keys, values = table.read_all()
+        for key, value in zip(keys, values, strict=True):
+            ends = ((key["low"], key["low_port"]), (key["high"], key["high_port"]))
+            if key["protocol"] == TCP and any((a == wanted).all() and p == 8080 for a, p in ends):
+                found.append((int(key["zone"]), int(value["state"]), bool(value["flags"] & SETTLED)))
+    return sorted(found)
+
+
+@VERSIONS
+@pytest.mark.parametrize(
+    ("client", "server", "way"),
+    [("client", "near", TO), ("client", "far", TO), ("client", "world", TO), ("client", "near", FROM),
+     ("node2", "near", FROM)],
+)  # fmt: skip
+def test_both_flows_follow_their_connections(
+    cluster: Cluster, proxies: Proxies, version: int, client: str, server: str, way: int
+) -> None:
+    one = cluster.nodes[0]
+    address = place(cluster, server)[1][version]
+    send(one, CLIENT if way == TO else SERVER, way, EGRESS_PORT if way == TO else INGRESS_PORT)
+    one.plane.flows.clear()
+    one.plane.half_open.clear()
+    with talking(cluster, client, server, version) as talk:
+        talk.go_on()
+        assert flows(one, address) == [(0, ESTABLISHED, True), (1, ESTABLISHED, True)]
+    for _ in range(100):
+        if flows(one, address) == [(0, CLOSED, True), (1, CLOSED, True)]:
+            break
+        threading.Event().wait(0.05)
+    else:
+        pytest.fail(f"they have not ended: {flows(one, address)}")
+
+
+@VERSIONS
+def test_without_an_agent_it_goes_on(cluster: Cluster, proxies: Proxies, version: int) -> None:
+    one = cluster.nodes[0]
+    send(one, CLIENT, TO, EGRESS_PORT)
+    with talking(cluster, "client", "far", version) as talk:
+        one.stop()
+        try:
+            talk.go_on()
+            with talking(cluster, "client", "far", version, 8081) as another:
+                another.go_on()
+            assert len(proxies.egress.seen) == 2
+        finally:
+            cluster.restart(1)
+        talk.go_on()

@@ -23,6 +23,7 @@ CHECKS: Final[tuple[Check[Facts], ...]] = (
     Check("answering", waychecks.answering, ("agent",)),
     Check("flows", nodechecks.flows, ("kernel", "bpffs", "agent")),
     Check("sysctls", nodechecks.sysctls),
+    Check("proxies", nodechecks.proxies, ("agent",)),
     Check("leftovers", nodechecks.leftovers),
     Check("other routes", nodechecks.other_routes, ("leftovers",)),
     Check("firewall", nodechecks.firewall),

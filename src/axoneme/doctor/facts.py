@@ -98,7 +98,8 @@ class Usage:
 class Facts:
     """``*_fault``: why something could not be reached or used; empty when it could. ``asked``: whether the
     agent has probed now. ``kube_proxy``: traces of it. ``control_group``: whose sockets are ours to
-    translate, None without cgroup v2; ``at_sockets``: whether each program is attached there."""
+    translate, None without cgroup v2; ``at_sockets``: whether each program is attached there.
+    ``no_way_to_proxies``: what is missing of it."""
 
     config: AgentConfig
     missing_features: tuple[Feature, ...] = ()
@@ -124,6 +125,7 @@ class Facts:
     filters: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     firewall: tuple[Rule, ...] = ()
     network_files: tuple[str, ...] = ()
+    no_way_to_proxies: tuple[str, ...] = ()
     pods: tuple[PodFacts, ...] = ()
     tables: Mapping[str, Usage] = field(default_factory=dict)
     services: tuple[ServiceView, ...] = ()

@@ -29,7 +29,7 @@ from axoneme.health.pathmtu import PathMtu
 from axoneme.health.ways import HealthReport
 from axoneme.model.policies import POLICY_KINDS
 from axoneme.model.state import NODES, NodeState, decode
-from axoneme.net import cgroup2, node, pods
+from axoneme.net import cgroup2, node, pods, proxying
 from axoneme.net.commands import NetworkError, show
 from axoneme.rpc import Client, RpcError
 from axoneme.services.view import ServiceView
@@ -135,6 +135,7 @@ def gather(config: AgentConfig, words: Words, before: dict[str, Device]) -> Fact
         filters={name: found for name in wanted if (found := firewall.filters(name))},
         firewall=firewall.rules(config.overlay_port),
         network_files=tuple(_network_files(config)),
+        no_way_to_proxies=tuple(proxying.missing(4 if name == "ipv4" else 6 for name in config.families)),
         pods=() if bpf_fault else tuple(_pods(config)),
         tables=dict(_tables(config, words)) if mounted else {},
         services=words.services,

@@ -293,6 +293,17 @@ def sysctls(facts: Facts) -> Iterator[Finding]:
             yield _sysctl(which, "1", "0", WARNING, f"answers that come in by {device} may be dropped")
 
 
+def proxies(facts: Facts) -> Iterator[Finding]:
+    if facts.no_way_to_proxies:
+        yield Finding(
+            severity=ERROR,
+            hop="way to proxies",
+            what="connections with rules above L4 (HTTP, Kafka, DNS) do not pass",
+            evidence=tuple(f"{each} is not there" for each in facts.no_way_to_proxies),
+            remedy="the agent makes it anew within seconds: see that it runs, and find who takes it away",
+        )
+
+
 def _sysctl(name: str, found: str, wanted: str, severity: Severity, what: str) -> Finding:
     dotted = name.replace("/", ".")
     return Finding(

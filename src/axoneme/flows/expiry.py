@@ -152,6 +152,7 @@ class FlowTable:
         behind = np.zeros(len(keys), value)
         behind["address"], behind["port"] = who.address, who.port
         behind["stands_for_low"] = first
+        behind["zone"] = keys["zone"]
         return outside, behind
 
     def ends(

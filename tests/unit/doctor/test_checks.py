@@ -141,6 +141,7 @@ BY_CHECK: list[tuple[str, str, dict[str, Any]]] = [
                                                           Route(ip_network("10.244.128.0/17"), "eth0"))}),
     ("sysctls", "sysctl net.ipv4.ip_forward", {"sysctls": {"net/ipv4/ip_forward": "0"}}),
     ("sysctls", "sysctl net.ipv4.conf.eth0.rp_filter", {"sysctls": {"net/ipv4/conf/eth0/rp_filter": "1"}}),
+    ("proxies", "way to proxies", {"no_way_to_proxies": ("the IPv6 route to proxies",)}),
     ("firewall", "firewall", {"firewall": (Rule("udp dport 8472 drop", True),)}),
     ("pods", "pod x/y", {"pods": (PodFacts("x/y", ("its link has gone",), 1450),)}),
     ("pods", "pod x/y", {"pods": (PodFacts("x/y", (), 1450, {4: 1500}),)}),
