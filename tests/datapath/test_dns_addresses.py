@@ -79,6 +79,12 @@ def test_addresses_of_the_cluster_are_none_of_its_business(kernel: Node, version
     assert known(kernel, REMOTE[version]) == (SERVER, 0)
 
 
+def test_what_is_no_machine_in_particular_gets_nothing(kernel: Node) -> None:
+    nobody = ["127.0.0.1", "0.0.0.0", "224.0.0.1", "::1", "::", "ff02::1"]
+    assert table(kernel, 4).assign(nobody, frozenset((0,))) == 0
+    assert table(kernel, 6).assign(nobody, frozenset((0,))) == 0
+
+
 def test_flows_of_the_address_are_decided_anew(kernel: Node) -> None:
     epochs = Epochs.pinned(kernel.root / "maps", kernel.plane.schema)._slot
     before = epochs.copy()

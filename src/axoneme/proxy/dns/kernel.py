@@ -7,6 +7,7 @@ each time it is looked which stand there.
 
 from __future__ import annotations
 
+import enum
 import ipaddress
 import logging
 import os
@@ -16,7 +17,6 @@ from typing import Final
 
 import numpy as np
 
-from axoneme.datapath.bpf import BpfError
 from axoneme.datapath.epochs import Epochs
 from axoneme.datapath.maps import Table
 from axoneme.datapath.schema import Schema
@@ -51,50 +51,63 @@ class AddressTable:
     def assign(self, addresses: Iterable[str], selectors: frozenset[int]) -> int:
         """Gives addresses of a name, which these selectors match, the identities that they should have, as
         far as there are such; how many have them now."""
+        done, changed = 0, []
         try:
             table, epochs = self._open()
+            try:
+                for address in map(ipaddress.ip_address, addresses):
+                    if address.is_loopback or address.is_unspecified or address.is_multicast:
+                        continue  # no machine in particular
+                    packed = _packed(address)
+                    found = self._assign(table, packed, selectors)
+                    done += found is not _Found.NOTHING
+                    if found is _Found.CHANGED:
+                        changed.append(packed)
+            finally:
+                epochs.raise_addresses(changed)
         except (OSError, ValueError) as error:
             if self._problem != str(error):
                 self._problem = str(error)
                 log.warning("while there is no agent, new addresses of names stay unknown: %s", error)
-            return 0
-        self._problem = ""
-        done, changed = 0, []
-        key = np.zeros((), self._key)
-        key["prefix_length"] = _WHOLE
-        for address in addresses:
-            packed = _packed(address)
-            key["address"] = np.frombuffer(packed, "u1")
-            found = table.get(key)
-            has = int(found["identity"]) if found is not None else None
-            number = self._use.identity(has, packed, selectors)
-            if number is None:
-                continue
-            if has != number:
-                record = np.zeros((), self._value) if found is None else found.copy()
-                record["identity"] = number
-                try:
-                    table.put(key, record)
-                except BpfError as error:
-                    log.warning("%s: %s", address, error)
-                    continue
-                changed.append(packed)
-            done += 1
-        epochs.raise_addresses(changed)
+        else:
+            self._problem = ""
         return done
+
+    def _assign(self, table: Table, packed: bytes, selectors: frozenset[int]) -> _Found:
+        """Raises BpfError."""
+        key = np.zeros((), self._key)
+        key["prefix_length"], key["address"] = _WHOLE, np.frombuffer(packed, "u1")
+        record = table.get(key)
+        has = int(record["identity"]) if record is not None else None
+        number = self._use.identity(has, packed, selectors)
+        if number is None:
+            return _Found.NOTHING
+        if number == has:
+            return _Found.RIGHT
+        record = np.zeros((), self._value) if record is None else record.copy()
+        record["identity"] = number
+        table.put(key, record)
+        return _Found.CHANGED
 
     def _open(self) -> tuple[Table, Epochs]:
         if self._folder is None:
             raise FileNotFoundError("the agent's tables were not there when this process began")
         pins = Path(f"/proc/self/fd/{self._folder}")
         inodes = (pins / "addresses").stat().st_ino, (pins / "epochs").stat().st_ino
-        if self._table is None or self._epochs is None or inodes != self._inodes:
-            if self._table is not None:
-                self._table.close()
-            self._table = Table.pinned(pins / "addresses", self._key, self._value)
+        if self._table is not None and inodes != self._inodes:
+            self._table.close()
+            self._table = self._epochs = None
+        if self._table is None or self._epochs is None:
             self._epochs = Epochs.pinned(pins, self._schema)
+            self._table = Table.pinned(pins / "addresses", self._key, self._value)
             self._inodes = inodes
         return self._table, self._epochs
+
+
+class _Found(enum.Enum):
+    NOTHING = enum.auto()  # there is no identity for it
+    RIGHT = enum.auto()
+    CHANGED = enum.auto()
 
 
 class _Use:
@@ -117,6 +130,5 @@ class _Use:
         return self._numbers.get((has, selectors)) if has in self._around else None
 
 
-def _packed(address: str) -> bytes:
-    found = ipaddress.ip_address(address)
-    return _MAPPED + found.packed if found.version == 4 else found.packed
+def _packed(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bytes:
+    return _MAPPED + address.packed if address.version == 4 else address.packed
