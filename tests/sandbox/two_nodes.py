@@ -30,6 +30,7 @@ from axoneme.datapath import bpffs
 from axoneme.datapath.plane import Constants, Datapath, Sizes, packed
 from axoneme.datapath.schema import OBJECTS
 from axoneme.flows.rules import RuleWriter
+from axoneme.identity.names import NameCache
 from axoneme.model.labels import Label, Labels
 from axoneme.model.policy import Policy
 from axoneme.model.state import EndpointState, NodeState
@@ -181,7 +182,8 @@ class Node:
                 self.plane.attach_endpoint(record.ifindex)
             self.plane.take_over()
         journal = RuleWriter(self.folder / "rules.jsonl")
-        self.control = Control(self.name, PolicyEngine(Options()), self.plane, journal)
+        self.names = NameCache()
+        self.control = Control(self.name, PolicyEngine(Options()), self.plane, journal, names=self.names)
 
     def stop(self) -> None:
         """As if killed: nothing is taken back."""

@@ -44,7 +44,6 @@ KEEP: Final = 60.0
 _POLL: Final = 0.005
 #: Share of a core for looking who uses an address, and flows that are looked at in one step.
 _SHARE, _CHUNK = 0.05, 1024
-_ENUMS: Final = ("tick", "flow_state", "flow_flag")
 #: Tables that the DNS proxy writes to while no agent is there.
 _LENT: Final = ("addresses", "epochs")
 
@@ -240,7 +239,7 @@ def connections(plane: Callable[[], Datapath]) -> Callable[[frozenset[bytes]], I
 
     def used(addresses: frozenset[bytes]) -> Iterable[frozenset[bytes]]:
         schema, flows = plane().schema, plane().flows
-        meaning = FlowTable.read({name: schema.enum(name) for name in _ENUMS}, lives)
+        meaning = FlowTable.read(schema.enums, lives)
         wanted = np.array(sorted(addresses), "S16")
         with Table(flows.fd, flows.key, flows.value) as table:  # the plane's may be closed while we walk
             for keys, entries in table.batches(_CHUNK):
