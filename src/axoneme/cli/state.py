@@ -58,6 +58,8 @@ def of_endpoint(state: EndpointState) -> Document:
             ],
             "workload": {"kind": state.workload_kind, "name": state.workload},
             "state": state.state,
+            **({"audit": True} if state.audit else {}),
+            **({"visibility": state.visibility} if state.visibility else {}),
         },
     }
 

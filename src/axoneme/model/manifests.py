@@ -124,6 +124,7 @@ def validate(manifest: Manifest) -> None:
         endpointslices,
         loadbalancerpool,
         localredirect,
+        wishes,
         workloads,
     )
 
@@ -146,6 +147,7 @@ def validate(manifest: Manifest) -> None:
                 ANNOUNCEMENT_POLICY: announcementpolicy.parse_announcement_policy,
             }
             parsers[manifest.kind](manifest.object)
+            wishes.check(manifest.object)
         if manifest.kind == "Service":
             refuse_unknown(manifest.object)
     except ManifestError as error:

@@ -21,6 +21,7 @@ from axoneme.model.l7 import L7, HTTPRule, KafkaRule, L7Kind
 from axoneme.model.labels import Labels, Selector, equals
 from axoneme.model.metadata import AUDIT
 from axoneme.model.names import EVERY_NAME
+from axoneme.model.paths import Place
 from axoneme.model.policy import AnyPeer, Direction, Policy, PolicyRef, PortRange, Protocol, Rule
 
 VISIBILITY = "axoneme.io/visibility"
@@ -70,6 +71,26 @@ def wishes(own: Mapping[str, str], inherited: Mapping[str, str]) -> Wishes:
             found = {*parse_watches(plain), *_parse_cilium(cilium)}
             return Wishes(audit == "true", tuple(sorted(found)))
     return Wishes(audit == "true")
+
+
+def check(object: Mapping[str, object]) -> None:
+    """`ManifestError` for what annotations of a pod, a namespace, or a template of pods do not say right."""
+    spec = object.get("spec")
+    template = spec.get("template") if isinstance(spec, Mapping) else None
+    for owner, path in ((object, "metadata"), (template, "spec.template.metadata")):
+        metadata = owner.get("metadata") if isinstance(owner, Mapping) else None
+        annotations = metadata.get("annotations") if isinstance(metadata, Mapping) else None
+        if not isinstance(annotations, Mapping):
+            continue
+        for name in (AUDIT, VISIBILITY, CILIUM_VISIBILITY):
+            value = annotations.get(name)
+            if not isinstance(value, str):
+                continue
+            try:
+                wishes({name: value}, {})
+            except ValueError as error:
+                place = Place(value, f'{path}.annotations["{name}"]')
+                place.refuse(str(error).removeprefix(f"{name}: "))
 
 
 def _first(name: str, *sources: Mapping[str, str]) -> str | None:

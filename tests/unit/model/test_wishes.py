@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from axoneme.model.labels import Labels
+from axoneme.model.manifests import load, validate
+from axoneme.model.paths import ManifestError
 from axoneme.model.policy import Direction, Protocol
 from axoneme.model.wishes import CILIUM_VISIBILITY, VISIBILITY, Wishes, parse_watches, watching, wishes
 
@@ -73,3 +75,32 @@ def test_watching_allows_and_closes_nothing() -> None:
     ]
     assert policy.subject.matches(labels)
     assert not policy.subject.matches(Labels.parse(["k8s:app=web", "k8s:io.kubernetes.pod.namespace=other"]))
+
+
+NAMESPACE = "{kind: Namespace, apiVersion: v1, metadata: {name: a, annotations: {%s}}}"
+DEPLOYMENT = """
+kind: Deployment
+apiVersion: apps/v1
+metadata: {name: a}
+spec:
+  selector: {matchLabels: {a: b}}
+  template:
+    metadata: {labels: {a: b}, annotations: {axoneme.io/visibility: "http:x"}}
+    spec: {containers: [{name: c, image: i}]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        (NAMESPACE % "axoneme.io/visibility: smtp", ""),
+        (NAMESPACE % "axoneme.io/audit: 'yes'", ""),
+        (DEPLOYMENT, "spec.template."),
+    ],
+)
+def test_what_cannot_be_read_is_refused_when_it_is_applied(text: str, path: str) -> None:
+    (manifest,) = load(text, "file.yaml")
+    with pytest.raises(ManifestError, match=rf'{path}metadata.annotations\["axoneme'):
+        validate(manifest)
+    (good,) = load(text.replace("smtp", "http").replace("yes", "true").replace(":x", ":1"), "file.yaml")
+    validate(good)
