@@ -82,7 +82,11 @@ def join(
     events["reason"] = [Verdict.__members__.get(each.verdict, 0) for each in good]
     ingress = np.array([each.direction == "ingress" for each in good])
     audited = events["reason"] == Verdict.AUDIT
-    own = vocabulary.proxied | vocabulary.served
+    # What came over a connection that policies would have denied, these would not have let pass either.
+    tried = vocabulary.audited_egress | vocabulary.audited_ingress
+    passed = events["reason"] == Verdict.FORWARDED
+    events["reason"][passed & (events["flags"] & tried != 0)] = Verdict.AUDIT
+    own = vocabulary.proxied | vocabulary.served | tried
     events["flags"] = (
         (events["flags"] & own)
         | np.where(ingress, vocabulary.ingress, 0)

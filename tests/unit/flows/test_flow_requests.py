@@ -185,6 +185,17 @@ def test_a_refusal_names_the_policies_that_sent_it_to_the_proxy(
     assert f"[no rule] {verdict}" in render.compact(flow, UTC)
 
 
+def test_what_came_over_a_connection_that_is_only_tried_is_tried_too() -> None:
+    table = Table()
+    table.put(CLIENT, SERVER, (40000, 80), True)["shadow"] = MEANING.shadow_ingress
+    (flow,) = Kept(told(direction="egress", http=http()), table=table).flows()
+    assert flow.verdict == "AUDIT"
+    assert ([p.name for p in flow.ingress_denied_by], [p.name for p in flow.egress_allowed_by]) == (
+        ["in"],
+        ["l7"],
+    )
+
+
 def test_without_an_entry_the_addresses_say_who_it_was() -> None:
     (flow,) = Kept(told(destination=WORLD, http=http())).flows()
     assert (flow.source.identity, flow.destination.identity) == (300, 2)
