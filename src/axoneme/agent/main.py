@@ -152,7 +152,7 @@ class Agent:
             ),
             str(self._machine.group or ""),
         )
-        self._questions = Questions(self._control, self._endpoints, versions)
+        self._questions = Questions(self._control, self._endpoints, versions, self._names)
         self._link = Link(self._machine.mtu, self._machine.route_mtu)
         self._health_endpoint = HealthEndpoint(
             config.node, config.health_namespace, self._control, self._endpoints, self._link

@@ -9,7 +9,8 @@ import msgspec
 
 from axoneme.agent.control import Control
 from axoneme.agent.endpoints import EndpointTable
-from axoneme.datapath.plane import packed
+from axoneme.agent.names import Names
+from axoneme.datapath.plane import packed, unpacked
 from axoneme.identity.addressbook import Address, Flag
 from axoneme.identity.numbers import Reserved
 from axoneme.identity.prefixes import address_text, prefix_text
@@ -24,10 +25,11 @@ from axoneme.rpc import INVALID, NOT_FOUND, RpcError
 
 
 class Peer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One of the two."""
+    """One of the three. ``name``: a DNS name, for what its addresses have, or will have."""
 
     identity: int | None = None
     address: str = ""
+    name: str = ""
 
 
 class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -129,10 +131,13 @@ _MOST_MISSES = 3
 class Questions:
     """Answers from the compiled tables, without touching the kernel."""
 
-    def __init__(self, control: Control, endpoints: EndpointTable, families: tuple[int, ...]) -> None:
+    def __init__(
+        self, control: Control, endpoints: EndpointTable, families: tuple[int, ...], names: Names
+    ) -> None:
         self._control = control
         self._endpoints = endpoints
         self._families = families
+        self._names = names
 
     async def evaluate(self, question: Question) -> Answer:
         """RpcError: NOT_FOUND for a pod that is not here, INVALID for what makes no sense."""
@@ -144,10 +149,14 @@ class Questions:
         if not 0 <= question.port <= 65535:
             raise RpcError(INVALID, f"port {question.port}: expected 0 to 65535")
         subject = self._pod(question.subject)
-        peer = self._peer(question.peer)
+        peers, note = self._peers(question.peer)
         direction = Direction[question.direction.upper()]
-        packet = (self._control.engine, subject, direction, peer, int(protocol), question.port)
-        found = why(*packet)
+        packets = [
+            (self._control.engine, subject, direction, each, int(protocol), question.port) for each in peers
+        ]
+        # Of several addresses of a name, one that it does not reach says more.
+        packet = next((each for each in packets if not why(*each).decision.allowed), packets[0])
+        peer, found = packet[3], why(*packet)
         address = ip_address(question.peer.address) if question.peer.address else None
         refs = found.refs
         if found.decision.outcome is Outcome.DEFAULT_DENIED:
@@ -161,7 +170,7 @@ class Questions:
             rules=[_rule(ref) for ref in refs],
             subject=Party(subject, _texts(found.subject_labels)),
             peer=Party(peer, _texts(found.peer_labels)),
-            steps=[*_steps(found, question), *([f"a proxy {said}"] if said else [])],
+            steps=[*note, *_steps(found, question), *([f"a proxy {said}"] if said else [])],
             nearest=[_near(miss) for miss in nearest(*packet, address)[:_MOST_MISSES]],
             above=texts(found.above.rules) if found.above else [],
             watched=found.above is not None and found.above.audit,
@@ -175,15 +184,28 @@ class Questions:
                 return record.state.identity
         raise RpcError(NOT_FOUND, f"there is no pod {name} on this node")
 
-    def _peer(self, peer: Peer) -> int:
-        if (peer.identity is None) == (not peer.address):
-            raise RpcError(INVALID, "peer: give an identity or an address")
+    def _peers(self, peer: Peer) -> tuple[list[int], list[str]]:
+        """The identities that are meant, at least one; and what is to be said of that."""
+        if sum((peer.identity is not None, bool(peer.address), bool(peer.name))) != 1:
+            raise RpcError(INVALID, "peer: give an identity, an address or a DNS name")
         if peer.identity is not None:
-            return peer.identity
+            return [peer.identity], []
+        if peer.name:
+            return self._named(peer.name)
         try:
-            return self.identity_of(ip_address(peer.address))
+            return [self.identity_of(ip_address(peer.address))], []
         except ValueError as error:
             raise RpcError(INVALID, f"peer.address: {error}") from error
+
+    def _named(self, name: str) -> tuple[list[int], list[str]]:
+        known = [unpacked(address) for address in self._names.means(name)]
+        if not known:
+            return [self._names.foreseen(name)], [
+                f"nobody on this node was told an address of {name} yet: judged as one will be, outside the "
+                "ranges that policies name"
+            ]
+        some = ", ".join(map(str, known[:3])) + (f" and {len(known) - 3} more" if len(known) > 3 else "")
+        return list(dict.fromkeys(map(self.identity_of, known))), [f"{name} is {some}, as pods were told"]
 
     def identity_of(self, address: Address) -> int:
         """As the datapath finds it."""

@@ -17,6 +17,7 @@ from axoneme.cli.failures import Failure
 from axoneme.cli.objects import get, missing, work
 from axoneme.cli.place import Place, in_namespace, in_sandbox
 from axoneme.cli.root import Entry, Lazy
+from axoneme.model.names import canonical
 from axoneme.model.state import EndpointState, NodeState
 from axoneme.sources.store import Store
 
@@ -59,7 +60,8 @@ class _Answer(msgspec.Struct, frozen=True):
 
 
 class End(NamedTuple):
-    """One of the two: a pod with an endpoint, or an address that belongs to none."""
+    """One of the two: a pod with an endpoint, an address that belongs to none, or (without address) a DNS
+    name."""
 
     name: str
     address: str
@@ -68,6 +70,8 @@ class End(NamedTuple):
     @property
     def peer(self) -> dict[str, object]:
         """As the other's agent takes it."""
+        if not self.endpoint and not self.address:
+            return {"name": self.name}
         return {"identity": self.endpoint.identity} if self.endpoint else {"address": self.address}
 
 
@@ -94,9 +98,9 @@ class Side:
     "--to",
     "destination",
     required=True,
-    metavar="POD|IP",
+    metavar="POD|IP|NAME",
     shell_complete=complete_pod_of_any_namespace,
-    help="To whom: also the address of a service.",
+    help="To whom: also the address of a service, or a DNS name.",
 )
 @click.option(
     "--port", required=True, metavar="N/PROTOCOL", help="80/TCP, 53/UDP, 8/ICMP (the type); TCP if not said."
@@ -203,7 +207,7 @@ async def _end(store: Store, place: Place, word: str, endpoints: list[EndpointSt
     for each in endpoints:
         if (each.namespace, each.pod) == (namespace, name):
             return End(f"{namespace}/{name}", each.addresses[0] if each.addresses else "", each)
-    return await _without_endpoint(store, namespace, name)
+    return await _without_endpoint(store, namespace, name, bool(slash))
 
 
 def _end_at(address: str, endpoints: list[EndpointState]) -> End:
@@ -213,9 +217,11 @@ def _end_at(address: str, endpoints: list[EndpointState]) -> End:
     return End(address, address)
 
 
-async def _without_endpoint(store: Store, namespace: str, name: str) -> End:
-    """A pod in its node's network: what holds for the node holds for it."""
+async def _without_endpoint(store: Store, namespace: str, name: str, of_pod: bool) -> End:
+    """A pod in its node's network: what holds for the node holds for it. Unless ``of_pod``: or a DNS name."""
     stored = await get(store, kinds.POD, namespace, name)
+    if stored is None and "." in name and not of_pod:
+        return End(canonical(name), "")
     if stored is None:
         raise missing(kinds.POD, namespace, name)
     addresses = views.view(stored.value, views.Pod).addresses
@@ -239,7 +245,7 @@ def _called(
     place: Place, sender: End, receiver: End, nodes: dict[str, NodeState], port: int, protocol: str
 ) -> calledservice.Called | None:
     """The service that a pod means by this address, if it is a service's."""
-    if sender.endpoint is None or receiver.endpoint is not None:
+    if sender.endpoint is None or receiver.endpoint is not None or not receiver.address:
         return None
     node = sender.endpoint.node
     own = node in nodes and receiver.address in nodes[node].addresses

@@ -132,6 +132,14 @@ TWICE = Trap(
     "Of two objects of one kind, namespace and name the later takes the place of the earlier.",
     "Give one of them another name.",
 )
+STAR_IN_LABEL = Trap(
+    "AXO114",
+    Severity.WARNING,
+    "a star at the beginning of a name is not what is below it",
+    "A star stays within one part of a name: *example.com means example.com and evilexample.com, which "
+    "anybody may own, and not www.example.com.",
+    'Write "*.example.com" for one part more, "**.example.com" for several; and the name itself beside it.',
+)
 CONTRADICTION = Trap(
     "AXO201",
     Severity.ERROR,

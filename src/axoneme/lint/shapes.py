@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 
 from axoneme.lint import findings as traps
@@ -63,6 +64,16 @@ def _cilium_rule(rule: Mapping[str, object], path: str, alone: bool) -> Iterator
             for kind, rules in above.items() if isinstance(above, Mapping) else ():
                 if rules == []:
                     yield traps.NO_L7, f"{at}.rules.{kind}", f"{kind}: []"
+            if isinstance(above, Mapping):
+                yield from _names(items(above.get("dns")), f"{at}.rules.dns")
+    yield from _names(items(rule.get("toFQDNs")), f"{path}.toFQDNs")
+
+
+def _names(listed: list[object], path: str) -> Iterator[Found]:
+    for index, item in enumerate(listed):
+        pattern = item.get("matchPattern") if isinstance(item, Mapping) else None
+        if isinstance(pattern, str) and re.match(r"\*+[^*.]", pattern):
+            yield traps.STAR_IN_LABEL, f"{path}[{index}].matchPattern", pattern
 
 
 # ---- NetworkPolicy -----------------------------------------------------------------------------

@@ -103,7 +103,7 @@ class World:
             lambda addresses: [addresses & self.used],
             lambda: self.now,
         )
-        self.questions = Questions(self.control, self.endpoints, (4, 6))
+        self.questions = Questions(self.control, self.endpoints, (4, 6), self.names)
         await self.store.put(node_key("node1"), encode(NODE))
         self.pods.begin(self.pools)
         for prefix in ("objects/", "state/"):

@@ -282,6 +282,24 @@ async def test_what_is_listed(named: World) -> None:
     assert summary and (summary.selectors, summary.names, summary.addresses) == (1, 1, 1)
 
 
+async def test_why_knows_names_before_and_after_they_are_known(named: World) -> None:
+    async def why(name: str) -> tuple[str, str]:
+        answer = await named.questions.evaluate(Question("egress", CLIENT, Peer(name=name), "TCP", 443))
+        return answer.verdict, answer.steps[0]
+
+    verdict, step = await why("A.io.")
+    assert verdict == "allowed" and "nobody on this node was told an address of A.io. yet" in step
+    assert (await why("b.io"))[0] == "denied by default"
+    await learn(named, "a.io", "203.0.113.1", "203.0.113.2")
+    assert await why("a.io") == ("allowed", "a.io is 203.0.113.1, 203.0.113.2, as pods were told")
+    pod = EndpointState(7, "node2", 300, ["203.0.113.2"], "default", "p", labels=["k8s:app=p"])
+    node = NodeState("node2", ["172.31.0.2"], ["172.31.0.2"])
+    await named.listener.take([Change(node_key("node2"), encode(node), 1)])
+    await named.listener.take([Change(endpoint_key("node2", 7), encode(pod), 2)])
+    named.control.settle()
+    assert (await why("a.io"))[0] == "denied by default", "one of its addresses is a pod's"
+
+
 async def test_trying_a_policy_counts_its_names_and_leaves_no_trace(named: World) -> None:
     before = (
         dict(named.plane.addresses.entries),

@@ -117,6 +117,14 @@ def test_denied_in_either_direction_is_exit_code_3(axo: Axo, pods: Sandbox, dire
     ]
 
 
+def test_a_dns_name_is_for_the_senders_agent_to_judge(axo: Axo, pods: Sandbox) -> None:
+    with agents(pods) as asked:
+        found = axo("policy", "why", "--from", "web", "--to", "www.Example.com.", "--port", "443")
+        assert found.code == 0 and found.lines[0] == "allowed: default/web -> www.example.com 443/TCP"
+    assert [(node, params.peer) for node, params in asked] == [("node1", {"name": "www.example.com"})]
+    assert axo("policy", "why", "--from", "web", "--to", "default/a.b", "--port", "443").code == 1
+
+
 def test_addresses(axo: Axo, pods: Sandbox) -> None:
     with agents(pods) as asked:
         assert axo("policy", "why", "--from", "web", "--to", "192.0.2.7", "--port", "53/UDP").code == 0

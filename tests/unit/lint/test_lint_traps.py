@@ -110,6 +110,8 @@ DNS = 'toPorts: [{ports: [{port: "53", protocol: ANY}], rules: {dns: [{matchPatt
         (cnp(f"{ALL}, ingress: [{{}}, {{{FROM_DB}}}]"), "AXO111", "spec.ingress[0]"),
         (f"{cnp(f'{ALL}, ingress: [{{{FROM_DB}}}]')}\n---\n{cnp(f'{ALL}, ingress: [{{{FROM_DB}}}]')}", "AXO112",
          "metadata.name"),
+        (cnp(f"{WEB}, egress: [{{toFQDNs: [{{matchName: a.io}}, {{matchPattern: '*a.io'}}]}}]"), "AXO114",
+         "spec.egress[0].toFQDNs[1].matchPattern"),
         (np("podSelector: {matchExpressions: [{key: app, operator: In, values: [a]}, "
             "{key: app, operator: NotIn, values: [a]}]}"), "AXO201", "spec.podSelector"),
         (cnp(f"{ALL}, ingress: [{{fromEndpoints: [{{matchLabels: {{app: db}}, matchExpressions: "
