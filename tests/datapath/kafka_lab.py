@@ -33,8 +33,12 @@ _POM = """<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0
 SETTINGS = """process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:9093
-listeners=PLAINTEXT://:9092,CONTROLLER://127.0.0.1:9093
-advertised.listeners=PLAINTEXT://{address}:9092
+listeners=PLAINTEXT://:9092,SASL://:9094,CONTROLLER://127.0.0.1:9093
+advertised.listeners=PLAINTEXT://{address}:9092,SASL://{address}:9094
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT
+sasl.enabled.mechanisms=PLAIN
+listener.name.sasl.plain.sasl.jaas.config=\\
+org.apache.kafka.common.security.plain.PlainLoginModule required user_me="secret";
 controller.listener.names=CONTROLLER
 log.dirs={folder}/logs
 offsets.topic.replication.factor=1

@@ -211,6 +211,28 @@ def test_transactions_and_idempotence_are_part_of_producing(lab: Lab) -> None:
     assert "committed" in lab.consumes("alpha", *committed)[0]
 
 
+def test_who_logs_in_is_judged_as_others_are(lab: Lab) -> None:
+    lab.proxy.rules(may("produce", "alpha"))
+
+    async def talk(password: str) -> None:
+        login = {"security_protocol": "SASL_PLAINTEXT", "sasl_plain_username": "me"}
+        server = f"{BROKER}:9094"
+        producer = aiokafka.AIOKafkaProducer(bootstrap_servers=server, sasl_plain_password=password, **login)
+        try:
+            await producer.start()
+            await producer.send_and_wait("alpha", b"known")
+            with pytest.raises(errors.TopicAuthorizationFailedError):
+                await producer.send_and_wait("beta", b"refused")
+        finally:
+            await producer.stop()
+
+    lab.run(lambda: talk("secret"))
+    with pytest.raises(
+        errors.KafkaConnectionError
+    ):  # as the client says it of all that keeps it from starting
+        lab.run(lambda: talk("wrong"))
+
+
 def test_a_live_consumer_loses_a_topic_when_the_rules_do(lab: Lab) -> None:
     lab.proxy.rules(may("consume", "alpha"), may("produce", "alpha"))
 
