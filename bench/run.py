@@ -27,6 +27,7 @@ PROGRAMS = {
     "cni": "Containers by the CNI plugin",
     "scale": "The agent in a large cluster",
     "dns_proxy": "Names through the DNS proxy",
+    "kafka": "Kafka through the proxy",
     "flows_decode": "Flows: decoding and filtering",
     "l7_events": "Requests: told by proxies, kept by the flow server",
     "store": "The shared state on SQLite",

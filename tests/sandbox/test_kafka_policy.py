@@ -10,20 +10,21 @@ from collections.abc import Iterator
 
 import pytest
 from kafka_lab import SETTINGS, fetched, format_log
-from runtime import Live, live
+from runtime import Live, live_as
 
 from axoneme.proxy.following import read_report
 from axoneme.proxy.plan import directory
-from axoneme.sandbox.plan import Routing
+from axoneme.sandbox.plan import Family, Routing
 
 pytestmark = pytest.mark.slow
 
-ADDRESS = "10.96.0.77"
+#: By how packets get from node to node, and in which family: the broker's service.
+CLUSTERS = {(Routing.OVERLAY, Family.IPV4): "10.96.0.77", (Routing.NATIVE, Family.IPV6): "fd00:10:96::77"}
 PODS = """
 apiVersion: v1
 kind: Service
 metadata: {{name: kafka}}
-spec: {{clusterIP: {address}, selector: {{app: kafka}}, ports: [{{port: 9092, protocol: TCP}}]}}
+spec: {{clusterIP: "{address}", selector: {{app: kafka}}, ports: [{{port: 9092, protocol: TCP}}]}}
 ---
 apiVersion: v1
 kind: Pod
@@ -77,40 +78,48 @@ spec:
 REFUSED = "Topic authorization failed"
 
 
-@pytest.fixture(scope="module", params=["overlay", "native"])
-def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+class Cluster(Live):
+    broker: str
+
+
+@pytest.fixture(scope="module", params=CLUSTERS, ids=lambda each: f"{each[0].value}-{each[1].value}")
+def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    routing, family = request.param
+    address = CLUSTERS[request.param]
+    host = f"[{address}]" if family is Family.IPV6 else address
     folder = tmp_path_factory.mktemp("broker")
     classes = fetched("3.9.1")
     settings = folder / "server.properties"
     more = "auto.create.topics.enable=true\n"
-    settings.write_text(SETTINGS.format(address=ADDRESS, folder=folder) + more)
+    settings.write_text(SETTINGS.format(address=host, folder=folder) + more)
     format_log(classes, settings)
-    pods = PODS.format(address=ADDRESS, classes=classes, settings=settings)
+    pods = PODS.format(address=address, classes=classes, settings=settings)
     pods += "".join(CLIENT.format(name=n, team=team, node=node) for n, (team, node) in CLIENTS.items())
-    with live("kafka", pods, routing=Routing(request.param)) as runtime:
+    with live_as(Cluster, "kafka", pods, routing=routing, family=family) as runtime:
+        runtime.broker = f"{host}:9092"
         runtime.settle()
         yield runtime
 
 
-def ask(cluster: Live, pod: str, *arguments: str, text: str = "") -> str:
+def ask(cluster: Cluster, pod: str, *arguments: str, text: str = "") -> str:
     """What kcat prints in a pod, and what it complains of."""
-    client = ["kcat", "-b", f"{ADDRESS}:9092", "-X", "message.timeout.ms=5000", *arguments]
+    client = ["kcat", "-b", cluster.broker, "-X", "message.timeout.ms=5000", *arguments]
     axo = [sys.executable, "-m", "axoneme.cli", "--sandbox", cluster.name, "exec", pod, "--"]
     limited = ["timeout", "20", "sh", "-c", 'printf "$0" | "$@"', text, *client]
     done = subprocess.run([*axo, *limited], capture_output=True, text=True, timeout=60, check=False)
     return done.stdout + done.stderr
 
 
-def produce(cluster: Live, pod: str, topic: str) -> str:
+def produce(cluster: Cluster, pod: str, topic: str) -> str:
     return ask(cluster, pod, "-P", "-t", topic, text="word")
 
 
-def consume(cluster: Live, pod: str, topic: str) -> str:
+def consume(cluster: Cluster, pod: str, topic: str) -> str:
     return ask(cluster, pod, "-C", "-t", topic, "-e", "-q")
 
 
 @pytest.fixture(scope="module")
-def topics(cluster: Live) -> Live:
+def topics(cluster: Cluster) -> Cluster:
     for topic in ("orders", "prices"):
         cluster.wait(lambda topic=topic: not produce(cluster, "near", topic) or None, "the broker is up", 90)
         assert "word" in consume(cluster, "far", topic)
@@ -118,7 +127,7 @@ def topics(cluster: Live) -> Live:
 
 
 @pytest.mark.parametrize("pod", ["near", "far"])
-def test_who_may_produce_and_who_may_consume(topics: Live, pod: str) -> None:
+def test_who_may_produce_and_who_may_consume(topics: Cluster, pod: str) -> None:
     topics.apply(POLICY)
     topics.wait(lambda: REFUSED in produce(topics, pod, "prices") or None, "the policy is in force", 60)
     assert produce(topics, pod, "orders") == ""
@@ -127,7 +136,7 @@ def test_who_may_produce_and_who_may_consume(topics: Live, pod: str) -> None:
     assert REFUSED not in produce(topics, "other", "orders"), "it does not get to the broker at all"
 
 
-def test_nothing_passes_while_the_proxy_is_gone(topics: Live) -> None:
+def test_nothing_passes_while_the_proxy_is_gone(topics: Cluster) -> None:
     topics.apply(POLICY)
     topics.wait(lambda: REFUSED in produce(topics, "far", "prices") or None, "the policy is in force", 60)
     before = consume(topics, "far", "prices")
@@ -141,7 +150,7 @@ def test_nothing_passes_while_the_proxy_is_gone(topics: Live) -> None:
 
 
 @pytest.mark.parametrize("pod", ["near", "far"])
-def test_the_same_where_the_sender_is_restricted(topics: Live, pod: str) -> None:
+def test_the_same_where_the_sender_is_restricted(topics: Cluster, pod: str) -> None:
     topics.apply(EGRESS)
     topics.wait(lambda: REFUSED in produce(topics, pod, "orders") or None, "the policy is in force", 60)
     assert "word" in consume(topics, pod, "orders")
@@ -149,7 +158,7 @@ def test_the_same_where_the_sender_is_restricted(topics: Live, pod: str) -> None
     assert produce(topics, "other", "prices") == ""
 
 
-def test_flows_say_what_was_asked_and_who_has_refused_it(topics: Live) -> None:
+def test_flows_say_what_was_asked_and_who_has_refused_it(topics: Cluster) -> None:
     def refused() -> list[dict[str, object]] | None:
         flows = topics.flows(filters=[{"from_pod": ["default/far"], "verdict": ["DROPPED"]}])
         return [each for each in flows if "kafka" in each.get("l7", {})] or None
