@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from axoneme.edges.edge import Request
-from axoneme.model.kafkaapis import API_KEYS
+from axoneme.model.kafkaapis import API_KEYS, OTHER_NAMES
 from axoneme.model.l7 import L7, HeaderMatch, HTTPRule, KafkaRule, L7Kind, Mismatch, NameMatch
 from axoneme.model.names import matches as name_matches
 from axoneme.model.redaction import HIDDEN
@@ -90,8 +90,8 @@ def _kafka(rule: KafkaRule, request: Request) -> bool | None:
 
 
 def api_number(api_key: str) -> int | None:
-    """Of a Kafka request, from its name or number."""
-    return int(api_key) if api_key.isdecimal() else API_KEYS.get(api_key.lower())
+    """Of a Kafka request, from its name; None for those that no rule can mean."""
+    return API_KEYS.get(api_key, OTHER_NAMES.get(api_key))
 
 
 def _alike(verdicts: Iterable[bool]) -> bool | None:

@@ -46,9 +46,10 @@ Peer = Party | Names
 
 @dataclass(slots=True)
 class Service:
-    """What a peer may be called at (or call): a port, and the requests there; none: any."""
+    """A port at which a peer is called, or calls, and the requests there; any, where none was looked at."""
 
     requests: set[Request] = field(default_factory=set)
+    looked_at: bool = False
 
 
 @dataclass(slots=True)
@@ -88,7 +89,8 @@ def suggest(
             subject = edge.subject(direction)
             if subject.whereabouts is Whereabouts.POD and subject.namespace == namespace:
                 workload = workloads.setdefault(_alike(subject), Workload(subject))
-                _add(workload, edge, seen, direction, recorded)
+                if not _add(workload, edge, seen, direction, recorded):
+                    found.unsaid.append(edge)
     parties = (party for edge in recorded.edges for party in (edge.source, edge.destination))
     every = {Labels.parse(party.labels) for party in parties if party.whereabouts is Whereabouts.POD}
     every |= {labels for labels in known if labels.get(K8S, NAMESPACE)}
@@ -107,17 +109,23 @@ def _alike(party: Party) -> object:
     return tuple(sorted(own(labels).items())), labels.get(K8S, SERVICE_ACCOUNT)
 
 
-def _add(workload: Workload, edge: Edge, seen: Seen, direction: Direction, recorded: Recorded) -> None:
+def _add(workload: Workload, edge: Edge, seen: Seen, direction: Direction, recorded: Recorded) -> bool:
+    """False where no rule could say it."""
     party = edge.peer(direction)
     if direction is Direction.INGRESS and party.reserved == ("host",):
-        return  # a node may always call its own pods
+        return True  # a node may always call its own pods
     peer: Peer = party
     if direction is Direction.EGRESS and party.whereabouts is Whereabouts.OUTSIDE:
         names = recorded.names.get((edge.source, party.address))
         peer = Names(tuple(sorted(names))) if names else party
     service = workload.calls[direction, peer][edge.protocol, edge.port]
-    if edge.request is not None and direction in seen.looked_at_by:
-        service.requests.add(edge.request)
+    if edge.request is None or direction not in seen.looked_at_by:
+        return True
+    service.looked_at = True
+    if edge.request.kind is L7Kind.KAFKA and api_number(edge.request.api_key) is None:
+        return False
+    service.requests.add(edge.request)
+    return True
 
 
 def _name(party: Party, taken: set[str]) -> str:
@@ -203,7 +211,7 @@ def _to_ports(services: Mapping[tuple[int, int], Service]) -> list[Document]:
 
 
 def _is_plain(service: tuple[int, int], what: Service) -> bool:
-    return service[0] in _PORTS and not what.requests
+    return service[0] in _PORTS and not what.looked_at
 
 
 def _port(protocol: int, port: int) -> Document:
@@ -241,16 +249,22 @@ def _path(request: Request) -> str:
 
 
 def _kafka(requests: Iterable[Request]) -> list[Document]:
-    rules: dict[tuple[str, str, str], Document] = {}
+    """Newer calls have no name in the language: a role stands for them that has them, for one topic, where
+    one was seen; calls without topics pass by it all the same."""
+    requests = list(requests)
+    topics = sorted({request.topic for request in requests if request.topic})
+    rules: set[tuple[str, str, str]] = set()
     for request in requests:
         number = api_number(request.api_key)
-        name = _API_NAMES.get(-1 if number is None else number)
-        # Newer calls have no name there; the roles have them.
-        role = next((role for role, keys in ROLES.items() if number in keys), "")
-        call: Document = {"apiKey": name} if name else {"role": role} if role else {}
-        rule = call | ({"topic": request.topic} if request.topic else {})
-        rules[name or "", role, request.topic] = rule
-    return [rules[key] for key in sorted(rules)]
+        assert number is not None, "others have been left out"
+        if name := _API_NAMES.get(number):
+            rules.add(("apiKey", name, request.topic))
+        else:
+            role = next(role for role, keys in ROLES.items() if number in keys)
+            rules.add(("role", role, request.topic or next(iter(topics), "")))
+    return [
+        {field: value, "topic": topic} if topic else {field: value} for field, value, topic in sorted(rules)
+    ]
 
 
 # ---- Kubernetes' kind ----------------------------------------------------------------------------------

@@ -55,3 +55,15 @@ ROLES = {
     "produce": (0, 3, 10, 18, 22, 24, 25, 26, 28, 71, 72, 75),
     "consume": (1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 18, 23, 68, 71, 72, 75, 76, 78, 79),
 }
+
+#: What Kafka itself calls those of the roles' requests that have no such name above.
+OTHER_NAMES = {
+    "listoffsets": 2,
+    "consumergroupheartbeat": 68,
+    "gettelemetrysubscriptions": 71,
+    "pushtelemetry": 72,
+    "describetopicpartitions": 75,
+    "sharegroupheartbeat": 76,
+    "sharefetch": 78,
+    "shareacknowledge": 79,
+}

@@ -17,11 +17,13 @@ from axoneme.edges.recorded import Recorded
 from axoneme.edges.requests import passes
 from axoneme.edges.suggest import Document, suggest
 from axoneme.model.ciliumpolicy import parse_cilium_policy
+from axoneme.model.kafkaapis import API_KEYS, OTHER_NAMES, ROLES
 from axoneme.model.l7 import L7, L7Kind
 from axoneme.model.labels import Labels
 from axoneme.model.networkpolicy import parse_network_policy
 from axoneme.model.policy import Direction, Policy
 from axoneme.policy.engine import PolicyKey
+from axoneme.proxy.kafka.messages import NAMES
 
 from .given import NODES, OUTSIDE, PARTIES, PODS, REQUESTS, SERVICES, pod, recorded
 
@@ -210,3 +212,31 @@ def test_a_path_means_itself_alone(request_: Request) -> None:
         assert court.judge(Edge(WEB, DB, 6, 80, other)).halves[0].verdict is wanted
     assert Whereabouts.POD is WEB.whereabouts
     assert passes(L7(L7Kind.HTTP), request_) is False
+
+
+def test_calls_of_kafka_have_names_or_the_roles_that_have_them() -> None:
+    calls = [("listoffsets", "a"), ("gettelemetrysubscriptions", ""), ("vote", "a")]
+    edges = [Edge(WEB, DB, 6, 9092, Request(L7Kind.KAFKA, api_key=key, topic=topic)) for key, topic in calls]
+    suggestion = suggest(one(Edge(WEB, DB, 6, 9092), *edges), "shop")
+    (policy,) = (p for p in suggestion.policies if p["metadata"]["name"] == "web-observed")  # type: ignore[index]
+    (rule,) = policy["spec"]["egress"]  # type: ignore[index]
+    (entry,) = rule["toPorts"]
+    assert entry["rules"]["kafka"] == [
+        {"apiKey": "offsets", "topic": "a"},
+        {"role": "produce", "topic": "a"},
+    ]
+    assert suggestion.unsaid == [edges[2]]
+    # What cannot be said is not allowed instead.
+    (alone,) = (
+        p
+        for p in suggest(one(Edge(WEB, DB, 6, 9092), edges[2]), "shop").policies
+        if p["metadata"]["name"] == "web-observed"  # type: ignore[index]
+    )
+    assert alone["spec"]["egress"] == [{}]  # type: ignore[index]
+
+
+def test_names_of_calls_are_those_that_the_proxy_tells() -> None:
+    numbers = {name: number for number, name in NAMES.items()}
+    assert OTHER_NAMES.items() <= numbers.items()
+    assert all(numbers.get(name, number) == number for name, number in API_KEYS.items())
+    assert set().union(*ROLES.values()) <= {*API_KEYS.values(), *OTHER_NAMES.values()}
