@@ -23,6 +23,7 @@ PROGRAMS = {
     "services": "Services, against kube-proxy's rules",
     "xdp": "The fast path",
     "services_agent": "Services by the whole agent",
+    "l7": "HTTP through a policy",
     "agent": "The agent",
     "cni": "Containers by the CNI plugin",
     "scale": "The agent in a large cluster",

@@ -251,6 +251,18 @@ def test_rules_change_under_a_connection(app: App) -> None:
     assert connection.status("/public/x") == 200
 
 
+def test_a_live_connection_comes_under_rules(app: App) -> None:
+    """It cannot be handed over in the middle: it is reset, and comes again through the proxy."""
+    app.enforced()
+    connection = app.call("client", "near", 4)
+    assert connection.status("/private") == 200
+    app.enforced(policy("ingress"))
+    with pytest.raises((ConnectionError, http.client.HTTPException)):
+        for _ in range(10):
+            assert connection.status("/public/x") == 200
+    assert app.call("client", "near", 4).status("/private") == 403
+
+
 class Caller:
     """Asks again and again, by a new connection after each failure, until it is stopped."""
 

@@ -122,7 +122,7 @@ def _otherwise(why: str, conditions: list[Condition], cluster: str | None) -> It
         yield _route(name, action, conditions)
         return
     for endless in _ENDLESS:
-        yield _route(name, action, [*conditions, endless])
+        yield _route(name, action, [endless, *conditions])  # what is cheap to see first
     waiting = _route(name, action, conditions)
     whole = buffer_pb2.BufferPerRoute(buffer=buffer_pb2.Buffer(max_request_bytes=number(BUFFERED)))
     waiting.typed_per_filter_config[_BUFFER].CopyFrom(packed(whole))
