@@ -14,6 +14,7 @@ from axoneme.agent.capacity import Need
 from axoneme.agent.control import Control
 from axoneme.agent.endpoints import EndpointTable
 from axoneme.agent.health import Health
+from axoneme.agent.hostpolicies import HostPolicies
 from axoneme.agent.listener import Listener, Object
 from axoneme.agent.names import Names
 from axoneme.agent.pods import Attach, Attached, Detach, Pods
@@ -24,6 +25,7 @@ from axoneme.datapath.bpf import BpfError
 from axoneme.datapath.plane import Datapath
 from axoneme.health.ways import HealthSummary
 from axoneme.identity.nameview import NameLine, NamesSummary
+from axoneme.model.hostpolicystate import HostPolicyState
 from axoneme.model.state import EndpointState
 from axoneme.rpc import INVALID, UNAVAILABLE, NoParams, RpcError, Server
 from axoneme.services.view import BalancingSummary, ServiceView
@@ -83,6 +85,7 @@ class Status(msgspec.Struct, frozen=True):
     balancing: BalancingSummary | None = None  # None: nothing is balanced here
     names: NamesSummary | None = None  # None: no policy selects by DNS names
     listeners: list[ListenerState] = []  # of the node's proxies
+    host_policies: HostPolicyState = HostPolicyState()
     out_of_ports: dict[str, int] = {}  # connections that could not be masqueraded, by destination
 
 
@@ -110,6 +113,8 @@ class Api:
         services: Services,
         names: Names,
         proxies: Proxies,
+        hosts: HostPolicies,
+        confirm_host_policies: Callable[[], Awaitable[HostPolicyState]],
     ) -> None:
         self._node = node
         self._readiness = readiness
@@ -124,6 +129,8 @@ class Api:
         self._services = services
         self._names = names
         self._proxies = proxies
+        self._hosts = hosts
+        self._confirm_host_policies = confirm_host_policies
         self._started = time.time()
 
     def register(self, server: Server) -> None:
@@ -138,6 +145,7 @@ class Api:
         server.method("services", NoParams, _answer(self._services.list))
         server.method("policy.evaluate", Question, self._evaluate)
         server.method("policy.fits", Candidates, self._fits)
+        server.method("policy.confirm", NoParams, self._confirm)
         if self._health:
             server.method("health.status", NoParams, self._health.status)
             server.method("health.probe", NoParams, self._health.probe)
@@ -168,6 +176,10 @@ class Api:
         except (ValueError, RecursionError, msgspec.MsgspecError) as error:
             raise RpcError(INVALID, str(error)) from error
 
+    async def _confirm(self, _: NoParams) -> HostPolicyState:
+        await self._readiness.wait()
+        return await self._confirm_host_policies()
+
     async def _status(self, _: NoParams) -> Status:
         engine, readiness, counts = self._control.engine, self._readiness, self._control.counts
         return Status(
@@ -179,7 +191,7 @@ class Api:
             waits_for=readiness.waits_for,
             endpoints=len(self._endpoints.of_pods()),
             identities=counts.identities,
-            policies=self._control.policies,
+            policies=self._control.policies - self._hosts.given,
             policy_entries=len(engine.table),
             addresses=counts.addresses,
             nodes=counts.nodes,
@@ -198,6 +210,7 @@ class Api:
             balancing=self._services.summary(),
             names=self._names.summary(),
             listeners=self._proxies.states(),
+            host_policies=self._hosts.state(),
             out_of_ports=self._plane.out_of_ports(),
         )
 

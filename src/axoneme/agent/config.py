@@ -5,10 +5,14 @@ from __future__ import annotations
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
+from axoneme.agent.failsafe import failsafe
 from axoneme.flows.config import HistoryConfig
+from axoneme.health.answering import PORT
+from axoneme.model.policy import Policy
 from axoneme.model.redaction import Redaction
 from axoneme.proxy.config import ProxiesConfig
 from axoneme.sources.config import StoreConfig, read
@@ -83,6 +87,16 @@ class LoadBalancingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     acceleration: Literal["disabled", "native", "generic", "best-effort"] = "disabled"
 
 
+class HostPolicyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Policies for the node itself. ``timeout``: seconds for which one is in force that nobody has confirmed.
+    ``failsafe_ingress``, ``failsafe_egress``: ports that none can close, like ``TCP:22``; those of etcd and
+    of the agents' health belong to them in any case."""
+
+    timeout: Annotated[float, msgspec.Meta(ge=1, le=86400)] = 60.0
+    failsafe_ingress: tuple[str, ...] = ("TCP:22", "UDP:68", "UDP:546")
+    failsafe_egress: tuple[str, ...] = ("UDP:67", "UDP:547")
+
+
 class NamesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is kept of DNS names that policies select by. ``min_ttl``: seconds that an answer counts at least,
     whatever its TTL; ``addresses_per_name``: of one name, as told to one pod."""
@@ -128,6 +142,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     load_balancing: LoadBalancingConfig = LoadBalancingConfig()
     names: NamesConfig = NamesConfig()
     proxies: ProxiesConfig = ProxiesConfig()
+    host_policy: HostPolicyConfig = HostPolicyConfig()
     announcements: AnnouncementConfig = AnnouncementConfig()
     denied: Literal["drop", "answer"] = "drop"  # answer: by TCP reset or ICMP "administratively prohibited"
     cgroup: str = ""  # whose processes call services at their sockets; empty: of the whole machine
@@ -154,8 +169,23 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def flows_socket_path(self) -> Path:
         return Path(self.flows_socket or f"{self.directory}/flows.sock")
 
+    def failsafe(self) -> Policy:
+        """What no host policy can close. ValueError."""
+        stores = {_port_of(each) for each in self.store.endpoints} if self.store.kind == "etcd" else set()
+        health = [f"TCP:{PORT}"]
+        return failsafe(
+            [*self.host_policy.failsafe_ingress, *health],
+            [*self.host_policy.failsafe_egress, *health, *(f"TCP:{port}" for port in sorted(stores))],
+        )
+
     def pools(self) -> list[tuple[IPv4Network | IPv6Network, int]]:
         return [(ip_network(pool.cidr), pool.node_prefix_length) for pool in self.cluster_pool]
+
+
+def _port_of(endpoint: str) -> int:
+    """Of an address of etcd."""
+    found = urlsplit(endpoint if "//" in endpoint else f"//{endpoint}")
+    return found.port or 2379
 
 
 def listening_at(text: str) -> tuple[str, int]:
@@ -180,6 +210,7 @@ def _check(config: AgentConfig) -> None:
     config.pools()
     config.redaction.check()
     config.proxies.check()
+    config.failsafe()
     for text in config.load_balancing.node_port_addresses:
         ip_network(text)
     if config.load_balancing.healthz:

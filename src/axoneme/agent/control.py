@@ -36,11 +36,12 @@ from axoneme.identity.addressbook import (
 )
 from axoneme.identity.names import NameCache
 from axoneme.identity.prefixes import Prefix, is_address, parse_address, parse_prefix
-from axoneme.model.labels import NODE, Label, Labels
+from axoneme.model.labels import NODE, RESERVED, Label, Labels
 from axoneme.model.policy import CIDRGroup, Direction, Policy, PolicyRef, Protocol
 from axoneme.model.state import EndpointState, NodeState
 from axoneme.policy.arrays import entry_arrays, key_array, read_arrays
 from axoneme.policy.engine import PolicyEngine, PolicyKey
+from axoneme.policy.identities import HOST_TRIED
 from axoneme.policy.listenerports import ListenerPorts, Moves, NoPort
 from axoneme.policy.peers import Service
 from axoneme.policy.rulenumbers import RuleNumbers
@@ -148,6 +149,8 @@ class Control:
         self._ports: dict[int, dict[str, tuple[tuple[str, Protocol, int], ...]]] = {}
         self._retired_identities: set[int] = set()
         self._watched: set[PolicyKey] = set()
+        self._own_labels: tuple[Label, ...] = ()
+        self._host_subjects: set[int] = set()
         self._defaults = RuleNumbers()
         self._default_rules: dict[tuple[int, Direction], tuple[PolicyRef, ...]] = {}
         self._defaults_stale = False
@@ -235,8 +238,32 @@ class Control:
         if name != self._node:
             self.outside.node_labels(name, labels)
         else:
-            own = (Label(NODE, key, value) for key, value in (labels or {}).items())
-            self.engine.upsert_identity(HOST, Labels(own))
+            self._own_labels = tuple(Label(NODE, key, value) for key, value in (labels or {}).items())
+            self._say_host()
+
+    def host_subject(self, identity: int, present: bool) -> None:
+        """Policies for the node itself act on this identity of it, or do so no longer."""
+        if present == (identity in self._host_subjects):
+            return
+        if present:
+            self._host_subjects.add(identity)
+            self._say_host()
+        else:
+            self._host_subjects.discard(identity)
+        self.local_subject(identity, "host", present)
+        if not present and identity == HOST_TRIED:
+            self.engine.remove_identity(identity)
+
+    @property
+    def host_labels(self) -> Labels:
+        """By which policies select this node."""
+        return Labels((*self._own_labels, Label(RESERVED, "host")))
+
+    def _say_host(self) -> None:
+        self.engine.upsert_identity(HOST, Labels((*self._own_labels, Label("host", "confirmed"))))
+        if HOST_TRIED in self._host_subjects:
+            own = (Label(RESERVED, "host"), Label("host", "tried"))
+            self.engine.upsert_identity(HOST_TRIED, Labels((*self._own_labels, *own)))
 
     def _say_node(self, name: str) -> None:
         addresses = self._node_addresses.get(name, ())

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from axoneme.agent import healthendpoint
 from axoneme.agent.config import AgentConfig
-from axoneme.datapath import attach, bpffs
+from axoneme.datapath import attach, bpffs, hostfilter
 from axoneme.flows.rules import FILE_NAME
 from axoneme.model.state import ENDPOINTS, node_key
 from axoneme.net import netns, node, pods, proxying
@@ -80,6 +80,7 @@ def _detach(config: AgentConfig, uplink: str) -> None:
     links = config.bpffs_path / "links"
     attach.detach(ifindex, attach.INGRESS, links / f"{uplink}-ingress")
     attach.detach(ifindex, attach.EGRESS, links / f"{uplink}-egress")
+    hostfilter.remove(ifindex)
 
 
 async def _withdraw(config: AgentConfig) -> list[str]:

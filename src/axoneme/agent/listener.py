@@ -18,6 +18,7 @@ import msgspec
 from axoneme.agent.announcer import NODE_OBJECTS
 from axoneme.agent.capacity import Need
 from axoneme.agent.control import Control
+from axoneme.agent.hostpolicies import HostPolicies
 from axoneme.agent.lastgood import LastGood
 from axoneme.agent.machine import Machine
 from axoneme.agent.pods import NAMESPACES, PODS, Pods
@@ -87,6 +88,7 @@ class Listener:
         pods: Pods,
         services: Services,
         last_good: LastGood,
+        hosts: HostPolicies,
         health: Monitor | None = None,
     ) -> None:
         self._node = node
@@ -96,6 +98,7 @@ class Listener:
         self._pods = pods
         self._services = services
         self._last_good = last_good
+        self._hosts = hosts
         self._health = health
         #: Services without selector: policies that name one mean the addresses in its slices.
         self._selectorless: dict[tuple[str, str], Service] = {}
@@ -206,7 +209,9 @@ class Listener:
         engine = self._control.engine
         if kind in POLICY_KINDS:
             policies = parse_policy(object, self._cluster) if object else ()
-            self._control.policy_changed(PolicyKey(kind, namespace, name), policies)
+            others = [policy for policy in policies if not policy.hosts]
+            self._control.policy_changed(PolicyKey(kind, namespace, name), others)
+            self._hosts.told(f"{kind}/{name}", object if len(others) < len(policies) else None)
         elif kind == CIDR_GROUP:
             if object is None:
                 engine.remove_cidr_group(name)

@@ -30,6 +30,8 @@ from axoneme.agent.endpoints import EndpointTable
 from axoneme.agent.health import Health
 from axoneme.agent.healthendpoint import HealthEndpoint
 from axoneme.agent.highmark import HighMark
+from axoneme.agent.hostpolicies import FILE_NAME as HOST_POLICIES
+from axoneme.agent.hostpolicies import HostPolicies
 from axoneme.agent.lastgood import LastGood
 from axoneme.agent.listener import PREFIXES, SERVICES, Listener
 from axoneme.agent.lock import only_agent
@@ -41,6 +43,7 @@ from axoneme.agent.questions import Questions
 from axoneme.agent.services import Services
 from axoneme.datapath import features
 from axoneme.datapath.bpf import BpfError
+from axoneme.datapath.libbpf import LoadError
 from axoneme.datapath.plane import Datapath
 from axoneme.flows.kernel import LAYOUT, fingerprint
 from axoneme.flows.rules import FILE_NAME, RuleWriter
@@ -48,6 +51,7 @@ from axoneme.identity.labels import LabelFilter
 from axoneme.identity.names import NameCache, NameLimits
 from axoneme.ipam.pools import AddressPools
 from axoneme.model import l7event
+from axoneme.model.hostpolicystate import HostPolicyState
 from axoneme.model.policy import Enforcement
 from axoneme.model.state import encode, node_key
 from axoneme.net.commands import NetworkError
@@ -79,6 +83,7 @@ AUDIT_EVERY, AUDIT_SHARE = 5.0, 0.01
 #: Services or slices that are read before others get their turn: some ten milliseconds' work. They are many,
 #: and of two that came at once none needs the other.
 _PART = 200
+_TRIAL_EVERY = 0.5
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
 
 
@@ -152,6 +157,14 @@ class Agent:
             ),
             str(self._machine.group or ""),
         )
+        self._hosts = HostPolicies(
+            self._control,
+            self._plane,
+            config.state_path / HOST_POLICIES,
+            config.failsafe(),
+            config.host_policy.timeout,
+            config.cluster_name,
+        )
         self._questions = Questions(self._control, self._endpoints, versions, self._names)
         self._link = Link(self._machine.mtu, self._machine.route_mtu)
         self._health_endpoint = HealthEndpoint(
@@ -182,6 +195,7 @@ class Agent:
             pods,
             self._services,
             self._last_good,
+            self._hosts,
             health.monitor if health else None,
         )
         announcer = Announcer(
@@ -208,6 +222,8 @@ class Agent:
             self._services,
             self._names,
             self._proxies,
+            self._hosts,
+            self._confirm_host_policies,
         ).register(server)
         self._names_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Whoever can enter the folder, which is the DNS proxy's, may tell of names.
@@ -228,7 +244,10 @@ class Agent:
             for event in heard:
                 await event.wait()
             self._names.restore()
+            self._hosts.prepare()
             written = self._control.start()
+            if self._hosts.enforce():
+                self._control.settle()
             await _patiently(pods.introduce)
             try:
                 written += self._services.settle()
@@ -256,6 +275,7 @@ class Agent:
             tasks.create_task(self._names.run())
             tasks.create_task(self._collect())
             tasks.create_task(self._audit())
+            tasks.create_task(self._try_host_policies())
             tasks.create_task(announcer.run(heard=PREFIXES))
             tasks.create_task(self._closer.run())
             tasks.create_task(self._services.serve())
@@ -355,13 +375,16 @@ class Agent:
     async def _settle(self) -> None:
         """New policies are in force once proxies are ready for them, or have not been for too long."""
         try:
+            self._hosts.prepare()
             self._control.settle(hold=True)
             self._proxies.names_are(self._names.plan())
             self._lend()
             if self._control.holds:
                 await self._proxies.ready()
                 self._control.settle()
-        except BpfError as error:
+            if self._hosts.enforce():
+                self._control.settle()
+        except (BpfError, LoadError) as error:
             log.error("%s; the tables will be compared and mended", error)
 
     def _lend(self) -> None:
@@ -371,6 +394,18 @@ class Agent:
                 lend(self._config.bpffs_path / "maps", self._config.proxies.user)
             except (OSError, KeyError) as error:
                 log.error("while no agent is there, addresses of DNS names will not be learnt: %s", error)
+
+    async def _try_host_policies(self) -> None:
+        """What nobody confirms in time, the datapath stops by itself; here it is tidied up."""
+        while True:
+            await asyncio.sleep(_TRIAL_EVERY)
+            if self._hosts.due:
+                await self._settle()
+
+    async def _confirm_host_policies(self) -> HostPolicyState:
+        self._hosts.confirm()
+        await self._settle()
+        return self._hosts.state()
 
     # ---- what goes on beside -------------------------------------------------------------------
 

@@ -34,6 +34,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "lint": Entry("policylint:lint", "Find traps in policies."),
         "preview": Entry("policypreview:preview", "Say what a change would break and open."),
         "suggest": Entry("policysuggest:suggest", "Write policies from what was recorded."),
+        "confirm": Entry("policyconfirm:confirm", "Keep the policies for nodes that are tried."),
     }
 }
 

@@ -20,6 +20,7 @@ from axoneme.cli.place import Place, in_sandbox
 from axoneme.cli.tables import Table, show
 from axoneme.health.ways import HealthReport, HealthSummary
 from axoneme.identity.nameview import NamesSummary
+from axoneme.model.hostpolicystate import HostPolicyState
 from axoneme.services.view import BalancingSummary
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class AgentStatus(msgspec.Struct, frozen=True):
     balancing: BalancingSummary | None = None
     listeners: list[ListenerStatus] = []
     names: NamesSummary | None = None
+    host_policies: HostPolicyState = HostPolicyState()
 
 
 class FlowsStatus(msgspec.Struct, frozen=True):
@@ -156,11 +158,26 @@ def status(place: Place, output: str | None, verbose: bool) -> int:
             click.echo(f"node {node.name}: somebody else changed what is in its kernel; put right: {what}")
         for destination, count in sorted(node.agent.out_of_ports.items() if node.agent else ()):
             click.echo(f"node {node.name}: no port was left for {count} connections to {destination}")
+    for node in nodes:
+        for line in _host_policies(node):
+            click.echo(line)
     if troubles:
         click.echo()
     for trouble in troubles:
         click.echo(trouble)
     return 1 if troubles else 0
+
+
+def _host_policies(node: NodeStatus) -> Iterator[str]:
+    state = node.agent.host_policies if node.agent else HostPolicyState()
+    if state.pending:
+        yield (
+            f"node {node.name}: {', '.join(state.pending)}: tried for {state.seconds:.0f} s more; "
+            "`axo policy confirm` keeps it"
+        )
+    if state.given_up:
+        names = ", ".join(state.given_up)
+        yield f"node {node.name}: {names}: not in force, for nobody has confirmed it in time"
 
 
 def _report(place: Place) -> tuple[SandboxReport | None, list[str]]:

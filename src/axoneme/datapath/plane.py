@@ -26,6 +26,7 @@ from axoneme.datapath import attach, bpffs, clsact, links, sockets, xdp
 from axoneme.datapath.audit import WatchedTable
 from axoneme.datapath.bpf import BpfError
 from axoneme.datapath.epochs import Epochs
+from axoneme.datapath.hostfilter import HostFilter, HostSettings
 from axoneme.datapath.image import Image
 from axoneme.datapath.libbpf import Object
 from axoneme.datapath.maglevs import MaglevTables
@@ -137,6 +138,7 @@ class Datapath:
         self._places: dict[tuple[int, AttachType], Place] = {}
         self._group: Path | None = None
         self._fast_path = FastPath(root, folder, constants)
+        self._host_filter = HostFilter(root, folder, constants)
         self._programs: Programs | None = None
         self._set = TableSet()
         self._images: dict[str, Image] = {}
@@ -191,6 +193,8 @@ class Datapath:
                     log.error("%s; there, the successor goes on", error)
             self._put_at_sockets()
             self._fast_path.renew(self._set.standing)
+            if self._host_filter.active:
+                self._host_filter.renew(self._set.standing, self._places.values())
             succession.commit()
         if self._found not in (0, self._version):
             log.info("tables were of schema version %d, are of %d", self._found, self._version)
@@ -286,9 +290,14 @@ class Datapath:
         for point in (attach.INGRESS, attach.EGRESS):
             pin = self._pin(interface, point)
             self._places = {key: each for key, each in self._places.items() if each.pin != pin}
+            self._host_filter.release(pin)
             if pin.exists():
                 attach.detach(0, point, pin)
         self._fast_path.release(interface)
+
+    def guard_host(self, settings: HostSettings) -> None:
+        """Says which policies for the node itself are in force. `LoadError`, `BpfError`: refused."""
+        self._host_filter.enforce(settings, self._set.standing, list(self._places.values()))
 
     def attach_sockets(self, group: Path) -> None:
         """To all sockets of the processes in a control group (cgroup v2) and below it.
@@ -323,6 +332,7 @@ class Datapath:
         else:
             self._put_ahead(self._succession, place)
         self._places[place.ifindex, place.point] = place
+        self._host_filter.put(place)
 
     def _put_ahead(self, succession: Succession, place: Place) -> None:
         try:
@@ -362,6 +372,7 @@ class Datapath:
             self._note("programs", self._mend_at_sockets(name))
             yield
         self._note("programs", self._fast_path.mend())
+        self._note("programs", self._host_filter.mend(list(self._places.values())))
         yield
         self._note("pins", self._mend_pins())
 
@@ -435,6 +446,7 @@ class Datapath:
     def close(self) -> None:
         """Lets go; what is pinned stays at work."""
         self._fast_path.close()
+        self._host_filter.close()
         for name in (*_TABLES, "maglev"):
             getattr(self, name).close()
         if self._succession is not None:

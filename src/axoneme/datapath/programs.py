@@ -19,8 +19,8 @@ PROGRAMS: Final = {
     "overlay": ("from_overlay", "to_overlay"),
     "socket": tuple(sockets.POINTS),
 }
-#: What is loaded when it is needed (`axoneme.datapath.callers`, `axoneme.datapath.xdp`).
-ON_DEMAND: Final = {"callers": ("list_callers",), "xdp": ("from_wire",)}
+#: What is loaded when it is needed (`axoneme.datapath.callers`, `xdp`, `hostfilter`).
+ON_DEMAND: Final = {"callers": ("list_callers",), "xdp": ("from_wire",), "host": ("host_in", "host_out")}
 #: Which object says what a table is: all have all of them.
 FIRST: Final = next(iter(PROGRAMS))
 #: Under which names successors look at their predecessors' tables (`bpf/succession.h`).

@@ -134,16 +134,16 @@ class FastPath:
             source.close()
 
 
-def load(folder: Path, constants: Constants, tables: Mapping[str, int]) -> Object:
-    """The program over these tables, by name; to be closed. `axoneme.datapath.libbpf.LoadError` when the
-    kernel refuses it."""
-    source = Object.open(folder / "xdp.o")
+def load(folder: Path, constants: Constants, tables: Mapping[str, int], name: str = "xdp") -> Object:
+    """An object that is loaded on demand, over these tables, by name; to be closed.
+    `axoneme.datapath.libbpf.LoadError` when the kernel refuses it."""
+    source = Object.open(folder / f"{name}.o")
     try:
-        for name in source.map_names:
-            if name in TRANSIENT:
-                source.omit(name)
-            elif name in tables:
-                source.use(name, tables[name])
+        for table in source.map_names:
+            if table in TRANSIENT:
+                source.omit(table)
+            elif table in tables:
+                source.use(table, tables[table])
         source.set_constants(**asdict(constants), successor=0)
         source.load()
     except BaseException:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from axoneme.model import selectors
 from axoneme.model.ciliumpeers import MEMBERS, REMOVED, Scope, parse_peers
 from axoneme.model.ciliumports import Ports, parse_ports
-from axoneme.model.labels import K8S, NAMESPACE, RESERVED, Label, Labels, Selector, equals
+from axoneme.model.labels import ANY, K8S, NAMESPACE, NODE, RESERVED, Label, Labels, Selector, equals, exists
 from axoneme.model.metadata import audited, naming, parse_metadata
 from axoneme.model.paths import Fields, Place
 from axoneme.model.policy import ALL_PORTS, AnyPeer, Direction, Policy, PolicyRef, Rule
@@ -78,7 +78,8 @@ def parse_cilium_policy(object: Mapping[str, object], *, cluster_name: str | Non
 def _policy(spec: Place, ref: PolicyRef, cluster: str | None) -> Policy:
     fields = spec.fields(_SPEC_FIELDS)
     namespace = ref.namespace or None
-    subject = _subject(fields, namespace)
+    node = fields.stated("nodeSelector")
+    subject = _subject(fields, namespace) if node is None else _node_subject(node, fields, namespace)
     init = any(r.source == RESERVED and r.key == "init" for r in subject.requirements)
     scope = Scope(namespace, cluster, init)
     rules = tuple(
@@ -87,6 +88,8 @@ def _policy(spec: Place, ref: PolicyRef, cluster: str | None) -> Policy:
         for place in fields.stated_items(section.name)
         for rule in _rules(place, section, scope)
     )
+    for rule in rules if node is not None else ():
+        _refuse_above_l4(rule)
     if not rules:
         names = ", ".join(section.name for section in _SECTIONS)
         spec.refuse(f"at least one of {names} must hold a rule", "no rule")
@@ -98,15 +101,11 @@ def _policy(spec: Place, ref: PolicyRef, cluster: str | None) -> Policy:
         labels=tuple(_rule_label(item) for item in fields.items("labels")),
         description=fields.text("description"),
         log=_log(fields),
+        hosts=node is not None,
     )
 
 
 def _subject(fields: Fields, namespace: str | None) -> Selector:
-    node = fields.stated("nodeSelector")
-    if node is not None and namespace is not None:
-        node.refuse(f"only a {CLUSTERWIDE} can select nodes")
-    if node is not None:
-        node.refuse("policies for nodes are not supported yet: the policy could not be enforced")
     place = fields.need("endpointSelector", "a policy says whom it selects; {} selects every pod")
     requirements = selectors.cilium(place)
     if namespace is None:
@@ -130,6 +129,32 @@ def _subject(fields: Fields, namespace: str | None) -> Selector:
                 f"the policy selects pods of its own namespace, {namespace}", f"the label {requirement}"
             )
     return Selector().and_(*requirements, equals(K8S, NAMESPACE, namespace))
+
+
+def _node_subject(place: Place, fields: Fields, namespace: str | None) -> Selector:
+    """Nodes have the labels of their objects."""
+    if namespace is not None:
+        place.refuse(f"only a {CLUSTERWIDE} can select nodes")
+    if fields.stated("endpointSelector") is not None:
+        place.refuse("a policy is either for endpoints or for nodes: make it two specs")
+    requirements = selectors.cilium(place)
+    for requirement in requirements:
+        if requirement.source not in (ANY, K8S, NODE):
+            place.refuse("nodes are selected by the labels of their objects", f"the label {requirement}")
+    own = (replace(each, source=NODE) if each.source == K8S else each for each in requirements)
+    return Selector().and_(exists(RESERVED, "host"), *own)
+
+
+def _refuse_above_l4(rule: Rule) -> None:
+    if rule.authenticate:
+        Place(None, rule.path).refuse(
+            "nodes have no identity to prove yet: the rule could not be enforced", "authentication"
+        )
+    if rule.l7 is not None:
+        Place(None, rule.path).refuse(
+            "in a policy for nodes, rules above L4 are not supported yet: the rule could not be enforced",
+            f"one for {rule.l7.kind.name}",
+        )
 
 
 def _default_deny(fields: Fields, rules: tuple[Rule, ...]) -> frozenset[Direction]:

@@ -23,6 +23,8 @@ from axoneme.policy.peers import Match, Term
 _K = TypeVar("_K")
 
 HOST = 1
+#: The node itself again, as subject of policies that are only tried; nobody is a peer under this number.
+HOST_TRIED = 255
 WORLD = 2
 WORLD_IPV4 = 9
 WORLD_IPV6 = 10

@@ -12,6 +12,8 @@ import pytest
 from axoneme.agent.config import LoadBalancingConfig
 from axoneme.agent.control import Control
 from axoneme.agent.endpoints import EndpointTable
+from axoneme.agent.failsafe import failsafe
+from axoneme.agent.hostpolicies import HostPolicies
 from axoneme.agent.lastgood import LastGood
 from axoneme.agent.listener import Listener
 from axoneme.agent.names import Names
@@ -93,6 +95,14 @@ class World:
             self.pods,
             self.services,
             last_good,
+            HostPolicies(
+                self.control,
+                self.plane,  # type: ignore[arg-type]
+                self.folder / "host-policies.json",
+                failsafe([], []),
+                60,
+                "default",
+            ),
         )
         self.names = Names(
             self.control,

@@ -25,7 +25,7 @@ def test_commands_without_importing_them(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_commands_of_groups() -> None:
     assert offered("sandbox", "") == ["down", "status", "up"]
-    assert offered("policy", "") == ["why", "test", "lint", "preview", "suggest"]
+    assert offered("policy", "") == ["why", "test", "lint", "preview", "suggest", "confirm"]
 
 
 def test_kinds_and_names(sandbox: Sandbox) -> None:

@@ -365,7 +365,11 @@ def test_peers_of_egress_that_are_refused(rule: object, path: str, remedy: str) 
         (cilium(ingress=[{}], egressdeny=[]), "spec.egressdeny", "is it egressDeny?"),
         (cilium(endpointSelector=None, ingress=[{}]), "spec.endpointSelector", "says whom it selects"),
         (cilium(nodeSelector={}, ingress=[{}]), "spec.nodeSelector", "only a CiliumClusterwide"),
-        (clusterwide(nodeSelector={}, ingress=[{}]), "spec.nodeSelector", "not supported yet"),
+        (
+            clusterwide(nodeSelector={}, ingress=[{}]),
+            "spec.nodeSelector",
+            "either for endpoints or for nodes",
+        ),
         (
             cilium(endpointSelector={"matchLabels": {POD: "other"}}, ingress=[{}]),
             "spec.endpointSelector",
