@@ -385,9 +385,9 @@ def _match(text: str) -> NameMatch:
     return NameMatch(text, pattern="*" in text)
 
 
-def _known(journal: IdentityJournal) -> dict[int, Named | Nodes]:
+def _known(journal: IdentityJournal) -> dict[int, Holder]:
     """What numbers meant to an earlier agent."""
-    known: dict[int, Named | Nodes] = {}
+    known: dict[int, Holder] = {}
     for number, texts in journal.known_identities().items():
         with suppress(ValueError):
             if is_node_local(number) and (holder := holder_of(texts)):
@@ -395,12 +395,14 @@ def _known(journal: IdentityJournal) -> dict[int, Named | Nodes]:
     return known
 
 
-def _numbered(held: Mapping[Prefix, Record], known: Mapping[int, Named | Nodes]) -> dict[Holder, int]:
+def _numbered(held: Mapping[Prefix, Record], known: Mapping[int, Holder]) -> dict[Holder, int]:
     """Who has which node-local number. What is no prefix, or has the number of another, was written by
     something else."""
     owners: dict[int, Holder] = {}
     for prefix, record in held.items():
         if is_node_local(record.identity):
+            holder = known.get(record.identity)
             with suppress(ValueError):
-                owners.setdefault(record.identity, known.get(record.identity) or network_of(prefix))
+                owner = holder if isinstance(holder, Named | Nodes) else network_of(prefix)
+                owners.setdefault(record.identity, owner)
     return {holder: number for number, holder in owners.items()}

@@ -42,17 +42,17 @@ class Nodes:
 Holder = Network | Named | Nodes
 
 
-def holder_of(texts: Iterable[str]) -> Named | Nodes | None:
-    """Who has these labels; None for those of a mere prefix, or of none."""
+def holder_of(texts: Iterable[str]) -> Holder | None:
+    """Who has these labels; None for those of nobody that has a number of a node."""
     labels = Labels.parse(texts)
     nodes = Labels(label for label in labels if label.source == NODE)
     if nodes:
         return Nodes(nodes)
     selectors = frozenset(label.key for label in labels if label.source == NAME)
-    if not selectors:
-        return None
-    version = 6 if labels.values(RESERVED, "world-ipv6") else 4
     ranges = [ip_network(label.key) for label in labels if label.source == "cidr"]
+    if not selectors:
+        return ranges[0] if ranges else None
+    version = 6 if labels.values(RESERVED, "world-ipv6") else 4
     return Named(ranges[0] if ranges else WORLDS[version], selectors)
 
 
@@ -86,6 +86,7 @@ class LocalNumbers:
             for holder, number in (remembered or {}).items()
             if first <= number <= last and number not in self._holders
         }
+        self._kept = set(self._remembered.values())
         self._next = max((*self._holders, *self._remembered.values(), first - 1)) + 1
 
     def acquire(self, holder: Holder) -> int:
@@ -101,7 +102,7 @@ class LocalNumbers:
 
     def forget_others(self) -> None:
         """Nobody else will ask for the number of long ago."""
-        self._remembered = {}
+        self._remembered, self._kept = {}, set()
 
     def release(self, holder: Holder) -> int | None:
         """Takes the number from ``holder``; which it was."""
@@ -134,6 +135,6 @@ class LocalNumbers:
         while True:
             if number > self._last:
                 number = self._first
-            if number not in self._holders and number not in self._remembered.values():
+            if number not in self._holders and number not in self._kept:
                 return number
             number += 1

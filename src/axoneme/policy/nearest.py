@@ -291,7 +291,9 @@ def exactly(identity: Identity, address: Address | None = None) -> Peer:
 
 def _who(identity: Identity, address: Address | None) -> str:
     if identity.outside:
-        return f"the peer is {address or _network(identity.spans[0])}, outside the cluster"
+        network = _network(identity.spans[0])
+        who = f"{address or network}, " if address or network.prefixlen else ""
+        return f"the peer is {who}outside the cluster"
     names = [label.key for label in identity.labels if label.source == RESERVED]
     return f"the peer is {', '.join(names)}" if names else "the peer is a pod"
 
