@@ -80,6 +80,8 @@ class Names:
         outside.touch(outside.inherited)
         for answer in read_journal(self._folder / proxied.JOURNAL):
             self._take(answer)
+        # What the earlier agent had given up is not taken up again.
+        outside.touch(self._cache.sweep(now, outside.inherited.keys(), now + KEEP))
         self._restored = True
 
     # ---- learning ------------------------------------------------------------------------------
@@ -140,6 +142,8 @@ class Names:
                 await self.sweep()
             except BpfError as error:
                 log.error("%s; the tables will be compared and mended", error)
+            except (OSError, ValueError) as error:  # of the flow table, which is looked at again
+                log.error("addresses of DNS names stay for now: %s", error)
 
     async def sweep(self) -> None:
         """Forgets addresses whose answers hold no longer and that no connection uses."""

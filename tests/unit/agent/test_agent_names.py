@@ -216,6 +216,17 @@ async def test_a_restart_forgets_nothing_and_writes_nothing(named: World) -> Non
     assert set(kernel(named)) == {"203.0.113.0/24"}
 
 
+async def test_a_restart_does_not_take_up_what_was_given_up(named: World) -> None:
+    """The proxy's file has it for longer."""
+    await learn(named, "a.io", "203.0.113.1", ttl=100)
+    named.now += 101
+    await learn(named, "a.io", "203.0.113.2", ttl=100)
+    await named.names.sweep()
+    assert set(kernel(named)) == {"203.0.113.2/32"}
+    assert await named.start_again() == 0
+    assert set(kernel(named)) == {"203.0.113.2/32"}
+
+
 async def test_an_agent_killed_between_the_kernel_and_its_answer(named: World) -> None:
     """The proxy has it in its file, hears nothing, and tells the next agent again."""
     await learn(named, "a.io", "203.0.113.1")
