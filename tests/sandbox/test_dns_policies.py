@@ -254,6 +254,7 @@ def test_names_are_answered_while_the_agent_is_killed(cluster: Named) -> None:
             except Exception as error:
                 failures.append(error)
 
+    assert cluster.ask("many.far.test", tcp=True).answer
     asking = threading.Thread(target=keep_asking)
     asking.start()
     try:
@@ -268,10 +269,11 @@ def test_names_are_answered_while_the_agent_is_killed(cluster: Named) -> None:
 
 
 def test_a_killed_proxy_comes_again_with_its_rules(cluster: Named) -> None:
+    known = cluster.ask("www.far.test").answer[0][0].address
     former = cluster.process("dns-proxy")
     os.kill(former.pid, signal.SIGKILL)
     cluster.wait(lambda: cluster.process("dns-proxy") != former, "another proxy", 30)
-    assert cluster.connects(IPV4_WORLD[1]), "connections to known addresses do not need it"
+    assert cluster.connects(known), "connections to known addresses do not need it"
     assert cluster.ask("www.far.test").answer
     assert cluster.ask("example.com").rcode() == dns.rcode.REFUSED
 
