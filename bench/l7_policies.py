@@ -89,8 +89,10 @@ def main(rounds: int) -> None:
             until_other("GET", 200)
         made.delete("CiliumNetworkPolicy", "a")
         until_other("GET", 403)
-        # Another listener that stays, so that Envoy runs: for the port of nobody.
-        made.apply(policy("STAYS").replace('"80"', '"81"').replace('"name": "a"', '"name": "b"'))
+        # Another listener that stays, so that Envoy runs: of a policy for the client.
+        made.apply(
+            policy("STAYS").replace('"app": "web"', '"app": "client"').replace('"name": "a"', '"name": "b"')
+        )
         time.sleep(2)
         for index in range(rounds):
             began = time.monotonic()

@@ -14,9 +14,11 @@ import asyncio
 import logging
 import os
 import pwd
+import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -36,8 +38,17 @@ log = logging.getLogger(__name__)
 
 #: In the agent's state directory: what outlives it.
 FILE_NAME: Final = "listeners.json"
-#: Seconds that entries wait for proxies to be ready for them.
-PATIENCE: Final = 0.3
+
+
+class Patience(NamedTuple):
+    """Seconds that entries wait at most: for a proxy that runs to be ready for them, and for one that is only
+    asked for now to start."""
+
+    ready: float = 0.3
+    start: float = 2.0
+
+
+PATIENCE: Final = Patience()
 
 
 class ListenerState(msgspec.Struct, frozen=True):
@@ -61,6 +72,7 @@ class Proxies:
         events: Path,
         config: ProxiesConfig,
         redaction: Redaction,
+        patience: Patience = PATIENCE,
     ) -> None:
         self._file = state / FILE_NAME
         self._folders = {kind: directory(state, kind) for kind in KINDS}
@@ -75,6 +87,9 @@ class Proxies:
         self._reports = {kind: read_report(folder) for kind, folder in self._folders.items()}
         #: By kind and port: the revision of the plan that brought what is asked of the listener now.
         self._since: dict[str, dict[int, int]] = {kind: {} for kind in KINDS}
+        self._patience = patience
+        #: By kind, on the monotonic clock: until when it is waited for at most.
+        self._deadlines = dict.fromkeys(KINDS, 0.0)
         self._names: Names | None = None
         self._secrets = Secrets()
         self._changed = asyncio.Event()
@@ -139,6 +154,11 @@ class Proxies:
         else:
             (self._folders[kind] / PLAN).unlink(missing_ok=True)
         had = {listener.port: listener for listener in self._written[kind].listeners}
+        now = time.monotonic()
+        if self.heard(kind):
+            self._deadlines[kind] = now + self._patience.ready
+        elif not had:
+            self._deadlines[kind] = now + self._patience.start
         self._written[kind] = plan
         self._since[kind] = {
             listener.port: self._since[kind][listener.port]
@@ -191,23 +211,30 @@ class Proxies:
 
     @property
     def waiting(self) -> bool:
-        """Whether a proxy that runs has still to do what its plan says."""
-        return any(
-            (report := self._reports[kind]) is not None
-            and _alive(report.pid)
-            and any(state.state == "waiting" for state in self._states(kind))
-            for kind in KINDS
-        )
+        """Whether a proxy has still to do what its plan says, and is worth waiting for."""
+        return self._remaining() > 0
 
-    async def ready(self, seconds: float = PATIENCE) -> None:
-        """Returns when no proxy that runs is `waiting`, or the time is up."""
-        try:
-            async with asyncio.timeout(seconds):
-                while self.waiting:
-                    self._changed.clear()
+    def _remaining(self) -> float:
+        """For how long, in seconds."""
+        deadlines = (
+            self._deadlines[kind]
+            for kind in KINDS
+            if any(state.state == "waiting" for state in self._states(kind))
+        )
+        return max(deadlines, default=0.0) - time.monotonic()
+
+    async def ready(self) -> None:
+        """Returns when no proxy is `waiting` any more."""
+        while (seconds := self._remaining()) > 0:
+            self._changed.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
                     await self._changed.wait()
-        except TimeoutError:
-            log.warning("proxies are not ready after %.1f s; what goes to them is held", seconds)
+
+    def heard(self, kind: str) -> bool:
+        """Whether a proxy that runs has said anything."""
+        report = self._reports[kind]
+        return report is not None and _alive(report.pid)
 
     def states(self) -> list[ListenerState]:
         """Every listener, by kind and port."""

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from axoneme.agent.control import Control
-from axoneme.agent.proxies import Proxies
+from axoneme.agent.proxies import Patience, Proxies
 from axoneme.model.labels import Labels
 from axoneme.model.policies import parse_policy
 from axoneme.model.redaction import Redaction
@@ -28,15 +28,19 @@ from axoneme.sources.store import Store
 from .fakes import FakeJournal, FakePlane
 
 DEFAULT = ProxiesConfig()
+#: For proxies that run, as long as a test may take; for those that have to start, not at all.
+LONG = Patience(60, 0)
 NAMESPACE = "io.kubernetes.pod.namespace"
 
 
 class Node:
     """An agent's control of proxies; made anew over the same folder it is the next agent."""
 
-    def __init__(self, folder: Path, plane: FakePlane, config: ProxiesConfig = DEFAULT) -> None:
+    def __init__(
+        self, folder: Path, plane: FakePlane, config: ProxiesConfig = DEFAULT, patience: Patience = LONG
+    ) -> None:
         self.folder, self.plane = folder, plane
-        self.proxies = Proxies("node1", folder, (4, 6), folder / "l7.sock", config, Redaction())
+        self.proxies = Proxies("node1", folder, (4, 6), folder / "l7.sock", config, Redaction(), patience)
         self.control = Control(
             "node1",
             PolicyEngine(),
@@ -206,7 +210,7 @@ async def test_entries_wait_for_a_proxy_that_runs(node: Node, store: Store) -> N
         node.control.settle(hold=True)
         assert node.control.holds and len(node.ports()) == 2 and len(node.entries()) == 1
         assert sorted(each.state for each in node.proxies.states()) == ["ready", "waiting"]
-        waiting = asyncio.create_task(node.proxies.ready(60))
+        waiting = asyncio.create_task(node.proxies.ready())
         node.report(node.ports())
         await waiting
         node.control.settle()
@@ -223,18 +227,33 @@ async def test_a_listener_that_failed_is_not_waited_for(node: Node, store: Store
         assert dict(node.proxies.problems()) == {f"proxy/envoy/{node.ports()[0]}": "HTTP: 1 rule: no"}
 
 
-async def test_a_proxy_that_is_silent_delays_and_does_not_prevent(node: Node, store: Store) -> None:
+async def test_a_proxy_that_is_silent_delays_and_does_not_prevent(tmp_path: Path, store: Store) -> None:
+    node = Node(tmp_path, FakePlane(), patience=Patience(0.05, 0))
+    node.control.start()
     node.policy("a", {"method": "GET"})
     node.control.settle()
     node.report([])
     async with running(node, store):
-        await until(lambda: node.proxies.waiting)
+        await until(lambda: node.proxies.heard("envoy"))
         node.policy("b", {"method": "PUT"}, app="db")
         node.control.settle(hold=True)
-        assert node.control.holds
-        await node.proxies.ready(0.01)
+        await node.proxies.ready()
         node.control.settle()
         assert node.entries() == sorted(node.ports())
+
+
+async def test_a_proxy_that_is_needed_for_the_first_time_may_start(tmp_path: Path, store: Store) -> None:
+    node = Node(tmp_path, FakePlane(), patience=Patience(0, 60))
+    node.control.start()
+    async with running(node, store):
+        node.policy("a", {"method": "GET"})
+        node.control.settle(hold=True)
+        assert node.control.holds and node.entries() == []
+        waiting = asyncio.create_task(node.proxies.ready())
+        node.report(node.ports())
+        await waiting
+        node.control.settle()
+        assert node.entries() == node.ports()
 
 
 async def test_of_secrets_those_that_rules_name_are_told(node: Node, store: Store) -> None:
