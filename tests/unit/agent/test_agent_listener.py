@@ -92,7 +92,7 @@ async def test_questions_are_answered_as_packets_are(world: World) -> None:
     assert (await world.questions.evaluate(by_address)).peer.identity == client
     for wrong, message in (
         (Question("ingress", "default/none", Peer(identity=2)), "no pod default/none"),
-        (Question("ingress", "default/web", Peer(), "TCP", 80), "identity or an address"),
+        (Question("ingress", "default/web", Peer(), "TCP", 80), "an address or a DNS name"),
         (Question("ingress", "default/web", Peer(identity=2), "TCPP", 80), "TCPP"),
         (Question("ingress", "default/web", Peer(identity=2), "TCP", 99999), "99999"),
         (Question("ingress", "default/web", Peer(address="10.0.0"), "TCP", 1), "10.0.0"),
