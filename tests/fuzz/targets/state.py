@@ -89,6 +89,8 @@ class _Nothing:
 
     def accepted(self, key: str) -> None: ...
 
+    def told(self, key: str, object: object) -> None: ...
+
     def unreadable(self, key: str) -> bytes | None:
         return None
 
@@ -112,7 +114,7 @@ def check_agent(data: bytes) -> None:
     control = Control("node1", PolicyEngine(Options()), plane, journal)
     balancer = FakeBalancer()
     services = Services(NodeFacts("node1"), LoadBalancingConfig(), balancer)  # type: ignore[arg-type]
-    listener = Listener("node1", "default", control, nothing, nothing, services, nothing)
+    listener = Listener("node1", "default", control, nothing, nothing, services, nothing, nothing)
     control.local_subject(300, "here", True)
     control.start()
     for change in changes:
