@@ -84,8 +84,8 @@ def _tried(grants: list[Grant], audited: bool) -> Ruling:
     ruling = _judged(real)
     if ruling.verdict is not Verdict.ALLOW or (closing is None and len(real) == len(grants)):
         return ruling
-    if closing is not None:
-        grants = [g for g in grants if g.closing is None and g.tier is not Tier.BASELINE]
+    if closing is not None:  # where a policy would close the direction, the baseline would not be asked
+        grants = [g for g in grants if g.closing is None and not (closing and g.tier is Tier.BASELINE)]
     shadow = _judged(grants)
     if shadow.verdict is not Verdict.ALLOW:
         return Ruling(Verdict.ALLOW, shadow.refs or closing or (), ruling.l7, audit=True)

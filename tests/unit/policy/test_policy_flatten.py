@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from axoneme.model.policy import PolicyRef, PortRange, Protocol, Rank, Tier
 from axoneme.policy.flatten import Contribution, Ruling, flatten
-from axoneme.policy.grants import Grant
+from axoneme.policy.grants import Grant, open_but_for
 from axoneme.policy.ports import EVERYTHING, Prefix, prefixes, wider
 from axoneme.policy.table import Verdict
 
@@ -141,3 +141,16 @@ def test_the_baseline_comes_after_all_policies_and_before_the_open_direction() -
         TCP: Ruling(Verdict.DENY, (A,)),
         TCP_80: Ruling(Verdict.ALLOW, (B,)),
     }
+
+
+def test_the_baseline_speaks_where_no_policy_would_close_the_direction() -> None:
+    """Such as that of an endpoint without labels yet, which is only tried."""
+    _, baseline = rule(B, PortRange(Protocol.ANY), tier=Tier.BASELINE)
+    everything = frozenset({EVERYTHING})
+
+    def ruling(closing: tuple[PolicyRef, ...]) -> Ruling:
+        said = [(everything, open_but_for(closing)), (everything, baseline)]
+        return flatten(said, audited=True)[EVERYTHING]
+
+    assert ruling((A,)) == Ruling(Verdict.ALLOW, (A,), audit=True)
+    assert not ruling(()).audit
