@@ -181,9 +181,9 @@ def test_one_changed_backend_is_three_writes(balancer: Watched) -> None:
 
 
 def slot_of(node: Node, address: str) -> int:
-    plane = node.plane
+    epochs = node.plane._epochs
     words = np.frombuffer(packed(ip_address(address)), "<u4").reshape(-1, 4)
-    return int(plane._epochs[plane._slots(words)][0])
+    return int(epochs._slot[epochs._slots(words)][0])
 
 
 def test_flows_of_a_backend_that_is_gone_are_decided_anew_and_its_callers_told(
