@@ -28,7 +28,7 @@ from axoneme.model.redaction import Redaction
 from axoneme.policy.listenerports import ListenerPorts, Moves, proxy_of
 from axoneme.policy.rulesets import RuleSet
 from axoneme.proxy.config import ProxiesConfig
-from axoneme.proxy.following import read_report, write_plan
+from axoneme.proxy.following import read_plan, read_report, write_plan
 from axoneme.proxy.names import Names
 from axoneme.proxy.plan import KINDS, PLAN, Listener, Plan, Report, SecretData, directory
 from axoneme.sources.inotify import Folders
@@ -90,8 +90,13 @@ class Proxies:
         self._patience = patience
         #: By kind, on the monotonic clock: until when it is waited for at most.
         self._deadlines = dict.fromkeys(KINDS, 0.0)
-        self._names: Names | None = None
-        self._secrets = Secrets()
+        # Proxies go on with what they had until this agent knows better: a plan that lacked it meanwhile
+        # would close what opens TLS, and let answers out before their addresses are in force.
+        former = [plan for folder in self._folders.values() if (plan := read_plan(folder))]
+        self._names: Names | None = next((plan.names for plan in former if plan.names), None)
+        self._secrets = Secrets(
+            {SecretRef(each.namespace, each.name): each.data for plan in former for each in plan.secrets}
+        )
         self._changed = asyncio.Event()
         #: Why a file is not as it should be; empty: all are.
         self.trouble = ""
@@ -123,7 +128,7 @@ class Proxies:
 
     def names_are(self, names: Names | None) -> None:
         """What the DNS proxy has to know of names."""
-        if names != self._names:
+        if names is not self._names and names != self._names:
             self._names = names
             self.write()
 

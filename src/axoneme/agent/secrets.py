@@ -23,8 +23,9 @@ Data = Mapping[str, bytes]
 class Secrets:
     """``known`` holds those that are needed and there; ``missing`` those that are not, and why."""
 
-    def __init__(self) -> None:
-        self.known: dict[SecretRef, Data] = {}
+    def __init__(self, known: Mapping[SecretRef, Data]) -> None:
+        """``known`` are those of an earlier agent, which hold until the shared state says something."""
+        self.known = dict(known)
         self.missing: dict[SecretRef, str] = {}
         self._needed: frozenset[SecretRef] = frozenset()
         self._heard = asyncio.Event()
@@ -52,15 +53,16 @@ class Secrets:
 
     async def _follow(self, store: Store, ref: SecretRef, changed: Callable[[], None]) -> None:
         key = f"objects/{KIND}/{ref.namespace}/{ref.name}"
+        heard = False
         async with aclosing(follow(store, key)) as news:
             async for changes in news:
-                if isinstance(changes, Sync):
-                    if ref not in self.known and ref not in self.missing:
-                        self.missing[ref] = "there is none"
-                        changed()
-                    continue
-                # Of other keys some begin alike.
-                for value in [change.value for change in changes if change.key == key][-1:]:
+                if not isinstance(changes, Sync):
+                    # Of other keys some begin alike.
+                    values = [change.value for change in changes if change.key == key][-1:]
+                else:
+                    values = [] if heard else [None]
+                for value in values:
+                    heard = True
                     self._take(ref, value)
                     changed()
 

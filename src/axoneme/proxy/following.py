@@ -7,6 +7,7 @@ import os
 import secrets
 from collections.abc import AsyncGenerator
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -15,8 +16,10 @@ from axoneme.sources.inotify import Folders
 
 log = logging.getLogger(__name__)
 
-#: More than any report: what a proxy writes is not trusted with the agent's memory.
-_LARGEST_REPORT = 1 << 22
+#: More than any report, or plan: what a proxy can write is not trusted with the agent's memory.
+_LARGEST_REPORT, _LARGEST_PLAN = 1 << 22, 1 << 26
+
+_T = TypeVar("_T")
 
 
 def write_plan(folder: Path, plan: Plan) -> None:
@@ -24,16 +27,25 @@ def write_plan(folder: Path, plan: Plan) -> None:
     _write(folder / PLAN, msgspec.json.encode(plan), 0o644)
 
 
+def read_plan(folder: Path) -> Plan | None:
+    """For the agent: what an earlier one has written; None when there is none that can be read."""
+    return _read(folder / PLAN, Plan, _LARGEST_PLAN)
+
+
 def read_report(folder: Path) -> Report | None:
     """For the agent; None when there is none that can be read."""
+    return _read(folder / REPORT, Report, _LARGEST_REPORT)
+
+
+def _read(path: Path, kind: type[_T], most: int) -> _T | None:
     try:
         # It is the proxy's folder: there might be anything under this name.
-        descriptor = os.open(folder / REPORT, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
     with open(descriptor, "rb") as file:
         try:
-            return msgspec.json.decode(file.read(_LARGEST_REPORT), type=Report)
+            return msgspec.json.decode(file.read(most), type=kind)
         except (OSError, msgspec.DecodeError):
             return None
 

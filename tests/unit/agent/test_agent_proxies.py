@@ -16,11 +16,13 @@ import pytest
 
 from axoneme.agent.control import Control
 from axoneme.agent.proxies import Patience, Proxies
+from axoneme.model.l7 import NameMatch
 from axoneme.model.labels import Labels
 from axoneme.model.policies import parse_policy
 from axoneme.model.redaction import Redaction
 from axoneme.policy.engine import PolicyEngine, PolicyKey
 from axoneme.proxy.config import ProxiesConfig
+from axoneme.proxy.names import Names
 from axoneme.proxy.plan import PLAN, REPORT, Plan, Report, directory
 from axoneme.sources.sqlite import SqliteStore
 from axoneme.sources.store import Store
@@ -288,6 +290,38 @@ async def test_of_secrets_those_that_rules_name_are_told(node: Node, store: Stor
         node.control.policy_changed(PolicyKey("CiliumNetworkPolicy", "shop", "a"), ())
         node.control.settle()
         assert not dict(node.proxies.problems())
+
+
+async def test_the_next_agents_first_plan_lacks_nothing_that_the_last_one_had(
+    node: Node, store: Store
+) -> None:
+    """What opens TLS would be closed meanwhile, and answers let out before their addresses are in force."""
+
+    def tell(node: Node) -> None:
+        node.policy("a", {"headerMatches": [{"name": "X-Token", "secret": {"name": "token"}}]})
+        entry = {"ports": [{"port": "53", "protocol": "UDP"}], "rules": {"dns": [{"matchPattern": "*"}]}}
+        node.tell("b", {"endpointSelector": {}, "egress": [{"toPorts": [entry]}]})
+
+    def secrets(node: Node) -> list[str]:
+        plan = node.plan()
+        return [each.name for each in plan.secrets] if plan else []
+
+    key, value = "objects/Secret/shop/token", {"metadata": {"name": "token", "namespace": "shop"}}
+    await store.put(key, json.dumps({**value, "kind": "Secret", "stringData": {"value": "x"}}).encode())
+    tell(node)
+    node.proxies.names_are(Names((NameMatch("a.io"),)))
+    node.control.settle()
+    async with running(node, store):
+        await until(lambda: secrets(node) == ["token"])
+    again = Node(node.folder, node.plane)
+    tell(again)
+    again.control.start()
+    dns = again.plan("dns")
+    assert dns and dns.names == Names((NameMatch("a.io"),)) and secrets(again) == ["token"]
+    await store.delete(key)
+    async with running(again, store):
+        await until(lambda: secrets(again) == [])
+        assert dict(again.proxies.problems())[key] == "rules refer to it: there is none"
 
 
 def test_what_no_proxy_can_hold_to_is_denied_and_told_with_both_names(node: Node) -> None:
