@@ -82,8 +82,11 @@ class HostPolicies:
         self._in_force = HostSettings()
         #: Whether the kernel is known to have `_in_force`.
         self._settled = False
-        #: By set, what the engine has.
+        #: What has been tried since the kernel was told so, as `_File.tried`.
+        self._on_trial: dict[str, str] = {}
+        #: By set, what the engine has, and the objects that this is of.
         self._given: dict[str, set[PolicyKey]] = {"confirmed": set(), "tried": set()}
+        self._given_of: dict[str, Mapping[str, Object]] = {}
         boot = boot or Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         if self._file.until and (self._file.boot != boot or clock() >= self._file.until):
             self._give_up()
@@ -100,9 +103,15 @@ class HostPolicies:
             self._told[key] = object, tuple(each for each in policies if each.hosts)
 
     def confirm(self) -> HostPolicyState:
-        """What is tried is in force for good, from the next `prepare` and `enforce` on."""
-        if self._pending():
-            self._file.confirmed = dict(self._wanted())
+        """What is tried is in force for good, from the next `prepare` and `enforce` on. A version that came
+        only now, or whose time is over, was not tried: nobody can have meant it."""
+        tried = {
+            key: object
+            for key, object in self._here().items()
+            if self._on_trial.get(key) == _digest(object) and not self.due
+        }
+        if tried:
+            self._file.confirmed |= tried
             self._end_trial()
             self._save()
         return self.state()
@@ -134,20 +143,27 @@ class HostPolicies:
     def enforce(self) -> bool:
         """After it: the kernel is told. Whether something is gone, so that the tables have to be settled."""
         confirmed, tried = bool(self._file.confirmed), bool(self._file.until)
-        wanted = HostSettings(
-            HOST if confirmed else 0,
-            HOST_TRIED if tried else 0,
-            self._file.until,
-        )
-        if wanted != self._in_force or not self._settled:
+        wanted = self._wanted_settings()
+        if self.owed:
+            self._settled = False
             self._plane.guard_host(wanted)
             self._in_force, self._settled = wanted, True
+        self._on_trial = dict(self._file.tried)
         gone = False
         for name, there in (("confirmed", confirmed), ("tried", tried)):
             if not there and self._given[name]:
                 self._take(name)
                 gone = True
         return gone
+
+    @property
+    def owed(self) -> bool:
+        """Whether the kernel is still to be told something."""
+        return not self._settled or self._wanted_settings() != self._in_force
+
+    def _wanted_settings(self) -> HostSettings:
+        file = self._file
+        return HostSettings(HOST if file.confirmed else 0, HOST_TRIED if file.until else 0, file.until)
 
     @property
     def due(self) -> bool:
@@ -206,11 +222,14 @@ class HostPolicies:
 
     def _end_trial(self) -> None:
         self._file.tried, self._file.until = {}, 0
+        self._on_trial = {}
 
     def _digest(self, key: str) -> str:
         return _digest(self._told[key][0]) if key in self._told else ""
 
     def _give(self, name: str, objects: Mapping[str, Object]) -> None:
+        if self._given_of.get(name) == objects:
+            return
         self._control.host_subject(_SUBJECTS[name], True)
         marker = exists("host", name)
         wanted: dict[PolicyKey, tuple[Policy, ...]] = {
@@ -227,11 +246,13 @@ class HostPolicies:
                 policy_key, [replace(each, subject=each.subject.and_(marker)) for each in policies]
             )
         self._given[name] = set(wanted)
+        self._given_of[name] = dict(objects)
 
     def _take(self, name: str) -> None:
         for key in self._given[name]:
             self._control.engine.remove_policy(key)
         self._given[name] = set()
+        self._given_of.pop(name, None)
         self._control.host_subject(_SUBJECTS[name], False)
 
     def _save(self) -> None:

@@ -31,7 +31,8 @@ def confirm(place: Place) -> int:
             failures.append(f"node {node}: not confirmed: {failure.message}")
             continue
         what = ", ".join(before.pending) or "nothing was tried"
-        click.echo(f"node {node}: {what}; confirmed are {', '.join(after.confirmed) or 'none'}")
+        tried = f"; still tried: {', '.join(after.pending)}" if after.pending else ""
+        click.echo(f"node {node}: {what}; confirmed are {', '.join(after.confirmed) or 'none'}{tried}")
     if failures:
         raise Failure("\n".join(failures))
     return 0

@@ -11,6 +11,7 @@ import pytest
 from axoneme.agent.control import Control
 from axoneme.agent.failsafe import FAIL_SAFE, failsafe
 from axoneme.agent.hostpolicies import HostPolicies
+from axoneme.datapath.bpf import BpfError
 from axoneme.datapath.hostfilter import HostSettings
 from axoneme.datapath.plane import Datapath
 from axoneme.model.labels import NODE, RESERVED, Label, Labels
@@ -191,6 +192,58 @@ def test_the_file_is_there_before_the_kernel_is_told(node: Node, monkeypatch: py
     node.hosts.told(KEY, rules(443))
     node.settle()
     assert told[0]["tried"].keys() == {KEY}
+
+
+def test_a_version_that_nobody_could_try_is_not_confirmed(node: Node) -> None:
+    node.hosts.told(KEY, rules(443))
+    node.settle()
+    node.hosts.told(KEY, rules(80))
+    assert node.hosts.confirm().confirmed == [], "it came only now"
+    node.hosts.prepare()
+    assert node.hosts.confirm().confirmed == [], "nor has the kernel been told of it"
+    node.settle()
+    assert node.hosts.confirm().confirmed == [KEY]
+    node.settle()
+    assert (node.in_force(443), node.in_force(80)) == (False, True)
+
+
+def test_it_is_too_late_to_confirm_what_is_taken_back_already(node: Node) -> None:
+    node.hosts.told(KEY, rules(443))
+    node.settle()
+    node.now += MINUTE
+    assert node.hosts.confirm().confirmed == []
+    node.settle()
+    assert node.in_force(80) is None and node.hosts.state().given_up == [KEY]
+
+
+def test_what_the_kernel_refused_to_hear_is_still_owed(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: HostSettings) -> None:
+        raise BpfError(12, "no memory")
+
+    node.settle()
+    assert not node.hosts.owed
+    node.hosts.told(KEY, rules(443))
+    with monkeypatch.context() as patch:
+        patch.setattr(node, "guard_host", refuse)
+        with pytest.raises(BpfError):
+            node.settle()
+    assert node.hosts.owed and node.in_force(80) is None
+    node.settle()
+    assert not node.hosts.owed and node.in_force(80) is False
+
+
+def test_policies_that_stay_are_not_read_again(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    node.hosts.told(KEY, rules(443))
+    node.settle()
+    node.hosts.confirm()
+    node.settle()
+    told: list[object] = []
+    monkeypatch.setattr(node.engine, "upsert_policy", lambda *of: told.append(of))
+    node.settle()
+    assert told == []
+    node.hosts.told(KEY, rules(80))
+    node.hosts.prepare()
+    assert told
 
 
 def test_fail_safe_ports_come_before_every_deny(node: Node) -> None:
