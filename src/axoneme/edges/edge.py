@@ -49,9 +49,14 @@ class Party:
         return f"{self.namespace}/{self.workload or ','.join(self.labels)}"
 
 
+#: In place of an API's version: there were several.
+VARIOUS = -1
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What was asked for above L4; of these fields those of its kind.
+    """What was asked for above L4; of these fields those of its kind. Those that are not compared do not make
+    another edge: where requests differ in them, they say what all have (host: none, version: `VARIOUS`).
 
     ``path`` is without the query, of which only ``query`` is known: whether there was one. What redaction has
     taken out of a path reads `HIDDEN`. ``headers`` are those that flows show.

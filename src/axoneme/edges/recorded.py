@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from axoneme.edges.edge import Edge, Party, Request, Seen
+from axoneme.edges.edge import VARIOUS, Edge, Party, Request, Seen
 from axoneme.flows.flow import Endpoint, Flow, Layer7
 from axoneme.model.l7 import L7Kind
 from axoneme.model.labels import RESERVED, Labels
@@ -38,6 +38,7 @@ class _Count:
     ended: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
     last: str = ""
     by: set[Direction] = field(default_factory=set)
+    asked: Request | None = None  # as far as all that were told are alike
 
 
 def record(flows: Iterable[Flow]) -> Recorded:
@@ -46,7 +47,7 @@ def record(flows: Iterable[Flow]) -> Recorded:
     for flow in flows:
         _take(flow, found, counts)
     for edge, count in counts.items():
-        found.edges[edge] = Seen(
+        found.edges[replace(edge, request=count.asked)] = Seen(
             # A connection that began before is known by its end.
             max(count.passed.values(), default=0) or max(count.ended.values(), default=0),
             max(count.refused.values(), default=0),
@@ -88,11 +89,22 @@ def _take(flow: Flow, found: Recorded, counts: dict[Edge, _Count]) -> None:
     else:
         count.passed[told_by] += 1
     count.last = max(count.last, flow.time)
-    if flow.l7:
+    if flow.l7 and request:
+        count.asked = _common(count.asked or request, request)
         count.by.add(Direction[flow.traffic_direction])
         if answer and flow.l7.dns:
             for address in flow.l7.dns.ips:
                 found.names[source, address].add(canonical(flow.l7.dns.query))
+
+
+def _common(first: Request, second: Request) -> Request:
+    """Of two requests that are one edge; where they differ, nothing is known."""
+    return replace(
+        first,
+        host=first.host if first.host == second.host else "",
+        headers=tuple(header for header in first.headers if header in second.headers),
+        api_version=first.api_version if first.api_version == second.api_version else VARIOUS,
+    )
 
 
 def _served(flow: Flow) -> tuple[int, int, int] | None:

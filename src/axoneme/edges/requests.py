@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from axoneme.edges.edge import Request
+from axoneme.edges.edge import VARIOUS, Request
 from axoneme.model.kafkaapis import API_KEYS, OTHER_NAMES
 from axoneme.model.l7 import L7, HeaderMatch, HTTPRule, KafkaRule, L7Kind, Mismatch, NameMatch
 from axoneme.model.names import matches as name_matches
@@ -82,11 +82,13 @@ def _kafka(rule: KafkaRule, request: Request) -> bool | None:
         return None
     if rule.api_keys and number not in rule.api_keys:
         return False
-    if rule.api_version is not None and rule.api_version != request.api_version:
-        return False
     if rule.client_id and rule.client_id != request.client_id:
         return False
-    return not (rule.topic and request.topic and rule.topic != request.topic)
+    if rule.topic and request.topic and rule.topic != request.topic:
+        return False
+    if rule.api_version is None:
+        return True
+    return None if request.api_version == VARIOUS else rule.api_version == request.api_version
 
 
 def api_number(api_key: str) -> int | None:

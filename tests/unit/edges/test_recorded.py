@@ -109,6 +109,18 @@ def test_requests_are_edges_of_their_own() -> None:
     assert str(edge).endswith("80/TCP  GET /a/b?…")
 
 
+def test_of_requests_that_differ_in_what_makes_no_edge_only_the_common_is_known() -> None:
+    def asked(host: str, *headers: tuple[str, str]) -> Flow:
+        http = HTTP(200, "GET", f"http://{host}/a", "HTTP/1.1", tuple(HTTPHeader(*each) for each in headers))
+        return flow(l7=Layer7("REQUEST", http=http), event="request")
+
+    found = record([asked("db", ("a", "1"), ("b", "1")), asked("other", ("a", "1"), ("b", "2")), asked("db")])
+    ((edge, seen),) = found.edges.items()
+    assert edge.request and (edge.request.host, edge.request.headers, seen.passed) == ("", (), 3)
+    ((edge, _),) = record([asked("db", ("a", "1"), ("b", "1")), asked("db", ("a", "1"))]).edges.items()
+    assert edge.request and (edge.request.host, edge.request.headers) == ("db", (("a", "1"),))
+
+
 def test_names_are_those_that_the_client_was_told() -> None:
     answer = DNS("API.Example.", ("192.0.2.1",), 30, (), "proxy")
     found = record(
