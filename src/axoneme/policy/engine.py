@@ -508,11 +508,15 @@ def _moves(gone: Set[int], before: Mapping[tuple[Side, int], Compiled]) -> dict[
     """To which listeners the packets go that went to those which are ``gone``; ``before``: cells that have
     changed."""
     moves: dict[int, set[int]] = {listener: set() for listener in gone}
+    seen: set[tuple[Compiled, Compiled]] = set()
     for (side, peer), former in before.items():
         every = side.cells.get(EVERY_PEER, EMPTY)
         was = before.get((side, EVERY_PEER), every) if former is EMPTY else former
         now = side.cells.get(peer, every)
-        for prefix, value in was.entries.items() if gone & was.listeners else ():
+        if not gone & was.listeners or (was, now) in seen:  # most change as many others do
+            continue
+        seen.add((was, now))
+        for prefix, value in was.entries.items():
             if value.listener in gone:
                 within = {v.listener for p, v in now.entries.items() if prefix in wider(p)}
                 around = longest(prefix, now.entries)

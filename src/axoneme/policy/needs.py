@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable
+from typing import Generic, TypeVar
 
 from axoneme.model.l7 import NameMatch
 from axoneme.model.policy import (
@@ -24,6 +25,7 @@ from axoneme.model.policy import (
 from axoneme.policy.peers import Catalog, Service, refers
 
 _NAMING = CIDRPeer | CIDRGroupPeer | ServicePeer
+_T = TypeVar("_T")
 
 
 class PrefixNeeds:
@@ -97,24 +99,46 @@ class LabelNeeds:
     """Which labels identities need beside those that they have anyhow."""
 
     def __init__(self) -> None:
-        self._names: Counter[NameMatch] = Counter()
-        self._node_keys: Counter[str] = Counter()
-        #: What policies select by, DNS names and keys of nodes' labels: the same objects until they change.
-        self.names: frozenset[NameMatch] = frozenset()
-        self.node_keys: frozenset[str] = frozenset()
+        self._names: _Needed[NameMatch] = _Needed()
+        self._node_keys: _Needed[str] = _Needed()
+
+    @property
+    def names(self) -> frozenset[NameMatch]:
+        """The DNS names that policies select by: the same object until they change."""
+        return self._names()
+
+    @property
+    def node_keys(self) -> frozenset[str]:
+        """The same of the keys of nodes' labels."""
+        return self._node_keys()
 
     def exchange(self, former: Iterable[Policy], policies: Iterable[Policy]) -> None:
-        for policy in policies:
-            self._names.update(_names(policy))
-            self._node_keys.update(_node_keys(policy))
-        for policy in former:
-            self._names.subtract(_names(policy))
-            self._node_keys.subtract(_node_keys(policy))
-        self._names, self._node_keys = +self._names, +self._node_keys
-        if self.names != self._names.keys():
-            self.names = frozenset(self._names)
-        if self.node_keys != self._node_keys.keys():
-            self.node_keys = frozenset(self._node_keys)
+        for many, change in ((policies, 1), (former, -1)):
+            for policy in many:
+                self._names.count(_names(policy), change)
+                self._node_keys.count(_node_keys(policy), change)
+
+
+class _Needed(Generic[_T]):
+    """What is needed as often as it is counted."""
+
+    def __init__(self) -> None:
+        self._uses: Counter[_T] = Counter()
+        self._answer: frozenset[_T] | None = frozenset()
+
+    def __call__(self) -> frozenset[_T]:
+        if self._answer is None:
+            self._answer = frozenset(self._uses)
+        return self._answer
+
+    def count(self, things: Iterable[_T], change: int) -> None:
+        for thing in things:
+            before = self._uses[thing]
+            self._uses[thing] += change
+            if not self._uses[thing]:
+                del self._uses[thing]
+            if not before or thing not in self._uses:
+                self._answer = None
 
 
 def _names(policy: Policy) -> list[NameMatch]:
