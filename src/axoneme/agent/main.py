@@ -246,6 +246,7 @@ class Agent:
             self._names.restore()
             self._hosts.prepare()
             written = self._control.start()
+            self._proxies.names_are(self._names.plan())
             if self._hosts.enforce():
                 self._control.settle()
             await _patiently(pods.introduce)
@@ -418,6 +419,8 @@ class Agent:
                     log.info("%d entries mended", self._control.reconcile())
                 self._services.mend()
                 self._proxies.retry()
+                if self._hosts.owed:  # it was not told, for what was to be done before had failed
+                    await self._settle()
                 self._proxies.names_are(self._names.plan())
                 self._lend()
                 await pods.retry()
