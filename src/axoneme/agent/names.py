@@ -70,6 +70,8 @@ class Names:
         self._used = used
         self._clock = clock
         self._restored = False
+        #: `plan`, and the revision of what it was made of.
+        self._planned: tuple[int, proxied.Names] | None = None
 
     def restore(self) -> None:
         """Takes up what an earlier agent knew. To be followed by `Control.start`, with no pause in between
@@ -93,12 +95,15 @@ class Names:
         """Returns when the kernel has it. RpcError: UNAVAILABLE when it is to be told again."""
         if not self._restored:
             raise RpcError(UNAVAILABLE, "the agent is starting")
-        changed = [self._take(answer) for answer in learnt.answers]
-        if any(changed):
+        for answer in learnt.answers:
+            self._take(answer)
+        if self._control.outside.unplaced:  # by these, or by others that wait yet
             try:
                 await self._settle()
             except BpfError as error:
                 raise RpcError(UNAVAILABLE, f"{error}; the tables will be compared and mended") from error
+        if self._control.broken:  # what was told before may be what the kernel lacks
+            raise RpcError(UNAVAILABLE, "the kernel's tables are about to be compared and mended")
         if self._control.outside.problem:
             raise RpcError(INTERNAL, self._control.outside.problem)
         return {}
@@ -108,8 +113,7 @@ class Names:
             await asyncio.sleep(_POLL)
         self._control.settle(hold=True)
 
-    def _take(self, answer: Answer) -> bool:
-        """Whether the kernel has to be told."""
+    def _take(self, answer: Answer) -> None:
         addresses: dict[bytes, float] = {}
         for text, ttl in answer.addresses.items():
             try:
@@ -123,7 +127,6 @@ class Names:
         told = min(answer.time, self._clock())
         changed = self._cache.learn(self._who(answer.client), canonical(answer.name), addresses, told)
         self._control.outside.touch(changed)
-        return bool(changed)
 
     def _who(self, client: str) -> str:
         """A pod of this node by its name: it may have several addresses."""
@@ -167,7 +170,13 @@ class Names:
     # ---- telling -------------------------------------------------------------------------------
 
     def plan(self) -> proxied.Names:
-        """What the DNS proxy has to know, also while no agent is there."""
+        """What the DNS proxy has to know, also while no agent is there: the same object until it changes."""
+        revision = self._control.outside.revision
+        if self._planned is None or self._planned[0] != revision:
+            self._planned = revision, self._made_plan()
+        return self._planned[1]
+
+    def _made_plan(self) -> proxied.Names:
         outside = self._control.outside
         selectors = tuple(sorted(outside.selectors))
         places = {match.text: place for place, match in enumerate(selectors)}

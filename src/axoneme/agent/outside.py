@@ -37,6 +37,15 @@ from axoneme.model.labels import NAME, NODE, RESERVED, Label, Labels
 from axoneme.model.names import NameIndex
 from axoneme.policy.engine import PolicyEngine
 
+#: Identities for names beside those that are foreseen. Each combination of selectors that the names of an
+#: address match needs one, with policy entries: whoever answers a pod's questions could make as many as there
+#: are addresses, until the tables have no room for anything.
+MOST_UNFORESEEN = 4096
+_CROWDED = (
+    "addresses of DNS names are not put in force: the names of some match the selectors of policies in more "
+    "than {:,} combinations"
+)
+
 
 class IdentityJournal(Interface):
     """Writes down what numbers mean before they get into the kernel, and has kept it over restarts."""
@@ -82,6 +91,7 @@ class Outside:
         self._needed_names: frozenset[NameMatch] = frozenset()
         self._node_keys: frozenset[str] = frozenset()
         self._ranges: dict[str, tuple[Prefix, ...]] = {}
+        self._range_users: Counter[Prefix] = Counter()
         self._cluster = PrefixSet()
         self._named: dict[bytes, Named] = {}
         self._node_labels: dict[str, Mapping[str, str]] = {}
@@ -90,9 +100,13 @@ class Outside:
         self._idle: set[Named | Nodes] = set()
         self._premade: set[Named] = set()
         self._dirty: set[bytes] = set()
+        #: Addresses for which there would be too many identities.
+        self._crowded: set[bytes] = set()
         self._dirty_nodes: set[str] = set()
         #: Why addresses of names are not in the kernel; empty: all are.
         self.problem = ""
+        #: Grows whenever `selectors`, `named` or `number` may say something else than before.
+        self.revision = 0
         for former in numbered:
             if isinstance(former, Named | Nodes):
                 self._idle.add(former)
@@ -118,9 +132,17 @@ class Outside:
         before = self._ranges.pop(node, ())
         if ranges:
             self._ranges[node] = ranges
-        if before != ranges:
-            self._cluster = PrefixSet(prefix for each in self._ranges.values() for prefix in each)
-            self._dirty |= self._names.addresses
+        if before == ranges:
+            return
+        for prefix in ranges:
+            self._range_users[prefix] += 1
+            self._cluster.add(prefix)
+        for prefix in before:
+            self._range_users[prefix] -= 1
+            if not self._range_users[prefix]:
+                del self._range_users[prefix]
+                self._cluster.discard(prefix)
+        self._dirty |= self._names.addresses
 
     def node_labels(self, name: str, labels: Mapping[str, str] | None) -> None:
         """Those of another node's object; None: it is gone."""
@@ -131,6 +153,11 @@ class Outside:
         self._dirty_nodes.add(name)
 
     # ---- questions -----------------------------------------------------------------------------
+
+    @property
+    def unplaced(self) -> bool:
+        """Whether the kernel is still to be told of addresses of names."""
+        return bool(self._dirty)
 
     def node_identity(self, name: str) -> int:
         holder = self._nodes.get(name)
@@ -214,6 +241,7 @@ class Outside:
     def _tell(self, holder: Holder) -> int:
         """Tells the engine of an identity; its number."""
         number = self._local.acquire(holder)
+        self.revision += 1
         match holder:
             case Nodes(labels):
                 self._engine.upsert_identity(number, Labels((*labels, Label(RESERVED, "remote-node"))))
@@ -244,6 +272,7 @@ class Outside:
         self._needed_names = wanted
         if not changed:
             return
+        self.revision += 1
         for match in changed:
             if match in self._selectors:
                 self._selectors.discard(match)
@@ -269,8 +298,8 @@ class Outside:
     def _place_all(self) -> None:
         dirty, self._dirty = self._dirty, set()
         wanted = {address: self._meant(address) for address in dirty}
+        self._thin_out(wanted)
         new = {address for address, holder in wanted.items() if holder and address not in self._named}
-        self.problem = ""
         if new:
             try:
                 self._room.reach("addresses", self._room.entries("addresses") + len(new))
@@ -283,6 +312,17 @@ class Outside:
         nodes, self._dirty_nodes = self._dirty_nodes, set()
         for name in nodes:
             self._place_node(name)
+
+    def _thin_out(self, wanted: dict[bytes, Named | None]) -> None:
+        """Addresses that need more identities than there may be get nothing by their names."""
+        self._crowded -= wanted.keys()
+        fresh = {holder for holder in wanted.values() if holder and holder not in self._users}
+        beyond = len(self._users) - len(self._premade) + len(fresh) - MOST_UNFORESEEN
+        over = set(list(fresh)[: max(0, beyond)])
+        crowded = {address for address, holder in wanted.items() if holder in over}
+        wanted.update(dict.fromkeys(crowded))
+        self._crowded |= crowded
+        self.problem = _CROWDED.format(MOST_UNFORESEEN) if self._crowded else ""
 
     def _meant(self, address: bytes) -> Named | None:
         """What an address outside gets by its names; None: nothing."""
@@ -354,6 +394,9 @@ class Outside:
         """Numbers that stand for nothing any more."""
         holders: list[Holder] = [*self._stale, *self._idle]
         self._stale, self._idle = set(), set()
+        if holders:
+            self._dirty |= self._crowded
+        self.revision += bool(holders)
         released = [self._local.release(holder) for holder in holders]
         return [number for number in released if number is not None]
 
@@ -377,6 +420,7 @@ class Outside:
             yield entries
         finally:
             for holder in added:
+                self.revision += 1
                 if number := self._local.release(holder):
                     self._engine.remove_identity(number)
 

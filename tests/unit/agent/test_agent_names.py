@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 import pytest
 
+from axoneme.agent import outside
+from axoneme.agent.control import Control
 from axoneme.agent.questions import Peer, Question
+from axoneme.datapath.bpf import BpfError
 from axoneme.identity.arrays import read_arrays
 from axoneme.identity.prefixes import prefix_text
 from axoneme.model.state import EndpointState, NodeState, encode, endpoint_key, node_key
@@ -265,6 +270,87 @@ async def test_without_room_in_the_kernel_the_proxy_is_told(named: World) -> Non
     named.plane.addresses.room += 10
     named.control.settle()
     assert len(kernel(named)) == 3 and named.control.outside.problem == ""
+
+
+async def test_nothing_is_said_to_be_there_while_the_kernel_lacks_something(
+    named: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(keys: Any, values: Any) -> None:
+        raise BpfError(12, "no memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(named.plane.addresses, "write", refuse)
+        with pytest.raises(RpcError, match="no memory"):
+            await learn(named, "a.io", "203.0.113.1")
+    with pytest.raises(RpcError, match="about to be compared and mended"):
+        await learn(named, "a.io", "203.0.113.1")
+    assert kernel(named) == {}
+    named.control.reconcile()
+    await learn(named, "a.io", "203.0.113.1")
+    assert kernel(named).keys() == {"203.0.113.1/32"}
+
+
+async def test_who_tells_of_the_same_answer_waits_for_the_kernel_too(
+    named: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = True
+    monkeypatch.setattr(Control, "holds", property(lambda _: held))
+    tasks = [asyncio.create_task(learn(named, "a.io", "203.0.113.1", client=c)) for c in ("", "192.0.2.9")]
+    done, _ = await asyncio.wait(tasks, timeout=0.05)
+    assert not done and kernel(named) == {}
+    held = False
+    await asyncio.gather(*tasks)
+    assert kernel(named).keys() == {"203.0.113.1/32"}
+
+
+async def test_answers_cannot_make_more_identities_than_policies_have_room_for(
+    named: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each combination of names at an address is one: six names would make 63."""
+    monkeypatch.setattr(outside, "MOST_UNFORESEEN", 8)
+    names = [f"{letter}.net" for letter in "abcdef"]
+    await named.tell("CiliumNetworkPolicy", "names", names_policy(*({"matchName": name} for name in names)))
+    entries, foreseen = len(named.plane.policies), 2 * len(names)
+    for number in range(1, 64):
+        for place, name in enumerate(names):
+            if number >> place & 1:
+                with suppress(RpcError):
+                    await learn(named, name, f"203.0.113.{number}", ttl=100 if number < 32 else 300)
+    assert len(named.plane.policies) <= entries + 8 * 3
+    assert len(set(kernel(named).values())) <= foreseen + 8
+    assert "more than 8 combinations" in named.control.outside.problem
+    more = names_policy(A_IO)
+    more["metadata"]["name"] = "more"
+    await named.tell("CiliumNetworkPolicy", "more", more)
+    assert not named.control.broken and not named.control.refused, "others are not held up"
+    named.now += 400
+    await named.names.sweep()
+    assert named.control.outside.problem == ""
+    with suppress(RpcError):
+        await learn(named, "a.net", "203.0.113.63")
+    await learn(named, "f.net", "203.0.113.63")
+    assert await asked(named, "203.0.113.63") == "allowed"
+
+
+async def test_a_pod_range_of_two_nodes_is_one_until_both_have_left_it(named: World) -> None:
+    for name in ("node2", "node3"):
+        node = NodeState(name, ["172.31.0.2"], ["172.31.0.2"], ["10.244.2.0/24"])
+        await named.listener.take([Change(node_key(name), encode(node), 1)])
+    await learn(named, "a.io", "10.244.2.7")
+    for name, there in (("node2", set()), ("node3", {"10.244.2.7/32"})):
+        await named.listener.take([Change(node_key(name), None, 2)])
+        named.control.settle()
+        assert set(kernel(named)) == there
+
+
+async def test_the_proxys_plan_is_made_anew_where_something_has_changed(named: World) -> None:
+    plan = named.names.plan()
+    await learn(named, "a.io", "203.0.113.1")
+    assert named.names.plan() is plan
+    await named.tell("CiliumNetworkPolicy", "names", names_policy(A_IO, ALL_IO))
+    assert len(named.names.plan().selectors) == 2
+    await named.tell("CiliumNetworkPolicy", "names", names_policy(A_IO))
+    assert named.names.plan().selectors == plan.selectors
 
 
 async def test_the_proxys_plan_has_what_it_needs_while_the_agent_is_away(named: World) -> None:
