@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 from typing import Protocol as Interface
 
 from axoneme.agent.capacity import Need, Room
-from axoneme.agent.outside import IdentityJournal, Outside
+from axoneme.agent.localidentities import IdentityJournal
+from axoneme.agent.outside import Outside
 from axoneme.datapath.bpf import BpfError, MapFull
 from axoneme.datapath.plane import Datapath, packed
 from axoneme.identity import arrays

@@ -71,7 +71,7 @@ class Names:
         self._clock = clock
         self._restored = False
         #: `plan`, and the revision of what it was made of.
-        self._planned: tuple[int, proxied.Names] | None = None
+        self._planned: tuple[tuple[int, int], proxied.Names] | None = None
 
     def restore(self) -> None:
         """Takes up what an earlier agent knew. To be followed by `Control.start`, with no pause in between

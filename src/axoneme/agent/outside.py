@@ -12,28 +12,26 @@ selector there is one before any address is known, so that the first answer cost
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from typing import Protocol as Interface
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 from axoneme.agent.capacity import Room
+from axoneme.agent.localidentities import IdentityJournal, LocalIdentities
 from axoneme.datapath.bpf import MapFull
 from axoneme.identity.addressbook import REMOTE_NODE, AddressBook, Record, Source
-from axoneme.identity.local import WORLDS, Holder, LocalNumbers, Named, Network, Nodes, holder_of
+from axoneme.identity.local import WORLDS, Holder, Named, Network, Nodes
 from axoneme.identity.names import NameCache
-from axoneme.identity.numbers import is_node_local
 from axoneme.identity.prefixes import (
     Prefix,
     PrefixSet,
     address_text,
-    is_address,
     network_of,
     prefix_of,
     prefix_of_address,
     version_of,
 )
 from axoneme.model.l7 import NameMatch
-from axoneme.model.labels import NAME, NODE, RESERVED, Label, Labels
+from axoneme.model.labels import NODE, Label, Labels
 from axoneme.model.names import NameIndex
 from axoneme.policy.engine import PolicyEngine
 
@@ -45,14 +43,6 @@ _CROWDED = (
     "addresses of DNS names are not put in force: the names of some match the selectors of policies in more "
     "than {:,} combinations"
 )
-
-
-class IdentityJournal(Interface):
-    """Writes down what numbers mean before they get into the kernel, and has kept it over restarts."""
-
-    def identities(self, identities: Mapping[int, Iterable[str]]) -> None: ...
-
-    def known_identities(self) -> Mapping[int, Sequence[str]]: ...
 
 
 class Outside:
@@ -72,13 +62,10 @@ class Outside:
         identity."""
         self._engine = engine
         self._book = book
-        self._journal = journal
         self._room = room
         self._names = names
         self._node_moved = node_moved
-        known = _known(journal)
-        numbered = _numbered(held, known)
-        self._local = LocalNumbers(numbered, {holder: number for number, holder in known.items()})
+        self._local = LocalIdentities(engine, journal, held)
         self._prefixes: set[Network] = set()
         self._around = PrefixSet()
         options = engine.options
@@ -96,8 +83,6 @@ class Outside:
         self._named: dict[bytes, Named] = {}
         self._node_labels: dict[str, Mapping[str, str]] = {}
         self._nodes: dict[str, Nodes] = {}
-        self._users: Counter[Named | Nodes] = Counter()
-        self._idle: set[Named | Nodes] = set()
         self._premade: set[Named] = set()
         self._dirty: set[bytes] = set()
         #: Addresses for which there would be too many identities.
@@ -105,21 +90,12 @@ class Outside:
         self._dirty_nodes: set[str] = set()
         #: Why addresses of names are not in the kernel; empty: all are.
         self.problem = ""
-        #: Grows whenever `selectors`, `named` or `number` may say something else than before.
-        self.revision = 0
-        for former in numbered:
-            if isinstance(former, Named | Nodes):
-                self._idle.add(former)
-                self._put(former)
-            else:
-                self._touched.add(former)
-                self._introduce_prefix(former)
+        self._selections = 0
         #: The addresses that an earlier agent has left under names, and under which selectors.
-        self.inherited = {
-            prefix[:16]: holder.selectors
-            for prefix, record in held.items()
-            if is_address(prefix) and isinstance(holder := self._local.holder(record.identity), Named)
-        }
+        self.inherited = self._local.inherited
+        for former in self._local.former:
+            self._touched.add(former)
+            self._introduce_prefix(former)
 
     # ---- what is heard -------------------------------------------------------------------------
 
@@ -166,12 +142,7 @@ class Outside:
 
     @property
     def identities(self) -> dict[int, Labels]:
-        found = ((self._local.get(holder), holder) for holder in self._local)
-        return {
-            number: identity.labels
-            for number, _ in found
-            if number is not None and (identity := self._engine.identity(number))
-        }
+        return self._local.labels
 
     def __len__(self) -> int:
         """How many identities there are."""
@@ -184,9 +155,12 @@ class Outside:
 
     def named(self) -> Iterator[tuple[Named, int]]:
         """Those for names, with their numbers."""
-        for holder in self._local:
-            if isinstance(holder, Named) and (number := self._local.get(holder)) is not None:
-                yield holder, number
+        return self._local.named()
+
+    @property
+    def revision(self) -> tuple[int, int]:
+        """Other whenever `selectors`, `named` or `number` may say something else than before."""
+        return self._selections, self._local.revision
 
     def identity_of(self, address: bytes) -> int:
         """What an address has by its names; 0: nothing."""
@@ -229,40 +203,7 @@ class Outside:
     def _introduce_prefix(self, prefix: Network) -> None:
         self._prefixes.add(prefix)
         self._around.add(prefix_of(prefix))
-        self._book.say(Source.POLICY, str(prefix), (prefix_of(prefix),), Record(self._put(prefix)))
-
-    def _put(self, holder: Holder) -> int:
-        number = self._tell(holder)
-        identity = self._engine.identity(number)
-        assert identity is not None
-        self._journal.identities({number: identity.labels.texts()})
-        return number
-
-    def _tell(self, holder: Holder) -> int:
-        """Tells the engine of an identity; its number."""
-        number = self._local.acquire(holder)
-        self.revision += 1
-        match holder:
-            case Nodes(labels):
-                self._engine.upsert_identity(number, Labels((*labels, Label(RESERVED, "remote-node"))))
-            case Named(around, selectors):
-                names = [Label(NAME, text) for text in selectors]
-                self._engine.upsert_cidr_identity(number, around, names)
-            case network:
-                self._engine.upsert_cidr_identity(number, network)
-        return number
-
-    def _hold(self, holder: Named | Nodes) -> int:
-        self._users[holder] += 1
-        self._idle.discard(holder)
-        number = self._local.get(holder)
-        return self._put(holder) if number is None else number
-
-    def _let_go(self, holder: Named | Nodes) -> None:
-        self._users[holder] -= 1
-        if not self._users[holder]:
-            del self._users[holder]
-            self._idle.add(holder)
+        self._book.say(Source.POLICY, str(prefix), (prefix_of(prefix),), Record(self._local.put(prefix)))
 
     # ---- names ---------------------------------------------------------------------------------
 
@@ -272,7 +213,7 @@ class Outside:
         self._needed_names = wanted
         if not changed:
             return
-        self.revision += 1
+        self._selections += 1
         for match in changed:
             if match in self._selectors:
                 self._selectors.discard(match)
@@ -282,9 +223,9 @@ class Outside:
         self._dirty.update(self.inherited)
         before, self._premade = self._premade, set(self._foreseen())
         for holder in self._premade - before:
-            self._hold(holder)
+            self._local.hold(holder)
         for holder in before - self._premade:
-            self._let_go(holder)
+            self._local.let_go(holder)
 
     def _foreseen(self) -> Iterator[Named]:
         """What the addresses of each selector's names get, outside all ranges that policies name: of a
@@ -316,8 +257,8 @@ class Outside:
     def _thin_out(self, wanted: dict[bytes, Named | None]) -> None:
         """Addresses that need more identities than there may be get nothing by their names."""
         self._crowded -= wanted.keys()
-        fresh = {holder for holder in wanted.values() if holder and holder not in self._users}
-        beyond = len(self._users) - len(self._premade) + len(fresh) - MOST_UNFORESEEN
+        fresh = {holder for holder in wanted.values() if holder and not self._local.in_use(holder)}
+        beyond = self._local.uses - len(self._premade) + len(fresh) - MOST_UNFORESEEN
         over = set(list(fresh)[: max(0, beyond)])
         crowded = {address for address, holder in wanted.items() if holder in over}
         wanted.update(dict.fromkeys(crowded))
@@ -344,12 +285,14 @@ class Outside:
         subject = address_text(address)
         if wanted is not None:
             self._named[address] = wanted
-            self._book.say(Source.NAME, subject, (prefix_of_address(address),), Record(self._hold(wanted)))
+            self._book.say(
+                Source.NAME, subject, (prefix_of_address(address),), Record(self._local.hold(wanted))
+            )
         else:
             del self._named[address]
             self._book.silence(Source.NAME, subject)
         if before is not None:
-            self._let_go(before)
+            self._local.let_go(before)
 
     # ---- nodes ---------------------------------------------------------------------------------
 
@@ -366,9 +309,9 @@ class Outside:
         if wanted.labels:
             self._nodes[name] = wanted
             if wanted != before:
-                self._hold(wanted)
+                self._local.hold(wanted)
         if before is not None and (wanted != before):
-            self._let_go(before)
+            self._local.let_go(before)
         if self._nodes.get(name) != before:
             self._node_moved(name)
 
@@ -388,21 +331,18 @@ class Outside:
         self._adopt_names(self._engine.needed_names())
         self._adopt_node_keys(self._engine.needed_node_keys())
         self._place_all()
-        return bool(self._stale or self._idle)
+        return bool(self._stale) or self._local.idle
 
     def release(self) -> list[int]:
         """Numbers that stand for nothing any more."""
-        holders: list[Holder] = [*self._stale, *self._idle]
-        self._stale, self._idle = set(), set()
-        if holders:
+        stale, self._stale = self._stale, set()
+        if released := self._local.release(stale):
             self._dirty |= self._crowded
-        self.revision += bool(holders)
-        released = [self._local.release(holder) for holder in holders]
-        return [number for number in released if number is not None]
+        return released
 
     def started(self) -> None:
         """All that was there before has been asked for again, or is not needed."""
-        self._local.forget_others()
+        self._local.started()
 
     @contextmanager
     def tried(self) -> Iterator[int]:
@@ -413,40 +353,9 @@ class Outside:
         entries = len(added)
         for match in self._engine.needed_names() - self._needed_names:
             added += [Named(world, frozenset({match.text})) for world in self._worlds]
-        added = [holder for holder in added if self._local.get(holder) is None]
-        try:
-            for holder in added:
-                self._tell(holder)
+        with self._local.tried(added):
             yield entries
-        finally:
-            for holder in added:
-                self.revision += 1
-                if number := self._local.release(holder):
-                    self._engine.remove_identity(number)
 
 
 def _match(text: str) -> NameMatch:
     return NameMatch(text, pattern="*" in text)
-
-
-def _known(journal: IdentityJournal) -> dict[int, Holder]:
-    """What numbers meant to an earlier agent."""
-    known: dict[int, Holder] = {}
-    for number, texts in journal.known_identities().items():
-        with suppress(ValueError):
-            if is_node_local(number) and (holder := holder_of(texts)):
-                known[number] = holder
-    return known
-
-
-def _numbered(held: Mapping[Prefix, Record], known: Mapping[int, Holder]) -> dict[Holder, int]:
-    """Who has which node-local number. What is no prefix, or has the number of another, was written by
-    something else."""
-    owners: dict[int, Holder] = {}
-    for prefix, record in held.items():
-        if is_node_local(record.identity):
-            holder = known.get(record.identity)
-            with suppress(ValueError):
-                owner = holder if isinstance(holder, Named | Nodes) else network_of(prefix)
-                owners.setdefault(record.identity, owner)
-    return {holder: number for number, holder in owners.items()}
