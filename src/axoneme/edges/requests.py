@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from axoneme.edges.edge import VARIOUS, Request
-from axoneme.model.kafkaapis import API_KEYS, OTHER_NAMES
+from axoneme.model.kafkaapis import ALWAYS, API_KEYS, OTHER_NAMES
 from axoneme.model.l7 import L7, HeaderMatch, HTTPRule, KafkaRule, L7Kind, Mismatch, NameMatch
 from axoneme.model.names import matches as name_matches
 from axoneme.model.redaction import HIDDEN
@@ -28,7 +28,8 @@ def passes(part: L7, request: Request) -> bool | None:
         case L7Kind.HTTP:
             return _any(_http(rule, request) for rule in part.http)
         case L7Kind.KAFKA:
-            return _any(_kafka(rule, request) for rule in part.kafka)
+            always = api_number(request.api_key) in ALWAYS
+            return always or _any(_kafka(rule, request) for rule in part.kafka)
         case _:
             return any(name_matches(rule, request.name) for rule in part.dns)
 

@@ -17,7 +17,7 @@ from axoneme.edges.edge import Edge, Party, Request, Seen, Whereabouts
 from axoneme.edges.recorded import Recorded
 from axoneme.edges.requests import api_number
 from axoneme.edges.selecting import choose, own
-from axoneme.model.kafkaapis import API_KEYS, ROLES
+from axoneme.model.kafkaapis import ALWAYS, API_KEYS, ROLES
 from axoneme.model.l7 import L7Kind
 from axoneme.model.labels import K8S, NAMESPACE, SERVICE_ACCOUNT, Labels
 from axoneme.model.policy import Direction
@@ -122,8 +122,10 @@ def _add(workload: Workload, edge: Edge, seen: Seen, direction: Direction, recor
     if edge.request is None or direction not in seen.looked_at_by:
         return True
     service.looked_at = True
-    if edge.request.kind is L7Kind.KAFKA and api_number(edge.request.api_key) is None:
-        return False
+    if edge.request.kind is L7Kind.KAFKA:
+        number = api_number(edge.request.api_key)
+        if number is None or (number not in _API_NAMES and number in ALWAYS):
+            return number is not None  # what always passes needs no rule
     service.requests.add(edge.request)
     return True
 

@@ -56,9 +56,15 @@ ROLES = {
     "consume": (1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 18, 23, 68, 71, 72, 75, 76, 78, 79),
 }
 
-#: What Kafka itself calls those of the roles' requests that have no such name above.
+#: These pass whatever rules say: they are about nothing that a rule could name, and without them a client
+#: does not get to its first request.
+ALWAYS = frozenset((API_KEYS["saslhandshake"], API_KEYS["apiversions"], 36))
+
+#: What Kafka itself calls those of the roles' requests, and of those that always pass, that have no such name
+#: above.
 OTHER_NAMES = {
     "listoffsets": 2,
+    "saslauthenticate": 36,
     "consumergroupheartbeat": 68,
     "gettelemetrysubscriptions": 71,
     "pushtelemetry": 72,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import msgspec
 
 from axoneme.model import names
-from axoneme.model.kafkaapis import API_KEYS
+from axoneme.model.kafkaapis import ALWAYS, API_KEYS, OTHER_NAMES
 from axoneme.model.l7 import L7, HeaderMatch, HTTPRule, KafkaRule, L7Kind, Mismatch, NameMatch
 from axoneme.model.regexes import matches
 
@@ -58,6 +58,8 @@ def judge(rules: L7, request: Request) -> Said:
         return Said(False, f"TLS for {wanted}", (_lack("server name", wanted, request.server_name),))
     if rules.kind is L7Kind.TLS:
         return Said(True, f"TLS for {' or '.join(rules.server_names)}")
+    if rules.kind is L7Kind.KAFKA and _api_number(request) in ALWAYS:
+        return Said(True, "what every client may ask for")
     found: list[Said] = []
     for rule in rules.rules:
         unmet = tuple(_unmet(rule, request))
@@ -118,17 +120,24 @@ def _unmet(rule: HTTPRule | KafkaRule | NameMatch, request: Request) -> Iterator
                 if header.mismatch is Mismatch.DENY and not _has(header, headers.get(header.name)):
                     yield _lack("header", _header_text(header), headers.get(header.name, ""))
         case KafkaRule():
-            key = request.api_key.lower()
-            number = API_KEYS.get(key, int(key) if key.isascii() and key.isdigit() else -1)
-            if rule.api_keys and number not in rule.api_keys:
-                yield _lack("API key", ", ".join(_API_NAMES.get(k, str(k)) for k in rule.api_keys), key)
-            if rule.topic and rule.topic != request.topic:
+            if rule.api_keys and _api_number(request) not in rule.api_keys:
+                wanted = ", ".join(_API_NAMES.get(key, str(key)) for key in rule.api_keys)
+                yield _lack("API key", wanted, request.api_key.lower())
+            # A request without topics is not asked for any.
+            if rule.topic and request.topic and rule.topic != request.topic:
                 yield _lack("topic", rule.topic, request.topic)
             if rule.client_id and rule.client_id != request.client_id:
                 yield _lack("client's name", rule.client_id, request.client_id)
         case NameMatch():
             if not names.matches(rule, names.canonical(request.name)):
                 yield _lack("name", rule.text, request.name)
+
+
+def _api_number(request: Request) -> int:
+    """-1 for none that is known."""
+    key = request.api_key.lower()
+    known = API_KEYS.get(key, OTHER_NAMES.get(key))
+    return known if known is not None else int(key) if key.isascii() and key.isdigit() else -1
 
 
 def _has(header: HeaderMatch, value: str | None) -> bool:

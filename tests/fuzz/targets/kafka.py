@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from axoneme.model.kafkaapis import ALWAYS
 from axoneme.model.l7 import KafkaRule
 from axoneme.proxy.kafka.conversation import Conversation, Exchange, Verdict
 from axoneme.proxy.kafka.judging import Names
 from axoneme.proxy.kafka.requests import bears_topics, read_body, read_header, topics
-from axoneme.proxy.kafka.rules import ALWAYS
 from axoneme.proxy.kafka.wire import Malformed
 from fuzz.target import Target, says_why
 

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from axoneme.edges import edge
+from axoneme.edges.requests import passes
+from axoneme.model.kafkaapis import API_KEYS, OTHER_NAMES, ROLES
 from axoneme.model.l7 import L7, HeaderMatch, HTTPRule, KafkaRule, L7Kind, Mismatch, NameMatch, SecretRef
 from axoneme.policy.requests import Request, judge, server_name_matches, texts
+from axoneme.proxy.kafka.requests import Header
+from axoneme.proxy.kafka.rules import Scope, permission
 
 PUBLIC = HTTPRule("GET", "/public/.*", headers=(HeaderMatch("x-token", pattern="[0-9]+"),))
 HTTP = L7(L7Kind.HTTP, http=(PUBLIC, HTTPRule("POST", "/v1", "a[.]b")))
@@ -49,16 +54,30 @@ def test_headers_that_do_not_decide_are_not_asked_for() -> None:
 
 
 def test_kafka_requests() -> None:
-    rules = L7(L7Kind.KAFKA, kafka=(KafkaRule((0, 3), topic="plans"), KafkaRule((18,), client_id="me")))
+    rules = L7(L7Kind.KAFKA, kafka=(KafkaRule((0, 3), topic="plans"), KafkaRule((12,), client_id="me")))
     assert judge(rules, Request(api_key="Produce", topic="plans")).allowed
     assert judge(rules, Request(api_key="0", topic="plans")).allowed
     assert str(judge(rules, Request(api_key="fetch", topic="plans"))) == (
         "refuses it; nearest is produce, metadata for topic plans, but for the API key (it wants produce, "
         "metadata, this has fetch)"
     )
-    assert judge(rules, Request(api_key="apiversions", client_id="you")).unmet == (
+    assert judge(rules, Request(api_key="heartbeat", client_id="you", topic="x")).unmet == (
         "the client's name (it wants me, this has you)",
     )
+
+
+def test_kafka_requests_that_no_rule_is_about_pass_as_the_proxy_lets_them() -> None:
+    rules = L7(L7Kind.KAFKA, kafka=(KafkaRule(ROLES["consume"], topic="plans"),))
+    assert judge(rules, Request(api_key="heartbeat")).allowed, "it has no topics"
+    assert not judge(rules, Request(api_key="produce")).allowed
+    for name, number in {**API_KEYS, **OTHER_NAMES}.items():
+        header = Header(number, 0, 1, "", 0)
+        said = permission(rules.kafka, header).scope is not Scope.NOTHING
+        assert (
+            judge(rules, Request(api_key=name)).allowed
+            == said
+            == passes(rules, edge.Request(L7Kind.KAFKA, api_key=name))
+        ), name
 
 
 def test_names() -> None:

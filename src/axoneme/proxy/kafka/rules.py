@@ -6,12 +6,9 @@ import enum
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from axoneme.model.kafkaapis import ALWAYS
 from axoneme.model.l7 import KafkaRule
-from axoneme.proxy.kafka.requests import API_VERSIONS, SASL_AUTHENTICATE, SASL_HANDSHAKE, Header
-
-#: These always pass. They are about nothing that a rule could name, and without them a client does not get to
-#: its first request.
-ALWAYS = frozenset({API_VERSIONS, SASL_HANDSHAKE, SASL_AUTHENTICATE})
+from axoneme.proxy.kafka.requests import Header
 
 
 class Scope(enum.Enum):

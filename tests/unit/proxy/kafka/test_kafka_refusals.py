@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from axoneme.model.kafkaapis import ALWAYS
 from axoneme.proxy.kafka import refusals
 from axoneme.proxy.kafka.messages import TAGS, VERSIONS, Field, Struct, decode, encode, layout
 from axoneme.proxy.kafka.requests import Header, bears_topics, topics
-from axoneme.proxy.kafka.rules import ALWAYS
 from axoneme.proxy.kafka.wire import NUMBERS, Malformed, Reader, Writer
 from unit.proxy.kafka.broker import read_answer, read_request, request
 
