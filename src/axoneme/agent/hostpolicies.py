@@ -31,6 +31,7 @@ from axoneme.datapath.hostfilter import HostSettings
 from axoneme.datapath.plane import Datapath
 from axoneme.model.hostpolicystate import HostPolicyState
 from axoneme.model.labels import exists
+from axoneme.model.metadata import AUDIT
 from axoneme.model.policies import parse_policy
 from axoneme.model.policy import Policy
 from axoneme.policy.engine import PolicyKey
@@ -47,7 +48,7 @@ Object = dict[str, Any]
 
 
 class _File(msgspec.Struct):
-    """``until`` counts from the boot whose id is ``boot``. Digests are of objects' specs."""
+    """``until`` counts from the boot whose id is ``boot``. Digests are of what objects say."""
 
     confirmed: dict[str, Object] = {}
     tried: dict[str, str] = {}
@@ -267,6 +268,8 @@ def _digest(object: Object | None) -> str:
     if object is None:
         return ""
     said = {key: object.get(key) for key in ("spec", "specs")}
+    if audit := (object["metadata"].get("annotations") or {}).get(AUDIT):
+        said[AUDIT] = audit
     return hashlib.sha256(msgspec.json.encode(said, order="sorted")).hexdigest()
 
 

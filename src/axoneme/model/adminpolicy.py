@@ -30,7 +30,7 @@ from axoneme.model.labels import (
     equals,
     exists,
 )
-from axoneme.model.metadata import naming, parse_metadata
+from axoneme.model.metadata import audited, naming, parse_metadata
 from axoneme.model.paths import Fields, Place
 from axoneme.model.policy import (
     ALL_PORTS,
@@ -93,6 +93,7 @@ def parse_admin_policy(object: Mapping[str, object], *, cluster_name: str | None
             tuple(rule for each in Direction for rule in _rules(spec, each, tier, cluster_name)),
             tier=tier,
             priority=priority,
+            audit=audited(metadata),
         )
 
 

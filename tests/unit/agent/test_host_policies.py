@@ -207,6 +207,20 @@ def test_a_version_that_nobody_could_try_is_not_confirmed(node: Node) -> None:
     assert (node.in_force(443), node.in_force(80)) == (False, True)
 
 
+def test_a_policy_that_is_not_only_tried_any_more_is_another_version(node: Node) -> None:
+    """`axoneme.io/audit` is no part of the spec."""
+    only_tried = rules(443)
+    only_tried["metadata"]["annotations"] = {"axoneme.io/audit": "true"}
+    node.hosts.told(KEY, only_tried)
+    node.settle()
+    node.hosts.confirm()
+    node.settle()
+    assert node.in_force(80) is True
+    node.hosts.told(KEY, rules(443))
+    node.settle()
+    assert node.in_force(80) is False and node.hosts.state().pending == [KEY]
+
+
 def test_it_is_too_late_to_confirm_what_is_taken_back_already(node: Node) -> None:
     node.hosts.told(KEY, rules(443))
     node.settle()

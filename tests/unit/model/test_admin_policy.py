@@ -62,6 +62,17 @@ def test_rules_keep_their_order_and_the_policy_its_priority() -> None:
     assert not policy.default_deny
 
 
+@pytest.mark.parametrize("kind", ["AdminNetworkPolicy", "BaselineAdminNetworkPolicy"])
+def test_a_policy_can_be_only_tried(kind: str) -> None:
+    object = admin([rule(EVERYWHERE)], kind=kind)
+    assert not parse_policy(object)[0].audit
+    object["metadata"]["annotations"] = {"axoneme.io/audit": "true"}
+    assert parse_policy(object)[0].audit
+    object["metadata"]["annotations"] = {"axoneme.io/audit": "yes"}
+    with pytest.raises(ManifestError, match=r"axoneme\.io/audit"):
+        parse_policy(object)
+
+
 def test_a_selector_of_everything_means_pods_only() -> None:
     policy = parse(admin([rule(EVERYWHERE)]))
     assert "io.kubernetes.pod.namespace" in str(policy.subject)
