@@ -94,7 +94,11 @@ def judge(
         return Judgement(Outcome.ALLOWED)
     selecting = [policy for policy in world.policies if policy.subject.matches(subject.labels)]
     packet = (direction, peer, subject if direction is Direction.INGRESS else peer, protocol, port)
-    in_force = [policy for policy in selecting if not (policy.audit or subject.audited)]
+    in_force = [
+        policy
+        for policy in selecting
+        if not (policy.audit or (subject.audited and policy.tier is not Tier.ADMIN))
+    ]
     tried = [policy for policy in selecting if policy not in in_force]
     found = verdict(world, subject, in_force, packet)
     if found.outcome is Outcome.ALLOWED and (tried or subject.audited):

@@ -23,6 +23,7 @@ from axoneme.model.policy import (
     Tier,
 )
 from axoneme.policy.engine import PolicyEngine
+from axoneme.policy.flatten import is_tried
 from axoneme.policy.identities import Identity
 from axoneme.policy.lookup import Decision, evaluate
 from axoneme.policy.peers import Match, Term
@@ -165,7 +166,7 @@ def _policy_part(
             policy.tier,
             policy.rank(rule),
             rule.l7,
-            policy.audit or audited,
+            is_tried(policy.tier, policy.audit, audited),
         )
         for rule in policy.rules
         if rule.direction is direction and not rule.watch

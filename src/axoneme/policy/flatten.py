@@ -49,8 +49,8 @@ class Ruling(NamedTuple):
 
 
 def flatten(contributions: Iterable[Contribution], audited: bool = False) -> dict[Prefix, Ruling]:
-    """The entries under one peer; widest first, none of them redundant. ``audited``: all rules are only
-    tried."""
+    """The entries under one peer; widest first, none of them redundant. ``audited``: all rules but
+    an admin's are only tried."""
     named: dict[Prefix, list[Grant]] = {}
     for prefixes, grant in contributions:
         for prefix in prefixes:
@@ -79,7 +79,7 @@ def _ruling(grants: list[Grant], audited: bool) -> Ruling:
 
 
 def _tried(grants: list[Grant], audited: bool) -> Ruling:
-    real = [grant for grant in grants if grant.ref is None or not (audited or grant.audit)]
+    real = [grant for grant in grants if grant.ref is None or not is_tried(grant.tier, grant.audit, audited)]
     closing = next((grant.closing for grant in grants if grant.closing is not None), None)
     ruling = _judged(real)
     if ruling.verdict is not Verdict.ALLOW or (closing is None and len(real) == len(grants)):
@@ -92,6 +92,12 @@ def _tried(grants: list[Grant], audited: bool) -> Ruling:
     if shadow.l7 and not ruling.l7:
         return shadow._replace(watched=True)
     return ruling
+
+
+def is_tried(tier: Tier, audit: bool, audited: bool) -> bool:
+    """Whether a policy is only tried: for itself, or because all are on its subject. What pods ask for does
+    not free them from an admin's policies."""
+    return audit or (audited and tier is not Tier.ADMIN)
 
 
 def _judged(grants: list[Grant]) -> Ruling:

@@ -91,3 +91,28 @@ def test_without_layered_rules_no_entry_is_complete() -> None:
     engine.remove_policy(PolicyKey("AdminNetworkPolicy", "", "rules"))
     engine.changes()
     assert not any(value.complete for value in engine.table.values())
+
+
+def test_a_pod_that_has_policies_only_tried_does_not_get_rid_of_an_admins() -> None:
+    pods = {"podSelector": {}, "namespaceSelector": {}}
+    rule = {
+        "action": "Deny",
+        "from": [{"namespaces": {}}],
+        "ports": [{"portNumber": {"port": 22, "protocol": "TCP"}}],
+    }
+    admin = {"kind": "AdminNetworkPolicy", "metadata": {"name": "no-ssh"}}
+    admin["spec"] = {"priority": 1, "subject": {"pods": pods}, "ingress": [rule]}
+    closed = {"kind": "NetworkPolicy", "metadata": {"name": "closed", "namespace": NAMESPACES[0]}}
+    closed["spec"] = {"podSelector": {}, "policyTypes": ["Ingress"]}
+    engine = PolicyEngine()
+    subject, peer = (NUMBERS[name] for name in NAMESPACES[:2])
+    for namespace in NAMESPACES[:2]:
+        engine.upsert_identity(NUMBERS[namespace], LABELS[namespace])
+    engine.add_subject(subject)
+    engine.set_audited(subject, True)
+    for key, policies in parsed((admin, closed)).items():
+        engine.upsert_policy(key, policies)
+    engine.changes()
+    ssh, web = (evaluate(engine.table, subject, Direction.INGRESS, peer, 6, port) for port in (22, 80))
+    assert ssh.outcome is Outcome.DENIED and web.allowed and web.audited
+    assert [ref.name for ref in why(engine, subject, Direction.INGRESS, peer, 6, 22).refs] == ["no-ssh"]
