@@ -169,6 +169,7 @@ class Api:
     async def _fits(self, wanted: Candidates) -> list[Need]:
         if not self._readiness.ready:
             raise RpcError(UNAVAILABLE, f"the agent is starting, and waits for {self._readiness.waits_for}")
+        await self._control.released()
         try:
             return self._listener.tried(wanted.objects)
         except BpfError as error:

@@ -11,6 +11,7 @@ meets an identity whose policy is not there yet:
 
 from __future__ import annotations
 
+import asyncio
 import errno
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -84,6 +85,9 @@ class Versions(Interface):
 
     def refused(self, key: str) -> None: ...
 
+
+#: Seconds between two looks whether entries still wait.
+_POLL = 0.005
 
 #: By object: its policies before, and those that it is to have.
 _Changes = dict[PolicyKey, tuple[Sequence[Policy], Sequence[Policy]]]
@@ -385,6 +389,11 @@ class Control:
         """Whether entries wait for listeners."""
         return self._held is not None
 
+    async def released(self) -> None:
+        """Returns when none wait any more: after some tenths of a second, or as long as a proxy may start."""
+        while self.holds:
+            await asyncio.sleep(_POLL)
+
     def settle(self, hold: bool = False) -> int:
         """Brings the kernel up to date with all that was heard; how many entries were written.
 
@@ -522,11 +531,11 @@ class Control:
         self, policies: Mapping[PolicyKey, Sequence[Policy]], things: Iterable[Service | CIDRGroup] = ()
     ) -> list[Need]:
         """What tables would need with these in place of what they say now; nothing changes. They are compiled
-        there and back, which takes twice as long as to apply them.
+        there and back, which takes twice as long as to apply them. Not while entries wait (`released`).
 
         ValueError when they name what does not exist.
         """
-        self.settle()
+        self.settle(hold=True)
         known = self.engine.conflicts()
         with self.engine.tried(policies, things), self.outside.tried() as addresses:
             self.engine.changes()

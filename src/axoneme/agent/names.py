@@ -41,7 +41,6 @@ log = logging.getLogger(__name__)
 #: Seconds between two looks for answers that hold no longer; for which one counts on while it is used.
 SWEEP_EVERY: Final = 5.0
 KEEP: Final = 60.0
-_POLL: Final = 0.005
 #: Share of a core for looking who uses an address, and flows that are looked at in one step.
 _SHARE, _CHUNK = 0.05, 1024
 #: Tables that the DNS proxy writes to while no agent is there.
@@ -109,8 +108,7 @@ class Names:
         return {}
 
     async def _settle(self) -> None:
-        while self._control.holds:  # new policies wait for their proxies, some tenths of a second at most
-            await asyncio.sleep(_POLL)
+        await self._control.released()
         self._control.settle(hold=True)
 
     def _take(self, answer: Answer) -> None:

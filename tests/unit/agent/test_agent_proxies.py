@@ -258,6 +258,26 @@ async def test_a_proxy_that_is_needed_for_the_first_time_may_start(tmp_path: Pat
         assert node.entries() == node.ports()
 
 
+async def test_to_try_a_policy_does_not_cut_short_what_waits_for_a_proxy(
+    tmp_path: Path, store: Store
+) -> None:
+    node = Node(tmp_path, FakePlane(), patience=Patience(0, 60))
+    node.control.start()
+    async with running(node, store):
+        node.policy("a", {"method": "GET"})
+        entry = {"ports": [{"port": "81", "protocol": "TCP"}], "rules": {"http": [{"method": "PUT"}]}}
+        other = parse_policy(manifest("b", {"endpointSelector": {}, "ingress": [{"toPorts": [entry]}]}))
+        node.control.tried({PolicyKey("CiliumNetworkPolicy", "shop", "b"): other})
+        assert node.control.holds and node.entries() == []
+        waiting = asyncio.create_task(node.control.released())
+        node.report(node.ports())
+        await node.proxies.ready()
+        assert not waiting.done()
+        node.control.settle()
+        await waiting
+        assert node.entries() == node.ports() and len(node.ports()) == 1
+
+
 async def test_of_secrets_those_that_rules_name_are_told(node: Node, store: Store) -> None:
     async def put(name: str, **data: str) -> None:
         value = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": "shop"}}
