@@ -22,7 +22,7 @@ import dns.rcode
 import dns.rrset
 import msgspec
 import pytest
-from runtime import Live, live_as
+from runtime import Document, Live, live_as
 
 from axoneme.net import netns
 from axoneme.sandbox.client import Verdict
@@ -225,8 +225,13 @@ def test_a_name_with_500_addresses_costs_one_identity(cluster: Named) -> None:
     said = cluster.ask("many.far.test", tcp=True)
     assert len(said.answer[0]) == 500
     assert cluster.connects(IPV4_WORLD[0])
-    lines = [each for each in cluster.agent("node1").call("names.list") if each["name"] == "many.far.test"]
-    assert len(lines) == 500 and len({each["identity"] for each in lines}) == 1
+
+    def known() -> list[Document]:
+        listed = cluster.agent("node1").call("names.list")
+        return [each for each in listed if each["name"] == "many.far.test"]
+
+    cluster.wait(lambda: len(known()) == 500, "the agent is told, at once or afterwards")
+    assert len({each["identity"] for each in known()}) == 1
 
 
 def test_a_hanging_agent_does_not_keep_new_addresses_from_the_kernel(cluster: Named) -> None:

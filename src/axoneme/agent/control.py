@@ -404,7 +404,7 @@ class Control:
             return 0
         before = sum(self.writes.values())
         self.broken, broken = True, self.broken
-        if held := self._held:
+        if (held := self._held) is not None:
             self._held = None
             self._write(held)
         self._adopt_policies(hold)
@@ -435,7 +435,7 @@ class Control:
             self._write_addresses()
             diff = self.engine.changes()
             self._listen(diff)
-            if hold and self._proxies.waiting:
+            if hold and diff and self._proxies.waiting:
                 self._room.make([key for key, value in diff.writes() if value is not None])
                 self._held = diff
             else:

@@ -278,6 +278,23 @@ async def test_to_try_a_policy_does_not_cut_short_what_waits_for_a_proxy(
         assert node.entries() == node.ports() and len(node.ports()) == 1
 
 
+async def test_what_changes_no_entry_waits_for_nobody(tmp_path: Path, store: Store) -> None:
+    """Nor does it keep listeners that nobody needs any more."""
+    node = Node(tmp_path, FakePlane(), patience=Patience(0, 60))
+    node.control.start()
+    async with running(node, store):
+        node.policy("a", {"method": "GET"})
+        node.control.settle(hold=True)
+        node.control.settle()
+        assert node.proxies.waiting
+        node.control.settle(hold=True)
+        assert not node.control.holds
+        node.control.policy_changed(PolicyKey("CiliumNetworkPolicy", "shop", "a"), ())
+        node.control.settle(hold=True)
+        node.control.settle()
+        assert node.plan() is None and node.entries() == []
+
+
 async def test_of_secrets_those_that_rules_name_are_told(node: Node, store: Store) -> None:
     async def put(name: str, **data: str) -> None:
         value = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": "shop"}}
