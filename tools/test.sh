@@ -1,16 +1,34 @@
 #!/usr/bin/env bash
-# Runs the tests that this user may run, and says which it leaves out.
+# Runs the tests that this user may run, and says which it leaves out. Two runs go side by side, for one computes and
+# the other waits for timers and packets most of the time. Arguments are pytest's: then it is one run.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-folders=()
-for folder in unit fuzz datapath sandbox faults cluster kernels; do
-	[ -n "$(find "tests/$folder" -name 'test_*.py' -print -quit 2>/dev/null)" ] && folders+=("tests/$folder")
-done
+present() {
+	for folder in "$@"; do
+		[ -z "$(find "tests/$folder" -name 'test_*.py' -print -quit 2>/dev/null)" ] || echo "tests/$folder"
+	done
+}
+mapfile -t pure < <(present unit fuzz)
+mapfile -t emulated < <(present kernels)
+mapfile -t live < <(present datapath sandbox faults cluster)
+
 if [ "$(id -u)" -ne 0 ]; then
 	echo "test: not root, so only tests/unit and tests/fuzz run."
-	echo "test: left out: ${folders[*]:2} (they load programs into the kernel and make network namespaces);"
+	echo "test: left out: ${live[*]} ${emulated[*]} (they load programs into the kernel and make network namespaces);"
 	echo "test: 'sudo make test' runs them too."
-	folders=(tests/unit tests/fuzz)
+	exec .venv/bin/python -m pytest "${pure[@]}" "$@"
 fi
-exec .venv/bin/python -m pytest "${folders[@]}" "$@"
+[ $# -eq 0 ] || exec .venv/bin/python -m pytest "${pure[@]}" "${live[@]}" "${emulated[@]}" "$@"
+
+said=$(mktemp)
+trap 'kill "$beside" 2>/dev/null || true; rm -f "$said"' EXIT
+echo "test: ${pure[*]} ${emulated[*]} run beside the others; what they say comes last"
+.venv/bin/python -m pytest "${pure[@]}" "${emulated[@]}" >"$said" 2>&1 &
+beside=$!
+failed=0
+.venv/bin/python -m pytest "${live[@]}" || failed=$?
+wait "$beside" || failed=$?
+echo "test: ${pure[*]} ${emulated[*]}"
+cat "$said"
+exit "$failed"
