@@ -17,6 +17,15 @@ MOST_CONNECTIONS: Final = 100_000
 MOST_HEAP: Final = 1 << 30
 
 
+_FEATURE: Final = "envoy.reloadable_features."
+_FEATURES: Final = {
+    # Several headers of one name are one value to rules: each by itself would let the others pass with it.
+    f"{_FEATURE}match_headers_individually": False,
+    # What follows an upgrade waits until the server agrees to it, for whom it would be the next request.
+    f"{_FEATURE}http_pause_generic_upgrade_request_body": True,
+}
+
+
 def bootstrap(node: str, descriptors: int) -> str:
     """As JSON; ``descriptors``: how many files it may have open."""
     # A connection takes one descriptor on either side.
@@ -40,6 +49,7 @@ def _bootstrap(node: str, connections: int) -> dict[str, Any]:
             "cds_config": parent,
         },
         "static_resources": {"clusters": [_parent()]},
+        "layered_runtime": {"layers": [{"name": "ours", "static_layer": _FEATURES}]},
         "stats_config": {
             # One a listener and cluster would be many, and nobody asks for them.
             "stats_matcher": {

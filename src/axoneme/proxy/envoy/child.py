@@ -40,8 +40,9 @@ class Binary:
             *("--config-yaml", config, "--concurrency", str(workers)),
             *("--disable-hot-restart", "--use-dynamic-base-id"),
             *("--drain-time-s", str(_DRAIN), "--drain-strategy", "immediate"),
-            # misc: it speaks of fields that are not considered stable yet.
-            *("--component-log-level", "misc:error"),
+            # misc: it speaks of fields that are not considered stable yet. config: it writes down what it
+            # refuses, with Secrets in it; its parent says what it was.
+            *("--component-log-level", "misc:error,config:error"),
             *("--log-level", "warning", "--log-format", "%Y-%m-%d %T,%e %l envoy %n: %v"),
         )
 

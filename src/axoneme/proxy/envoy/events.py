@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final
@@ -30,6 +31,8 @@ _VERSIONS: Final = {
 _METHODS: Final = base_pb2.RequestMethod
 #: RBAC: access denied (RFC of gRPC: PERMISSION_DENIED).
 _PERMISSION_DENIED: Final = 7
+#: Of gRPC; servers may say whatever they like.
+_STATUS: Final = re.compile(r"[0-9]{1,5}\Z", re.ASCII).match
 
 
 class Budget:
@@ -96,8 +99,7 @@ def _of_request(direction: str, entry: Message) -> L7Event:
     common, request, response = entry.common_properties, entry.request, entry.response
     verdict, _, reason = common.route_name.partition(" ")
     code = response.response_code.value
-    status = response.response_trailers.get(GRPC_STATUS) or response.response_headers.get(GRPC_STATUS)
-    grpc_status = int(status) if status and status.isdecimal() else None
+    status = response.response_trailers.get(GRPC_STATUS) or response.response_headers.get(GRPC_STATUS) or ""
     if verdict == "DROPPED":
         code = REFUSED_CODE
     return L7Event(
@@ -109,11 +111,12 @@ def _of_request(direction: str, entry: Message) -> L7Event:
         server_name=common.tls_properties.tls_sni_hostname,
         http=HTTPEvent(
             method=_method(request),
-            url=f"{request.scheme or 'http'}://{request.authority}{request.original_path or request.path}",
+            # As it was judged; the original path is what a client says in x-envoy-original-path.
+            url=f"{request.scheme or 'http'}://{request.authority}{request.path}",
             protocol=_VERSIONS.get(entry.protocol_version, ""),
             code=code,
             headers=tuple(sorted(request.request_headers.items())),
-            grpc_status=grpc_status,
+            grpc_status=int(status) if _STATUS(status) else None,
         ),
     )
 
@@ -132,7 +135,8 @@ def _of_connection(direction: str, entry: Message) -> L7Event:
 
 
 def _ends(direction: str, common: Message) -> dict[str, Any]:
-    client = common.downstream_remote_address.socket_address
+    # Not the one that is said in x-forwarded-for.
+    client = common.downstream_direct_remote_address.socket_address
     server = common.downstream_local_address.socket_address
     return {
         "time": common.start_time.seconds * 1_000_000_000 + common.start_time.nanos,

@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 _FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 #: Seconds between two looks whether a listener takes connections that Envoy is about to make.
 _AGAIN = 0.005
+#: What protobuf puts in front of a message that it writes down for people.
+_DUMP = "goo.gle/debug"
 #: Seconds for a connection on this machine.
 _PATIENCE = 1.0
 
@@ -111,9 +113,15 @@ def _standing(conversation: Conversation, resources: Resources, needs: frozenset
         version = resources.content[key].version
         refused = conversation.refused.get(key)
         if refused is not None and refused[0] == version:
-            return True, f"Envoy refuses it: {refused[1]}"
+            return True, f"Envoy refuses it: {_without_values(refused[1])}"
         settled &= conversation.taken.get(key) == version
     return settled, ""
+
+
+def _without_values(said: str) -> str:
+    """Without what Envoy was given, which it may repeat as a whole, with Secrets in it."""
+    reason = said.partition(_DUMP)[0].strip().partition("\n")[0].rstrip(": ")
+    return reason or "a header's name or value, or an expression, is not as it has to be"
 
 
 async def _answers(family: socket.AddressFamily, port: int) -> bool:

@@ -31,6 +31,9 @@ REFUSED_CODE = 403
 BUFFERED = 64 << 10
 _BUFFER = "envoy.filters.http.buffer"
 
+#: Characters of a header's value that comes of a Secret.
+LONGEST_VALUE = 8192
+
 #: Above this, a listener would need more than 2**MOST_CHANGES routes.
 MOST_CHANGES = 6
 #: So many underscores are guessed in other spellings of a header's name.
@@ -197,13 +200,15 @@ def _value(header: HeaderMatch, secrets: Secrets) -> str | None:
     if len(found) != 1:
         return header.value or None
     (content,) = found.values()
-    try:
-        return content.decode("ascii").strip() or None
-    except UnicodeDecodeError:
+    text = content.strip().decode("latin-1")
+    # What Envoy does not take, it shows when it says so.
+    if not (text.isascii() and text.isprintable() and len(text) <= LONGEST_VALUE):
         secret = header.secret
         raise UnusableRule(
             f"the value for header {header.name} in Secret {secret.namespace}/{secret.name} is not plain text"
-        ) from None
+            f" of at most {LONGEST_VALUE} characters"
+        )
+    return text or None
 
 
 def _no_other_spelling(name: str) -> Iterator[Condition]:

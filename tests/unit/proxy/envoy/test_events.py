@@ -50,3 +50,10 @@ def test_what_cannot_be_known_is_an_error() -> None:
     message.http_logs.log_entry[0].response.response_code_details = "http1.codec_error"
     (event,) = events("ingress", message)
     assert (event.verdict, event.direction, event.reason) == ("ERROR", "ingress", "http1.codec_error")
+
+
+def test_a_server_may_say_any_status_of_grpc() -> None:
+    message = logs(FORWARDED=4)
+    for entry, said in zip(message.http_logs.log_entry, ("7", "9" * 5000, "\u0663", "7\n"), strict=True):
+        entry.response.response_trailers["grpc-status"] = said
+    assert [it.http and it.http.grpc_status for it in events("egress", message)] == [7, None, None, None]

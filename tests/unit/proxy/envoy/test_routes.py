@@ -175,8 +175,10 @@ def test_more_changes_than_can_be_combined_are_refused() -> None:
 def test_a_secret_that_is_no_text_is_refused() -> None:
     secret = SecretRef("default", "key")
     rule = HTTPRule(headers=(HeaderMatch("x-a", secret=secret),))
-    with pytest.raises(UnusableRule, match="Secret default/key is not plain text"):
-        route_configuration("10000", [rule], {secret: {"k": b"\xff"}}, "onwards", audit=False)
+    for value in (b"\xff", b"a\nb", b"a\0b", b"a" * 8193):
+        with pytest.raises(UnusableRule, match="Secret default/key is not plain text"):
+            route_configuration("10000", [rule], {secret: {"k": value}}, "onwards", audit=False)
+    route_configuration("10000", [rule], {secret: {"k": b"a b\n"}}, "onwards", audit=False)
 
 
 def test_what_is_only_tried_goes_on() -> None:
