@@ -20,6 +20,9 @@ from axoneme.proxy.sockets import End
 
 #: Names whose judgement is remembered, for each listener.
 _REMEMBERED: Final = 4096
+#: Labels of a name that may come of a search list: what it might stand for is looked up name by name, so one
+#: of as many labels as fit would cost 20 ms.
+_MOST_LABELS: Final = 20
 _REFUSALS: Final = {Refusal.REFUSED: message.REFUSED, Refusal.NAME_ERROR: message.NXDOMAIN}
 
 
@@ -62,9 +65,12 @@ def _searched_for(name: str) -> Iterator[str]:
     """What a resolver will ask for next, if this name comes of its search list: the name without the domain
     behind it, or, in a cluster, with ``svc.DOMAIN`` or ``DOMAIN`` instead."""
     labels = name.split(".")
+    if len(labels) > _MOST_LABELS:
+        return
     for end in range(1, len(labels)):
         yield ".".join(labels[:end])
-    for place in (place for place, label in enumerate(labels) if label == "svc"):
+    if "svc" in labels:
+        place = len(labels) - 1 - labels[::-1].index("svc")  # the last: others are services and namespaces
         for end in (place - 1, place):  # without the namespace, or where there is none
             for rest in (labels[place:], labels[place + 1 :]):
                 if end > 0:

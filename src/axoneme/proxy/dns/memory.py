@@ -1,12 +1,12 @@
 """What clients were told: the addresses of a name, each for as long as it may be used, and whether the agent
 has heard of it.
 
-Bounded: the names that were not heard of for longest are forgotten first.
+Bounded: of the client that was told most, the names that were not heard of for longest are forgotten first.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
@@ -36,15 +36,16 @@ class Memory:
 
     def __init__(self, most: int = MOST, most_each: int = MOST_EACH) -> None:
         self._most, self._most_each = most, most_each
-        self._heard: OrderedDict[Key, dict[str, Heard]] = OrderedDict()
+        self._heard: dict[str, OrderedDict[str, dict[str, Heard]]] = {}
+        self._sizes: Counter[str] = Counter()
         self._size = 0
 
     def hear(self, answer: Answer) -> bool:
         """Whether it says something that is not known, or not for so long."""
-        key = (answer.client, answer.name)
-        heard = self._heard.setdefault(key, {})
-        self._heard.move_to_end(key)
-        self._size -= len(heard)
+        names = self._heard.setdefault(answer.client, OrderedDict())
+        heard = names.setdefault(answer.name, {})
+        names.move_to_end(answer.name)
+        before = len(heard)
         news = False
         for address, ttl in answer.addresses.items():
             found = heard.pop(address, None)  # so that what was not heard of for longest stands first
@@ -55,52 +56,64 @@ class Memory:
             heard[address] = found
         for address in list(heard)[: max(0, len(heard) - self._most_each)]:
             del heard[address]
-        self._size += len(heard)
-        while self._size > self._most and len(self._heard) > 1:
-            self._size -= len(self._heard.popitem(last=False)[1])
+        self._grow(answer.client, len(heard) - before)
+        while self._size > self._most:
+            # Whoever has names without end does not displace others' by that.
+            greediest = max(self._sizes, key=self._sizes.__getitem__)
+            self._grow(greediest, -len(self._heard[greediest].popitem(last=False)[1]))
         return news
+
+    def _grow(self, client: str, by: int) -> None:
+        self._size += by
+        self._sizes[client] += by
+        if not self._heard[client]:
+            del self._heard[client], self._sizes[client]
 
     def sure(self, answer: Answer) -> bool:
         """Whether the kernel has all addresses of an answer that comes now."""
-        heard = self._heard.get((answer.client, answer.name), {})
+        heard = self._of((answer.client, answer.name))
         return all(
             (found := heard.get(each)) is not None and _valid(found, answer.time) for each in answer.addresses
         )
 
     def untold(self, key: Key) -> Iterator[Answer]:
         """What the agent has not heard."""
-        return _answers(key, {a: found for a, found in self._heard.get(key, {}).items() if not found.told})
+        return _answers(key, {a: found for a, found in self._of(key).items() if not found.told})
 
     def told(self, answers: Iterable[Answer]) -> None:
         """The agent has heard it, and the kernel has it."""
         for answer in answers:
-            heard = self._heard.get((answer.client, answer.name), {})
+            heard = self._of((answer.client, answer.name))
             for address in answer.addresses:
                 if (found := heard.get(address)) is not None and found.time == answer.time:
                     heard[address] = found._replace(told=True, sure=True)
 
     def unsure(self) -> None:
         """Nobody knows any more what the kernel has."""
-        for heard in self._heard.values():
-            for address, found in heard.items():
-                heard[address] = found._replace(told=False, sure=False)
+        for names in self._heard.values():
+            for heard in names.values():
+                for address, found in heard.items():
+                    heard[address] = found._replace(told=False, sure=False)
 
     def answers(self) -> Iterator[Answer]:
         """All of it, in few answers."""
-        for key, heard in self._heard.items():
-            yield from _answers(key, heard)
+        for client, names in self._heard.items():
+            for name, heard in names.items():
+                yield from _answers((client, name), heard)
 
     def forget(self, now: int) -> None:
         """What is too old."""
-        for key in list(self._heard):
-            heard = self._heard[key]
-            for address in [
-                each for each, found in heard.items() if found.time + max(found.ttl, FLOOR) < now
-            ]:
-                del heard[address]
-                self._size -= 1
-            if not heard:
-                del self._heard[key]
+        for client, names in list(self._heard.items()):
+            old = 0
+            for name, heard in list(names.items()):
+                for address in [
+                    each for each, found in heard.items() if found.time + max(found.ttl, FLOOR) < now
+                ]:
+                    del heard[address]
+                    old += 1
+                if not heard:
+                    del names[name]
+            self._grow(client, -old)
 
     def load(self, answers: Iterable[Answer]) -> None:
         for answer in answers:
@@ -108,6 +121,11 @@ class Memory:
 
     def __len__(self) -> int:
         return self._size
+
+    def _of(self, key: Key) -> dict[str, Heard]:
+        client, name = key
+        names = self._heard.get(client)
+        return names.get(name, {}) if names is not None else {}
 
 
 def _valid(found: Heard, now: int) -> bool:

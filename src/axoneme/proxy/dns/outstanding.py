@@ -18,7 +18,7 @@ class Outstanding(Generic[K]):
         self._of: dict[str, OrderedDict[K, None]] = {}
 
     def add(self, key: K, client: str, now: float) -> K | None:
-        """Takes it in; what had to make room for it."""
+        """Takes it in; what had to make room for it: the client's own oldest, or that of who has most."""
         own = self._of.get(client)
         if own is None:
             own = self._of[client] = OrderedDict()
@@ -26,7 +26,8 @@ class Outstanding(Generic[K]):
         if len(own) >= self._most_each:
             displaced = next(iter(own))
         elif len(self._all) >= self._most:
-            displaced = next(iter(self._all))
+            greediest = max(self._of, key=lambda each: len(self._of[each]))
+            displaced = next(iter(self._of[greediest]))
         if displaced is not None:
             self.discard(displaced)
             own = self._of.setdefault(client, own)  # it went with its last key

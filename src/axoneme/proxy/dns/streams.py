@@ -26,6 +26,8 @@ MOST: Final = 1024
 MOST_EACH: Final = 128
 #: Questions of one connection without an answer; the next ones are not read meanwhile.
 PIPELINE: Final = 128
+#: Bytes of them: queries are small, but may be padded.
+PIPELINED: Final = 1 << 16
 #: Seconds without a word after which a connection is closed, and for which a server is waited for.
 IDLE: Final = 30.0
 PATIENCE: Final = 10.0
@@ -111,6 +113,7 @@ class Session:
         self._unsent: list[bytes] | None = None  # while the connection to the server is being made
         self._upstream: asyncio.StreamWriter | None = None
         self._unanswered = 0
+        self._bytes = 0  # of what is unanswered
         self._room = asyncio.Event()
 
     async def run(self, taken: socket.socket) -> None:
@@ -133,9 +136,11 @@ class Session:
     async def _listen(self, reader: asyncio.StreamReader, tasks: asyncio.TaskGroup) -> None:
         """What the client says, to its last word; then what it has asked is waited for."""
         while wire := await _message(reader):
-            await self._fewer_than(PIPELINE)
+            await self._fewer_than(PIPELINE, PIPELINED - len(wire))
             self._unanswered += 1
-            question = self._desk.take(wire, self._served, self._client, self._server, "TCP", self._reply())
+            self._bytes += len(wire)
+            reply = self._reply(len(wire))
+            question = self._desk.take(wire, self._served, self._client, self._server, "TCP", reply)
             if question is not None:
                 self._ask(question, tasks)
             elif len(wire) < message.HEADER or wire[2] & 0x80:
@@ -144,8 +149,9 @@ class Session:
             await self._fewer_than(1)
         raise _Over
 
-    async def _fewer_than(self, many: int) -> None:
-        while self._unanswered >= many:
+    async def _fewer_than(self, many: int, size: int = PIPELINED) -> None:
+        """Unanswered questions, of at most ``size`` bytes."""
+        while self._unanswered >= many or self._bytes > size:
             self._room.clear()
             await self._room.wait()
 
@@ -183,8 +189,8 @@ class Session:
             else:
                 self._desk.answered(question, wire)
 
-    def _reply(self) -> Callable[[bytes], None]:
-        """For one question: takes its answer, or, of a zone, one after the other."""
+    def _reply(self, size: int) -> Callable[[bytes], None]:
+        """For one question of so many bytes: takes its answer, or, of a zone, one after the other."""
         answered = False
 
         def reply(wire: bytes) -> None:
@@ -192,6 +198,7 @@ class Session:
             if not answered:
                 answered = True
                 self._unanswered -= 1
+                self._bytes -= size
                 self._room.set()
             self._write(wire)
 

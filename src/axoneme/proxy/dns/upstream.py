@@ -14,7 +14,7 @@ import errno
 import os
 import socket
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
@@ -28,8 +28,9 @@ PATIENCE: Final = 10.0
 #: Questions without an answer, of all clients and of one.
 MOST: Final = 4096
 MOST_EACH: Final = 1024
-#: Lines that are open.
+#: Lines that are open, of all clients and of one, which may ask many servers.
 LINES: Final = 1024
+LINES_EACH: Final = 64
 #: For how long, in seconds, and for how many questions at a time a line is used.
 LIFE: Final = 5.0
 SHARED: Final = 256
@@ -85,6 +86,7 @@ class Upstream:
         self._loop = asyncio.get_running_loop()
         self._current: dict[_Key, _Line] = {}
         self._lines: OrderedDict[_Line, None] = OrderedDict()
+        self._counts: Counter[str] = Counter()
         self._outstanding: Outstanding[tuple[_Line, int]] = Outstanding(MOST, MOST_EACH)
         self._buffer = bytearray(_LARGEST)
         self._view = memoryview(self._buffer)
@@ -139,23 +141,32 @@ class Upstream:
         return len(self._lines)
 
     def _open(self, key: _Key, client: End, now: float) -> _Line:
-        if len(self._lines) >= LINES:
+        if self._counts[key.client] >= LINES_EACH:
+            self._close(
+                next(each for each in self._lines if each.key.client == key.client), "too many servers"
+            )
+        elif len(self._lines) >= LINES:
             self._close(next(iter(self._lines)))
         line = _Line(key, self._call(client, key.server, key.direction), now)
         self._current[key] = line
         self._lines[line] = None
+        self._counts[key.client] += 1
         self._loop.add_reader(line.socket.fileno(), self._hear, line)
         return line
 
-    def _close(self, line: _Line) -> None:
+    def _close(self, line: _Line, reason: str = "too many clients") -> None:
+        """With what is asked there."""
         self._loop.remove_reader(line.socket.fileno())
         line.socket.close()
         del self._lines[line]
+        self._counts[line.key.client] -= 1
+        if not self._counts[line.key.client]:
+            del self._counts[line.key.client]
         if self._current.get(line.key) is line:
             del self._current[line.key]
         for number in list(line.asked):
             self._outstanding.discard((line, number))
-            self._drop(line, number, "too many clients")
+            self._drop(line, number, reason)
 
     def _hear(self, line: _Line) -> None:
         for _ in range(_TURN):

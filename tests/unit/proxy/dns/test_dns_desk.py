@@ -9,7 +9,7 @@ import pytest
 
 from axoneme.model.l7 import NameMatch
 from axoneme.proxy.config import Refusal
-from axoneme.proxy.dns import message
+from axoneme.proxy.dns import desk, message
 from unit.proxy.dns.exchange import CLIENT, SERVER, Exchange, answer, listener, query
 
 
@@ -154,3 +154,9 @@ def test_answers_sent_as_queries_are_not_answered() -> None:
     exchange = Exchange()
     assert exchange.take(answer(query().to_wire())) is None
     assert exchange.replies.empty()
+
+
+def test_a_name_of_many_labels_costs_no_more_than_others() -> None:
+    """It is nobody's short name with a domain behind it."""
+    assert not list(desk._searched_for(".".join(["svc"] * 63)))
+    assert len(list(desk._searched_for(".".join(["svc"] * 20)))) < 25

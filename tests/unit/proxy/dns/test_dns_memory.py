@@ -68,6 +68,20 @@ def test_names_not_heard_of_for_longest_are_forgotten_first() -> None:
     assert {each.name for each in memory.answers()} == {"a", "c"} and len(memory) == 4
 
 
+def test_a_client_with_names_without_end_displaces_only_its_own() -> None:
+    memory = Memory(most=5)
+    memory.hear(answer(1, "192.0.2.1", client="10.0.0.2"))
+    for number in range(100):
+        memory.hear(answer(2 + number, "192.0.2.1", "192.0.2.2", name=f"{number}.test"))
+    assert [(each.client, each.name) for each in memory.answers()] == [
+        ("10.0.0.2", "a.test"),
+        ("10.0.0.1", "98.test"),
+        ("10.0.0.1", "99.test"),
+    ]
+    memory.forget(200 + FLOOR)
+    assert len(memory) == 0 and not list(memory.answers())
+
+
 def test_addresses_are_forgotten_when_no_agent_needs_them_any_more() -> None:
     memory = Memory()
     memory.hear(answer(1000, "192.0.2.1", ttl=5))

@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import dns.edns
 import dns.message
 import dns.rcode
 import dns.rdatatype
@@ -36,7 +37,7 @@ class Trial:
         return await self.accepted.get()
 
     def ask(self, *queries: dns.message.Message) -> None:
-        self.writer.write(b"".join(framed(each.to_wire()) for each in queries))
+        self.writer.write(b"".join(framed(each.to_wire(max_size=65535)) for each in queries))
 
     async def said(self) -> dns.message.Message:
         return dns.message.from_wire(await message(self.reader))
@@ -173,3 +174,16 @@ async def test_a_client_that_is_too_slow_is_left(monkeypatch) -> None:  # type: 
     async with trial() as t:
         t.writer.write(b"\0")
         assert await t.reader.read() == b""
+
+
+async def test_long_questions_wait_for_each_other() -> None:
+    async with trial() as t:
+        asked = query("a.test")
+        asked.use_edns(0, options=[dns.edns.GenericOption(12, bytes(40_000))])
+        t.ask(*[asked] * 3)
+        reader, writer = await t.server()
+        for number in range(3):
+            wire = await message(reader)
+            assert sum(each.type == "REQUEST" for each in t.exchange.events) == number + 1
+            writer.write(framed(answer(wire)))
+            assert (await t.said()).answer

@@ -12,7 +12,7 @@ import dns.rcode
 import pytest
 
 from axoneme.proxy.dns import upstream
-from axoneme.proxy.dns.upstream import LIFE, LINES, MOST, MOST_EACH, PATIENCE, SHARED, Upstream
+from axoneme.proxy.dns.upstream import LIFE, LINES, LINES_EACH, MOST, MOST_EACH, PATIENCE, SHARED, Upstream
 from axoneme.proxy.sockets import End
 from unit.proxy.dns.exchange import CLIENT, Exchange, answer, query
 
@@ -42,10 +42,13 @@ class Trial(asyncio.DatagramProtocol):
         for each in self.answer(data):
             self.transport.sendto(each, address)  # type: ignore[attr-defined]
 
-    def ask(self, name: str = "a.test", client: str = CLIENT.address) -> dns.message.Message:
+    def ask(
+        self, name: str = "a.test", client: str = CLIENT.address, server: End | None = None
+    ) -> dns.message.Message:
         asked = query(name)
         question = self.exchange.take(asked.to_wire(), End(client, 40000))
         assert question is not None
+        question.server = server or question.server
         self.upstream.ask(question)
         return asked
 
@@ -124,6 +127,19 @@ async def test_nothing_grows_without_bound() -> None:
             assert t.upstream.lines <= LINES and len(t.upstream) <= MOST
         reasons = {each.reason for each in t.exchange.events if each.verdict == "ERROR"}
         assert reasons == {"too many questions without an answer", "too many clients"}
+
+
+async def test_who_asks_many_servers_displaces_nobody_else() -> None:
+    async with trial() as t:
+        t.answer = lambda _: []
+        t.ask(client="10.0.0.2")
+        for number in range(LINES + 100):
+            t.ask(server=End(f"192.0.{number >> 8}.{number & 255}", 53))
+            assert t.upstream.lines <= 1 + LINES_EACH
+        dropped = [each for each in t.exchange.events if each.verdict == "ERROR"]
+        assert {each.reason for each in dropped} == {"too many servers"}
+        assert {each.source for each in dropped} == {CLIENT.address}
+        assert len(t.upstream) == 1 + LINES_EACH
 
 
 async def test_a_server_that_does_not_listen_fails_at_once() -> None:
