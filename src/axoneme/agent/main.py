@@ -231,7 +231,7 @@ class Agent:
         self._names.register(learning)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(server.serve())
-            tasks.create_task(learning.serve())
+            tasks.create_task(_serve_names(learning))
             tasks.create_task(self._proxies.run(self._store))
             if config.cni_socket:
                 cni = CniServer(Path(config.cni_socket), self._readiness, pods, self._endpoints)
@@ -471,6 +471,15 @@ async def _patiently(work: Callable[[], Awaitable[T]]) -> T:
             log.warning("%s; trying again in %.2g s", error, pause)
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+async def _serve_names(server: Server) -> None:
+    """In the DNS proxy's folder, where that might have put anything in the way: it harms itself with that,
+    and not the agent."""
+    try:
+        await server.serve()
+    except OSError as error:
+        log.error("the DNS proxy cannot tell of names: %s", error)
 
 
 def run(config_path: Path) -> None:

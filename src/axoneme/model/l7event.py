@@ -7,6 +7,8 @@ finds by the connection's own entry in the flow table.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 #: The socket, in the agent's directory.
@@ -50,7 +52,7 @@ class KafkaEvent(msgspec.Struct, frozen=True, omit_defaults=True):
 class L7Event(msgspec.Struct, frozen=True, omit_defaults=True):
     """``source`` is the client's end of the connection as the proxy took it; ``destination`` is called."""
 
-    time: int  # wall clock, ns
+    time: Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]  # wall clock, ns
     direction: str  # ingress, egress: of the policy that sent it to the proxy
     protocol: str  # TCP, UDP
     source: str
@@ -60,7 +62,7 @@ class L7Event(msgspec.Struct, frozen=True, omit_defaults=True):
     type: str  # REQUEST, RESPONSE
     verdict: str  # FORWARDED, DROPPED, AUDIT, ERROR
     reason: str = ""  # of what did not pass, in words
-    latency_ns: int = 0
+    latency_ns: Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)] = 0
     server_name: str = ""  # of TLS
     http: HTTPEvent | None = None
     dns: DNSEvent | None = None

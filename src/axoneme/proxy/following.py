@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import msgspec
 
+from axoneme.proxy import files
 from axoneme.proxy.plan import PLAN, REPORT, Plan, Report
 from axoneme.sources.inotify import Folders
 
@@ -39,15 +40,9 @@ def read_report(folder: Path) -> Report | None:
 
 def _read(path: Path, kind: type[_T], most: int) -> _T | None:
     try:
-        # It is the proxy's folder: there might be anything under this name.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
+        return msgspec.json.decode(files.content(path, most), type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    with open(descriptor, "rb") as file:
-        try:
-            return msgspec.json.decode(file.read(most), type=kind)
-        except (OSError, msgspec.DecodeError):
-            return None
 
 
 class Following:

@@ -9,15 +9,14 @@ directory.
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
 from axoneme.model.l7 import NameMatch
+from axoneme.proxy import files
 
 SOCKET: Final = "agent.sock"
 LEARN: Final = "names.learn"
@@ -50,10 +49,10 @@ class Answer(msgspec.Struct, frozen=True):
     """What a client was told of a name that is of interest: all addresses at the end of its CNAMEs, with
     their TTLs in seconds. The name is in lower case without the trailing dot."""
 
-    time: int  # wall clock, s: when the answer came
+    time: Annotated[int, msgspec.Meta(ge=0, lt=1 << 40)]  # wall clock, s: when the answer came
     client: str
     name: str
-    addresses: dict[str, int]
+    addresses: dict[str, Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]]
 
 
 class Learn(msgspec.Struct, frozen=True):
@@ -65,18 +64,8 @@ class Learn(msgspec.Struct, frozen=True):
 def read_journal(path: Path) -> Iterator[Answer]:
     """What stands in the file, oldest first; a line that was cut by a crash is passed over."""
     decode = msgspec.json.Decoder(Answer).decode
-    for line in _content(path).splitlines():
+    for line in files.content(path, LARGEST_JOURNAL).splitlines():
         try:
             yield decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             continue
-
-
-def _content(path: Path) -> bytes:
-    """It stands in the proxy's folder, where there might be anything under this name."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return b""
-    with open(descriptor, "rb") as file:
-        return file.read(LARGEST_JOURNAL) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""

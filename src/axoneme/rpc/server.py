@@ -233,30 +233,31 @@ def _listen(path: Path, mode: int, draft_folder: Path) -> Any:
     """A listening socket that appears at ``path`` complete: with its mode, and accepting.
 
     It is bound in ``draft_folder`` and renamed onto it, which also replaces the file that a killed server
-    left. The lock on the directory keeps two servers that start at once from both finding it stale.
+    left. The lock on the directory keeps two servers that start at once from both finding it stale. In a
+    folder of others nobody is asked: they could hold the lock, or pretend to serve, for ever.
     """
     draft = draft_folder / f".{path.name}.{os.getpid()}"
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     with listener:
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        directory = os.open(draft_folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(directory, fcntl.LOCK_EX)
-            if _answers(path):
+            if draft_folder == path.parent and _answers(path):
                 raise RpcError(CONFLICT, f"{path}: another process serves there already")
             draft.unlink(missing_ok=True)
             with short_name(draft) as name:
                 listener.bind(name)
             draft.chmod(mode)
             listener.listen(128)
+            ours = draft.stat().st_ino
             draft.rename(path)
         finally:
             os.close(directory)
-        ours = path.stat().st_ino
         try:
             yield listener
         finally:
-            with contextlib.suppress(FileNotFoundError):
-                if path.stat().st_ino == ours:
+            with contextlib.suppress(OSError):
+                if path.stat(follow_symlinks=False).st_ino == ours:
                     path.unlink()
 
 

@@ -7,7 +7,10 @@ import os
 from contextlib import aclosing
 from pathlib import Path
 
+import msgspec
+
 from axoneme.proxy.following import Following, read_report, write_plan
+from axoneme.proxy.names import JOURNAL, Answer, read_journal
 from axoneme.proxy.plan import PLAN, REPORT, Plan, Report
 
 
@@ -61,5 +64,25 @@ def test_what_is_no_report_is_none(tmp_path: Path) -> None:
     os.mkfifo(report)
     assert read_report(tmp_path) is None
     report.unlink()
-    report.write_text("[]")
-    assert read_report(tmp_path) is None
+    for content in (b"[]", b'{"revision": 1, "errors": {"1": "\xff"}}', b'{"more": ' + b"[" * 100_000):
+        report.write_bytes(content)
+        assert read_report(tmp_path) is None
+
+
+def test_nothing_in_the_folder_of_a_proxy_stops_who_reads_it(tmp_path: Path) -> None:
+    for name, read in ((REPORT, read_report), (JOURNAL, lambda folder: list(read_journal(folder / JOURNAL)))):
+        place = tmp_path / name
+        place.mkdir()
+        assert not read(tmp_path)
+        place.rmdir()
+        os.mkfifo(place)
+        writer = os.open(place, os.O_RDWR | os.O_NONBLOCK)
+        assert not read(tmp_path)
+        os.close(writer)
+        place.unlink()
+    good = Answer(1, "10.0.0.1", "a.test", {"192.0.2.1": 60})
+    odd = [b"[" * 100_000, b'{"time": 1%s}' % (b"0" * 400), b"\xff"]
+    place.write_bytes(b"\n".join([*odd, msgspec.json.encode(good)]))
+    huge = msgspec.json.encode(good).replace(b":60}", b":1" + b"0" * 400 + b"}")
+    place.write_bytes(place.read_bytes() + b"\n" + huge)
+    assert list(read_journal(place)) == [good]

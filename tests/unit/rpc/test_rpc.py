@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
+import os
 import socket
 import stat
 import subprocess
@@ -315,6 +317,26 @@ async def test_the_file_of_a_killed_server_is_replaced(path: Path) -> None:
         dead.bind(str(path))
     async with serving(path):
         assert await AsyncClient(path).call("sum", {"left": 1}) == {"total": 1}
+    assert not path.exists()
+
+
+async def test_others_in_whose_folder_it_is_cannot_keep_a_server_from_serving(tmp_path: Path) -> None:
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    path = folder / "agent.sock"
+    holder = os.open(folder, os.O_RDONLY)
+    fcntl.flock(holder, fcntl.LOCK_EX)
+    with socket.socket(socket.AF_UNIX) as pretender:
+        pretender.bind(str(path))
+        pretender.listen()
+        server, ready = Server(path, mode=0o666, draft_folder=tmp_path), asyncio.Event()
+        task = asyncio.create_task(server.serve(ready.set))
+        async with asyncio.timeout(10):
+            await ready.wait()
+            assert (await lines(path, "{}"))[0]["error"]
+        task.cancel()
+        await asyncio.wait({task})
+    os.close(holder)
     assert not path.exists()
 
 
