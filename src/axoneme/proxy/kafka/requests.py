@@ -26,7 +26,9 @@ SHARE_FETCH: Final = 78
 
 #: They change or read the configuration of what ``ResourceType`` says: 2 is a topic.
 _OF_RESOURCES: Final = frozenset({32, 33, 44})
-_TOPIC_RESOURCE: Final = 2
+#: They are about rights: where these stand, and how the parts of their fields' names go on.
+_OF_RIGHTS: Final = {29: ("", "Filter"), 30: ("Creations", ""), 31: ("Filters", "Filter")}
+_ANY_RESOURCE, _TOPIC_RESOURCE, _LITERAL = 1, 2, 3
 #: What a fetch does not want any more.
 FORGOTTEN: Final = "ForgottenTopicsData"
 _PRODUCE_BY_ID: Final = 13
@@ -116,7 +118,7 @@ def read_produce_head(header: Header, data: bytes) -> ProduceHead:
 @cache
 def bears_topics(form: Layout) -> bool:
     """Whether requests of this layout are about topics, or may be."""
-    return form.api_key in (*_OF_RESOURCES, ENVELOPE) or any(map(_is_about_topics, form.fields))
+    return form.api_key in (*_OF_RESOURCES, *_OF_RIGHTS, ENVELOPE) or any(map(_is_about_topics, form.fields))
 
 
 def topics(form: Layout, body: Struct) -> Topics:
@@ -127,7 +129,23 @@ def topics(form: Layout, body: Struct) -> Topics:
             each["ResourceName"] for each in body["Resources"] if each["ResourceType"] == _TOPIC_RESOURCE
         )
     unclear = _gather(form.fields, body, names, ids)
+    if form.api_key in _OF_RIGHTS:
+        unclear |= _gather_rights(form.api_key, body, names)
     return Topics(frozenset(names), frozenset(ids), unclear or form.api_key == ENVELOPE)
+
+
+def _gather_rights(key: int, body: Struct, names: set[str]) -> bool:
+    """Returns whether there may be others: those with the same beginning, or all."""
+    place, ending = _OF_RIGHTS[key]
+    pattern = "PatternTypeFilter" if ending else "ResourcePatternType"
+    unclear = False
+    for each in body[place] if place else (body,):
+        kind, name = each[f"ResourceType{ending}"], each[f"ResourceName{ending}"]
+        if kind == _TOPIC_RESOURCE and name and each.get(pattern, _LITERAL) == _LITERAL:
+            names.add(name)
+        elif kind in (_ANY_RESOURCE, _TOPIC_RESOURCE):
+            unclear = True
+    return unclear
 
 
 def _is_about_topics(field: Field) -> bool:

@@ -66,6 +66,38 @@ def test_every_topic_of_a_request_must_be_allowed() -> None:
     assert played.sends(produce("alpha", "gamma")) == b""
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "pattern", "passes"),
+    [
+        (2, "alpha", 3, True),
+        (2, "beta", 3, False),
+        (2, "*", 3, False),
+        (2, "al", 4, False),  # all that begin so
+        (1, "alpha", 3, False),  # of whatever kind
+        (3, "beta", 3, True),  # a group
+    ],
+)
+def test_rights_are_about_the_topics_that_they_name(kind: int, name: str, pattern: int, passes: bool) -> None:
+    who = {"Principal": "User:me", "Host": "*", "Operation": 2, "PermissionType": 3}
+    right = {"ResourceType": kind, "ResourceName": name, "ResourcePatternType": pattern, **who}
+    sought = {
+        "ResourceTypeFilter": kind,
+        "ResourceNameFilter": name,
+        "PatternTypeFilter": pattern,
+        "PrincipalFilter": None,
+        "HostFilter": None,
+        "Operation": 2,
+        "PermissionType": 3,
+    }
+    bodies = {30: {"Creations": [right]}, 31: {"Filters": [sought]}, 29: sought}
+    for key, body in bodies.items():
+        sent = request(key, 2, body)
+        played = Played(ALPHA)
+        assert played.sends(sent) == (sent if passes else b"")
+        if not passes:
+            assert read_answer(key, 2, played.to_client()).get("ErrorCode", 0) == (29 if key == 29 else 0)
+
+
 def test_rules_of_api_version_and_client() -> None:
     beat = {"GroupId": "g", "GenerationId": 1, "MemberId": "m"}
     for rule, passes in (
