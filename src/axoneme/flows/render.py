@@ -43,7 +43,7 @@ def compact(flow: Flow, zone: tzinfo | None = None) -> str:
         *([f"({decision})"] if (decision := "; ".join(decisions(flow))) else []),
         *([counts(flow)] if flow.event == "end" else []),
     ]
-    return " ".join(words)
+    return _harmless(" ".join(words))
 
 
 def block(flow: Flow) -> str:
@@ -65,7 +65,7 @@ def block(flow: Flow) -> str:
         ("SUMMARY", flow.Summary),
         ("COUNTS", counts(flow)),
     ]
-    return "\n".join(f"{name:>18}: {value}" for name, value in lines if value)
+    return "\n".join(f"{name:>18}: {_harmless(value)}" for name, value in lines if value)
 
 
 def lost(events: LostEvents, node: str) -> str:
@@ -107,8 +107,16 @@ class Table:
         )
 
     def _line(self, cells: tuple[str, ...]) -> str:
+        cells = tuple(map(_harmless, cells))
         self._widths = [max(width, len(cell)) for width, cell in zip(self._widths, cells, strict=True)]
         return "  ".join(f"{cell:<{w}}" for cell, w in zip(cells, self._widths, strict=True)).rstrip()
+
+
+def _harmless(text: str) -> str:
+    """Requests have in them what clients like, and a terminal does what it is told."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 # ---- parts of a line -----------------------------------------------------------------------------

@@ -24,6 +24,12 @@ _SECRET_WORDS: Final = frozenset(
     | {"passwd", "password", "passphrase", "pin", "pwd", "samlrequest", "samlresponse", "secret", "session"}
     | {"sessionid", "sid", "sig", "signature", "token"}
 )
+#: How such names end that are written in one word (``accesstoken``), and the code of OAuth, whole.
+_SECRET_ENDS: Final = ("token", "secret", "password", "passwd", "signature", "credential", "credentials")
+_SECRET_ENDS_OF_KEYS: Final = tuple(f"{kind}key" for kind in ("access", "api", "auth", "private", "secret"))
+_SECRET_WHOLE: Final = frozenset({"code", "ticket"})
+#: Name and password, in front of a host.
+_USER = re.compile(r"://[^/]*@")
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 #: What is a secret by its looks: a JSON web token (RFC 7519), keys by the prefixes that their issuers gave
 #: them so that they be found, and private keys.
@@ -80,26 +86,28 @@ class Redaction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return f"{url}{mark}{query}{sharp}{fragment}"
 
     def _without_user(self, url: str) -> str:
-        scheme, found, rest = url.partition("://")
-        if not (found and self.userinfo):
-            return url
-        authority, slash, path = rest.partition("/")
-        _, at, host = authority.rpartition("@")
-        return f"{scheme}://{HIDDEN}@{host}{slash}{path}" if at else url
+        return _USER.sub(f"://{HIDDEN}@", url) if self.userinfo else url
 
     def _parameter(self, part: str) -> str:
         name, equals, value = part.partition("=")
         if not equals:
             # A query without a name for its only value, such as ?eyJ…
             return HIDDEN if part and (self.query == "all" or _looks_secret(_decoded(part))) else part
-        hidden = self.query == "all" or self._names_secret(_decoded(name)) or _looks_secret(_decoded(value))
+        said = _decoded(value)
+        hidden = self.query == "all" or self._names_secret(_decoded(name)) or _looks_secret(said)
+        hidden = hidden or (self.userinfo and _USER.search(said) is not None)
         return f"{name}={HIDDEN}" if value and hidden else part
 
     def _names_secret(self, name: str) -> bool:
         if name.lower() in self.query_names:
             return True
         words = [word.lower() for word in _WORDS.findall(name)]
-        return not _SECRET_WORDS.isdisjoint(words) or "".join(words) in _SECRET_WORDS
+        whole = "".join(words)
+        return (
+            not _SECRET_WORDS.isdisjoint(words)
+            or whole in _SECRET_WORDS | _SECRET_WHOLE
+            or whole.endswith(_SECRET_ENDS + _SECRET_ENDS_OF_KEYS)
+        )
 
 
 def _decoded(text: str) -> str:

@@ -161,6 +161,14 @@ def test_an_answer_comes_from_who_answers_and_is_shown_with_the_client_in_front(
     )
 
 
+def test_what_clients_say_does_nothing_to_a_terminal() -> None:
+    (flow,) = Kept(told(kafka=KafkaEvent("produce", 9, 4, "a\x1b[2J\n\u202eb"))).flows()
+    table = render.Table(UTC)
+    for shown in (render.compact(flow, UTC), *render.block(flow).split("\n"), table.line(flow)):
+        assert shown.isprintable()
+    assert r"topic 'a\x1b[2J\n\u202eb'" in render.compact(flow, UTC)
+
+
 @pytest.mark.parametrize(
     ("direction", "denied", "allowed"), [("egress", "l7", "in"), ("ingress", "in", "l7")]
 )
