@@ -10,6 +10,7 @@ headers always, so there is one for each set of changes that can be due, larger 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations, product
@@ -214,11 +215,11 @@ def _value(header: HeaderMatch, secrets: Secrets) -> str | None:
 def _no_other_spelling(name: str) -> Iterator[Condition]:
     """Servers with the interface of CGI (WSGI among them) cannot tell ``X-Token`` from ``X_Token``; where a
     rule looks at one, the other must not be there."""
-    parts = name.split("-")
+    parts = re.split("[-_]", name)
     if 1 < len(parts) <= 1 + _MOST_DASHES:
         for marks in product("-_", repeat=len(parts) - 1):
-            if "_" in marks:
-                spelt = "".join(part + mark for part, mark in zip(parts, (*marks, ""), strict=True))
+            spelt = "".join(part + mark for part, mark in zip(parts, (*marks, ""), strict=True))
+            if spelt != name:
                 yield Condition(spelt, "present", inverted=True)
 
 

@@ -181,6 +181,15 @@ def test_a_secret_that_is_no_text_is_refused() -> None:
     route_configuration("10000", [rule], {secret: {"k": b"a b\n"}}, "onwards", audit=False)
 
 
+@pytest.mark.parametrize(("asked", "other"), [("x-a", "x_a"), ("x_a", "x-a"), ("x-a_b", "x_a-b")])
+def test_the_other_spelling_of_a_header_must_not_be_there(asked: str, other: str) -> None:
+    rule = HTTPRule(headers=(HeaderMatch(asked, value="1"),))
+    configuration = route_configuration("10000", [rule], {}, "onwards", audit=False)
+    request = {":method": "GET", ":path": "/", ":authority": "h", asked: "1"}
+    assert routed(configuration, request)[0] == "FORWARDED"
+    assert routed(configuration, {**request, other: "2"})[0] == "DROPPED"
+
+
 def test_what_is_only_tried_goes_on() -> None:
     configuration = route_configuration("10000", [HTTPRule(path="/a")], {}, "onwards", audit=True)
     for path, wanted in (("/a", "FORWARDED"), ("/b", "AUDIT"), ("/a/..;/b", "AUDIT")):
