@@ -5,10 +5,11 @@ from __future__ import annotations
 import fcntl
 import socket
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from axoneme.net.commands import NetworkError, ip, show
 from axoneme.net.pods import OVERLAY_MAC, is_pod_link
@@ -20,6 +21,7 @@ OVERLAY: Final = "axo_overlay"
 #: Marks our routes among those of others (one of the numbers that iproute2 names for nobody).
 PROTOCOL: Final = "112"
 _SIOCGIFMTU: Final = 0x8921
+_LINKS: Final = IPv6Network("fe80::/10")
 #: Outer Ethernet, IP, UDP and VXLAN headers (RFC 7348).
 OVERHEAD: Final = {4: 50, 6: 70}
 
@@ -104,16 +106,19 @@ def routed() -> set[Network]:
 
 
 def addresses() -> dict[str, list[Address]]:
-    """The global addresses of each interface of this network namespace but the pods'."""
-    return {
-        link["ifname"]: [
-            ip_address(each["local"])
-            for each in link.get("addr_info", ())
-            if each.get("scope") == "global" and not each.get("deprecated")
-        ]
-        for link in show("address", "show")
-        if link and not is_pod_link(link["ifname"])
-    }
+    """The addresses of each interface of this network namespace but the pods', without loopback's and IPv6
+    links'. First those that it would call from: the deprecated ones are called all the same."""
+    found: dict[str, list[Address]] = {}
+    for link in show("address", "show"):
+        if link and not is_pod_link(link["ifname"]):
+            held = sorted(link.get("addr_info", ()), key=_is_second_choice)
+            own = [ip_address(each["local"]) for each in held if "local" in each]
+            found[link["ifname"]] = [each for each in own if not each.is_loopback and each not in _LINKS]
+    return found
+
+
+def _is_second_choice(info: Mapping[str, Any]) -> bool:
+    return info.get("scope") != "global" or bool(info.get("deprecated"))
 
 
 def link_mtu(interface: str) -> int:
