@@ -310,6 +310,11 @@ static __always_inline int parse_ipv4(struct __sk_buff *skb, struct packet *p, s
 	return 0;
 }
 
+static __always_inline int is_extension(__u8 next)
+{
+	return next == IPPROTO_HOPOPTS || next == IPPROTO_ROUTING || next == IPPROTO_DSTOPTS || next == IPPROTO_FRAGMENT;
+}
+
 /* Steps over extension headers (RFC 8200, section 4); what follows them is layer 4. */
 static __noinline int skip_extensions(struct __sk_buff *skb, struct ends *e, __u32 l4)
 {
@@ -318,8 +323,7 @@ static __noinline int skip_extensions(struct __sk_buff *skb, struct ends *e, __u
 	for (int i = 0; i < IP6_EXTENSIONS; i++) {
 		__u8 h[8];
 
-		if (next != IPPROTO_HOPOPTS && next != IPPROTO_ROUTING && next != IPPROTO_DSTOPTS &&
-		    next != IPPROTO_FRAGMENT)
+		if (!is_extension(next))
 			break;
 		if (bpf_skb_load_bytes(skb, l4, h, sizeof(h)))
 			return -DROP_INVALID_PACKET;
@@ -337,6 +341,9 @@ static __noinline int skip_extensions(struct __sk_buff *skb, struct ends *e, __u
 		if (e->later_fragment)
 			break;
 	}
+	/* What stands behind more of them would pass as a protocol of its own. */
+	if (!e->later_fragment && is_extension(next))
+		return -DROP_INVALID_PACKET;
 	e->protocol = next;
 	/* Offsets are kept in 8 bits: nobody sends that many options to be forwarded. */
 	return l4 < 250 ? (int)l4 : -DROP_INVALID_PACKET;

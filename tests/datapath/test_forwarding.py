@@ -192,3 +192,14 @@ def test_a_mapped_address_on_the_wire_is_refused(kernel: Node) -> None:
     assert kernel.send("from_pod", frame(forged, REMOTE[6], TCP, 40000, 80)).value == SHOT
     (event,) = kernel.events()
     assert event["reason"] == 134
+
+
+def test_nothing_hides_behind_more_options_than_are_read(kernel: Node) -> None:
+    """Else it would pass as a protocol of its own, which a rule for all of them allows."""
+    kernel.policies({Key(CLIENT, 0, 1, 0, 0, 72): Value(1, 3), Key(CLIENT, 0, 1, TCP, 80, 96): Value(2, 4)})
+    whole = frame(POD[6], REMOTE[6], TCP, 40000, 80)
+    for count in range(12):
+        headers = b"".join(bytes([60 if n < count - 1 else TCP, 0, 1, 4, 0, 0, 0, 0]) for n in range(count))
+        length = (len(whole) - 54 + len(headers)).to_bytes(2, "big")
+        head = whole[14:18] + length + bytes([60 if count else TCP]) + whole[21:54]
+        assert kernel.send("from_pod", whole[:14] + head + headers + whole[54:]).value == SHOT, count
