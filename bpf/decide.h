@@ -26,6 +26,7 @@ struct workspace {
 	__u8 reply;  /* the packet at hand goes from b to a */
 	__u8 known;  /* the connection stands in a table */
 	__u8 broken_off; /* policy now wants another proxy for a connection that lives */
+	__u8 parting; /* the packet at hand ends one of these, says its sender: it passes, and settles nothing */
 	__u8 routed; /* the way onward has been looked up */
 };
 
@@ -331,6 +332,7 @@ static __noinline int choose_proxy(struct __sk_buff *skb, struct workspace *w)
 			w->broken_off = 1;
 			return DROP_NOT_BY_PROXY;
 		}
+		w->parting = w->proxy_port != 0;
 		w->proxy_port = flow->proxy_port; /* it holds both ends of the connection until that is over */
 	}
 	flow->proxy_port = w->proxy_port;
@@ -339,6 +341,30 @@ static __noinline int choose_proxy(struct __sk_buff *skb, struct workspace *w)
 	if (w->reply) /* that of a server which a proxy has to speak for */
 		return is_from_own_stack(p) ? 0 : DROP_NOT_BY_PROXY;
 	return asks_for_socket(p, flow) ? find_proxy(skb, p, w->proxy_port, 0) : 0;
+}
+
+#define RETRIES 168 /* ticks: longer than TCP waits before it sends again what was not answered */
+
+/* Policy has ended the connection of `p`. What its called end sends again must not pass for a connection of its own,
+ * that other rules may allow: the entry stays, and holds for nothing, until nobody speaks any more. */
+static __always_inline int end_flow(const struct packet *p, const struct flow *flow)
+{
+	struct flow *entry = find_flow(&p->key);
+
+	if (!entry || p->key.protocol != IPPROTO_TCP || flow->flags & FLOW_TRANSLATED)
+		return forget(p, flow);
+	if (entry->state != FLOW_CLOSED)
+		report_flow(&p->key, entry, EVENT_END);
+	entry->state = FLOW_CLOSED;
+	entry->epoch = epoch_of(entry->epoch_slots) - 1;
+	entry->seen = ticks() + RETRIES;
+	return 0;
+}
+
+/* Whether it has been ended so. */
+static __always_inline int was_ended(const struct flow *flow)
+{
+	return flow->state == FLOW_CLOSED && (__s32)(flow->seen - ticks()) > 1;
 }
 
 /* Says why the packet goes no further. A negative drop reason. */
@@ -358,9 +384,25 @@ static __noinline int refuse(struct __sk_buff *skb, struct packet *p, __u32 hook
 	}
 	/* Only policy ends a connection. Who may not speak for it does not. */
 	if (w->known && (reason == DROP_POLICY_DEFAULT || reason == DROP_POLICY_DENY || w->broken_off))
-		forget(p, &w->flow);
+		end_flow(p, &w->flow);
 	report_drop(skb, p, hook, reason, c);
 	return -reason;
+}
+
+/* Policy lets a connection go on that it has ended: that is another one. */
+static __always_inline void begin_again(struct workspace *w)
+{
+	struct flow *flow = &w->flow;
+
+	w->known = 0;
+	flow->flags &= ~FLOW_SETTLED;
+	flow->state = first_state(&w->packet);
+	flow->created = bpf_ktime_get_ns();
+	for (int i = 0; i < 2; i++) {
+		flow->leg[i].packets = 0;
+		flow->leg[i].bytes = 0;
+		flow->leg[i].tcp_flags = 0;
+	}
 }
 
 /* Who talks to whom, and may they. Fills in the workspace. Verified on its own. */
@@ -427,8 +469,9 @@ __noinline int judge(struct __sk_buff *skb, struct packet *p, __u32 hook)
 
 	reason = reply ? validate(skb, p, hook, b, a) : validate(skb, p, hook, a, b);
 	if (!reason && !served && a->place != PLACE_POD && b->place != PLACE_POD) {
-		/* A node is no way from the overlay to anywhere. */
-		if (p->seen != FROM_OVERLAY || (reply ? a->place : b->place) == PLACE_HOST)
+		/* A node is no way from the overlay to anywhere, and no proxy speaks for a pod that is gone. */
+		if (p->seen == TO_UPLINK ? (reply ? b->place : a->place) == PLACE_HOST :
+		    p->seen != FROM_OVERLAY || (reply ? a->place : b->place) == PLACE_HOST)
 			return NOT_OURS;
 		reason = DROP_UNROUTABLE;
 	}
@@ -463,6 +506,10 @@ __noinline int judge(struct __sk_buff *skb, struct packet *p, __u32 hook)
 		reason = refuse(skb, p, hook, w, reason);
 		return w->broken_off ? BROKEN_OFF : reason;
 	}
+	if (old && was_ended(old) && !(p->tcp_flags & TCP_RST)) {
+		over = old;
+		begin_again(w);
+	}
 	/* Nothing to remember: there may be a way for the next packet. Until then the stack answers. */
 	if (own_address && !served && !flow->proxy_port)
 		return NOT_OURS;
@@ -476,7 +523,7 @@ __noinline int judge(struct __sk_buff *skb, struct packet *p, __u32 hook)
 	flow->ingress_rule = w->c.ingress_rule;
 	for (int i = 0; i < 4; i++)
 		flow->epoch_slots[i] = slots[i];
-	flow->epoch = epoch;
+	flow->epoch = w->parting ? epoch - 1 : epoch; /* none that comes again */
 	return DECIDED;
 }
 

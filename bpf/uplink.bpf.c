@@ -63,6 +63,10 @@ int to_uplink(struct __sk_buff *skb)
 		return TC_ACT_OK;
 	if (is_for_proxy(skb)) /* others have marks as well */
 		return is_of_a_pod(&p) ? drop(skb, &p, hook, DROP_NO_PROXY) : TC_ACT_OK;
+	/* The outside of a tunnel keeps the mark of what is in it, which has been looked at. */
+	if (mark && overlay_ifindex && p.key.protocol == IPPROTO_UDP && destination_port_of(&p) == overlay_port &&
+	    !is_of_a_pod(&p))
+		return TC_ACT_OK;
 	if (is_of_proxy(mark) || mark == MARK_PROXY_ANSWERS)
 		return handle(skb, &p, hook);
 	if (p.flags & PACKET_ICMP_ERROR) {
