@@ -86,6 +86,14 @@ static __always_inline int asks_for_socket(const struct packet *p, const struct 
 	       (p->key.protocol == IPPROTO_UDP && !(p->flags & (PACKET_FIRST_FRAGMENT | PACKET_LATER_FRAGMENT)));
 }
 
+/* Whether it would be given to its listener, but comes in fragments: put together again, it has lost that, and would be
+ * for whoever listens at its port for all addresses of the node. */
+static __always_inline int cannot_be_given(const struct packet *p)
+{
+	return p->flags & (PACKET_FIRST_FRAGMENT | PACKET_LATER_FRAGMENT) &&
+	       (p->key.protocol == IPPROTO_UDP || is_syn(p));
+}
+
 /* Which way of a connection goes to a proxy's socket, and which comes from one. */
 static __always_inline int goes_to_proxy(const struct flow_key *key, const struct flow *flow, __u32 leg)
 {
@@ -144,21 +152,27 @@ __noinline int find_proxy(struct __sk_buff *skb, const struct packet *p, __u32 p
 {
 	struct bpf_sock_tuple tuple;
 	struct bpf_sock *socket;
-	int taken;
+	int taken, state;
 
 	if (!p)
 		return DROP_INVALID_PACKET;
-	if (p->key.protocol == IPPROTO_TCP && !is_syn(p)) { /* the stack may have kept nothing but a cookie */
+	/* The stack may have kept nothing but a cookie. What it has, it finds: also of an earlier connection with this
+	 * tuple, which is not over there (TIME_WAIT) and would have a SYN that is assigned dropped. */
+	if (p->key.protocol == IPPROTO_TCP) {
 		socket = bpf_skc_lookup_tcp(skb, &tuple, describe(&tuple, p), BPF_F_CURRENT_NETNS, 0);
 		if (socket) {
+			state = socket->state;
 			bpf_sk_release(socket);
-			return 0;
+			if (state != BPF_TCP_LISTEN) /* for all addresses: it is not meant */
+				return 0;
 		}
 	}
 	socket = find_socket(skb, p, &tuple, describe_listener(&tuple, p, port));
 	if (!socket)
 		return DROP_NO_PROXY;
-	taken = p->key.protocol == IPPROTO_UDP || socket->state == BPF_TCP_LISTEN;
+	/* Others may have the port, for all addresses of the node. */
+	taken = (socket->mark & MARK_PROXY_MASK) == MARK_PROXY_ANSWERS &&
+		(p->key.protocol == IPPROTO_UDP || socket->state == BPF_TCP_LISTEN);
 	if (taken && assign)
 		taken = !bpf_sk_assign(skb, socket, 0);
 	bpf_sk_release(socket);
@@ -240,6 +254,8 @@ __noinline int steer(struct __sk_buff *skb, const struct packet *p, const struct
 
 	if (!p || !flow)
 		return -DROP_INVALID_PACKET;
+	if (!leg && cannot_be_given(p))
+		return -DROP_NO_PROXY;
 	port = !leg && asks_for_socket(p, flow) ? flow->proxy_port : 0;
 	mtu = leg ? flow->leg[0].mtu : flow->leg[1].mtu;
 	if (mtu && is_syn(p))

@@ -33,6 +33,7 @@ def listening(ports: Iterable[int]) -> Iterator[None]:
             for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
                 for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
                     made = stack.enter_context(socket.socket(family, kind))
+                    made.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, 0x0900)  # a proxy's
                     made.bind((address, port))
                     if kind == socket.SOCK_STREAM:
                         made.listen()

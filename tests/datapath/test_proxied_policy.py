@@ -9,7 +9,8 @@ from ipaddress import IPv4Address, IPv6Address
 import numpy as np
 import pytest
 from bench_node import PASS, REDIRECT, SHOT, Node
-from places import CLIENT, DROP, END, OUR, POD, REMOTE, SERVER, VERSIONS, WORLD
+from fragmented import fragment
+from places import CLIENT, DROP, END, NEW, OUR, POD, REMOTE, SERVER, VERSIONS, WORLD
 
 from axoneme.policy.table import EVERY_PEER
 from oracle.packets import ACK, ETHERNET, ICMP, ICMPV6, RST, SYN, TCP, UDP, dissect, frame, with_checksum
@@ -17,7 +18,7 @@ from oracle.packets import ACK, ETHERNET, ICMP, ICMPV6, RST, SYN, TCP, UDP, diss
 NONE, ALLOW, DENY = 0, 1, 2
 COMPLETE, AUTHENTICATE, AUDIT = 1, 2, 4
 PROXY, OTHER_PROXY = 10000, 10001
-TO_PROXY, EGRESS_PROXY = 0x0200, 0x0B00  # enum mark
+TO_PROXY, PROXY_ANSWERS, EGRESS_PROXY = 0x0200, 0x0900, 0x0B00  # enum mark
 PROXIED, TRIED = 1 << 4, 1 << 6  # enum event_flag
 NOT_BY_PROXY = 240
 
@@ -31,6 +32,7 @@ def proxies(kernel: Node) -> Iterator[None]:
             for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
                 each = socket.socket(family, kind)
                 made.append(each)
+                each.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, PROXY_ANSWERS)
                 each.bind((address, port))
                 if kind == socket.SOCK_STREAM:
                     each.listen()
@@ -152,7 +154,51 @@ def test_a_connection_without_the_proxy_that_policy_wants_now_is_ended(
     assert forwarded.checksum_right
     assert forwarded.ip_checksum_right
     assert (forwarded.source, forwarded.destination) == (there if speaks == "caller" else back)
-    assert not len(kernel.plane.flows.read_all()[0])
+    kernel.send(*(("to_pod", frame(*there, TCP, 40000, 80)) if speaks == "caller" else
+                  ("from_pod", frame(*back, TCP, 80, 40000, flags=ACK))))  # fmt: skip
+    again = kernel.events()[-1]
+    assert (again["kind"], again["flags"] & PROXIED) == (
+        (NEW, PROXIED) if speaks == "caller" else (DROP, 0)
+    ), "another one begins with a SYN"
+
+
+@VERSIONS
+@pytest.mark.parametrize("protocol", [TCP, UDP], ids=["tcp", "udp"])
+def test_who_has_the_port_and_is_no_proxy_gets_nothing(kernel: Node, version: int, protocol: int) -> None:
+    """Such as the kubelet, which listens at 10250 of all addresses."""
+    kind = socket.SOCK_STREAM if protocol == TCP else socket.SOCK_DGRAM
+    with socket.socket(socket.AF_INET6, kind) as other:
+        other.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        other.bind(("::", 10250))
+        if protocol == TCP:
+            other.listen()
+        put(kernel, EVERY_PEER, ALLOW, port=10250)
+        assert fate(kernel, version, protocol)[0] == "dropped 178"
+
+
+@VERSIONS
+@pytest.mark.parametrize("protocol", [TCP, UDP], ids=["tcp", "udp"])
+def test_what_begins_in_fragments_goes_nowhere(kernel: Node, version: int, protocol: int) -> None:
+    """Put together by the node's stack, it would be for whoever listens there for all addresses."""
+    put(kernel, EVERY_PEER, ALLOW, port=PROXY)
+    whole = frame(REMOTE[version], POD[version], protocol, 40000, 80, payload=bytes(64))
+    # Later ones of a SYN are nothing without the first.
+    for ends in ((0, 32), (32, 64), (64, 72))[: 1 if protocol == TCP else 3]:
+        run = kernel.send("to_pod", fragment(whole, *ends))
+        assert run.value == SHOT
+    assert {int(event["reason"]) for event in kernel.events() if event["kind"] == DROP} == {178}
+
+
+@VERSIONS
+def test_no_proxy_speaks_by_an_uplink_for_a_pod_that_is_gone(kernel: Node, version: int) -> None:
+    kernel.masquerade(OUR[4], OUR[6])
+    kernel.address(OUR[version], 1, None, flags=1)
+    kernel.remove_endpoint(POD[version])
+    for mark in (PROXY_ANSWERS, EGRESS_PROXY):
+        packet = frame(POD[version], WORLD[version], TCP, 61000, 443, flags=ACK)
+        assert kernel.send("to_uplink", packet, kernel.uplink, mark=mark).value == SHOT
+        own = frame(OUR[version], WORLD[version], UDP, 51820, 51820)
+        assert kernel.send("to_uplink", own, kernel.uplink, mark=mark | 0xC06C).value == PASS, "WireGuard's"
 
 
 def test_a_pod_cannot_speak_as_a_proxy(kernel: Node) -> None:

@@ -373,6 +373,29 @@ def test_a_connection_that_the_tables_have_lost_goes_on(
             speaks.go_on()
 
 
+@VERSIONS
+def test_a_client_that_calls_again_from_the_same_port_is_answered(
+    cluster: Cluster, proxies: Proxies, version: int
+) -> None:
+    """Whatever the proxy still has of its last connection."""
+    send(cluster.nodes[0], CLIENT, TO, EGRESS_PORT)
+    client, to = cluster.pods["client"].namespace, cluster.pods["far"].addresses[version]
+    family = socket.AF_INET if version == 4 else socket.AF_INET6
+    with listening(cluster.pods["far"].namespace, 8080) as waiting:
+        for _ in range(3):
+            with inside(client):
+                caller = socket.socket(family)
+            with caller:
+                caller.settimeout(20)
+                caller.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                caller.bind(("", 45678))
+                caller.connect((to, 8080))
+                accepted, _ = waiting.accept()
+                accepted.close()  # it ends first, and so does its proxy
+                assert caller.recv(1) == b""
+    assert len(proxies.egress.seen) == 3
+
+
 def flows(one: Node, address: str) -> list[tuple[int, int, bool]]:
     """Zone, state, and whether it has a place of its own, of each connection over TCP with this address and
     port 8080."""
