@@ -419,7 +419,8 @@ class Agent:
                     log.info("%d entries mended", self._control.reconcile())
                 self._services.mend()
                 self._proxies.retry()
-                if self._hosts.owed:  # it was not told, for what was to be done before had failed
+                # Neither should be so for long, unless what was to be done before has failed.
+                if self._hosts.owed or self._control.holds:
                     await self._settle()
                 self._proxies.names_are(self._names.plan())
                 self._lend()
