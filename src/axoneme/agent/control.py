@@ -133,7 +133,7 @@ class Control:
         self._journal = journal
         self._underlay_version = underlay_version
         self._versions = versions
-        self._proxies: ProxyPorts = ListenerPorts(10000, 19999) if proxies is None else proxies
+        self._proxies: ProxyPorts = ListenerPorts(11000, 19999) if proxies is None else proxies
         #: What is written when the listeners that it names are ready, or have taken too long.
         self._held: TableDiff | None = None
         self._room = Room(plane, limits or {})

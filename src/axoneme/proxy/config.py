@@ -23,7 +23,7 @@ class ProxiesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ``dns_hold``: for how long, in seconds, an answer is held at most until the kernel knows its addresses."""
 
     user: str = "nobody"
-    ports: tuple[int, int] = (10000, 19999)
+    ports: tuple[int, int] = (11000, 19999)  # above those of the kubelet and kube-proxy
     dns_refusal: Refusal = Refusal.REFUSED
     dns_hold: Annotated[float, msgspec.Meta(ge=0, le=5)] = 0.1
 
