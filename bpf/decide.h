@@ -345,19 +345,25 @@ static __noinline int choose_proxy(struct __sk_buff *skb, struct workspace *w)
 
 #define RETRIES 168 /* ticks: longer than TCP waits before it sends again what was not answered */
 
-/* Policy has ended the connection of `p`. What its called end sends again must not pass for a connection of its own,
- * that other rules may allow: the entry stays, and holds for nothing, until nobody speaks any more. */
-static __always_inline int end_flow(const struct packet *p, const struct flow *flow)
+/* Policy has ended the connection of the packet at hand. What its called end sends again must not pass for a connection of its own,
+ * that other rules may allow: the entry stays, and holds for nothing, until nobody speaks any more. Verified on its
+ * own. */
+__noinline int end_flow(__u32 now)
 {
-	struct flow *entry = find_flow(&p->key);
+	__u32 zero = 0;
+	struct workspace *w = bpf_map_lookup_elem(&workspaces, &zero);
+	struct flow *entry;
 
-	if (!entry || p->key.protocol != IPPROTO_TCP || flow->flags & FLOW_TRANSLATED)
-		return forget(p, flow);
+	if (!w)
+		return 0;
+	entry = find_flow(&w->packet.key);
+	if (!entry || w->packet.key.protocol != IPPROTO_TCP || w->flow.flags & FLOW_TRANSLATED)
+		return forget(&w->packet, &w->flow);
 	if (entry->state != FLOW_CLOSED)
-		report_flow(&p->key, entry, EVENT_END);
+		report_flow(&w->packet.key, entry, EVENT_END);
 	entry->state = FLOW_CLOSED;
 	entry->epoch = epoch_of(entry->epoch_slots) - 1;
-	entry->seen = ticks() + RETRIES;
+	entry->seen = now + RETRIES;
 	return 0;
 }
 
@@ -384,16 +390,25 @@ static __noinline int refuse(struct __sk_buff *skb, struct packet *p, __u32 hook
 	}
 	/* Only policy ends a connection. Who may not speak for it does not. */
 	if (w->known && (reason == DROP_POLICY_DEFAULT || reason == DROP_POLICY_DENY || w->broken_off))
-		end_flow(p, &w->flow);
+		end_flow(ticks());
 	report_drop(skb, p, hook, reason, c);
 	return -reason;
 }
 
-/* Policy lets a connection go on that it has ended: that is another one. */
-static __always_inline void begin_again(struct workspace *w)
+/* If policy lets a connection go on that it has ended, that is another one. Verified on its own. */
+__noinline int begin_again(__u32 unused)
 {
-	struct flow *flow = &w->flow;
+	__u32 zero = 0;
+	struct workspace *w = bpf_map_lookup_elem(&workspaces, &zero);
+	struct flow *flow, *old;
 
+	if (!w)
+		return unused;
+	flow = &w->flow;
+	old = find_flow(&w->packet.key);
+	if (!old || !was_ended(old) || w->packet.tcp_flags & TCP_RST)
+		return unused;
+	forget(&w->packet, old);
 	w->known = 0;
 	flow->flags &= ~FLOW_SETTLED;
 	flow->state = first_state(&w->packet);
@@ -403,6 +418,7 @@ static __always_inline void begin_again(struct workspace *w)
 		flow->leg[i].bytes = 0;
 		flow->leg[i].tcp_flags = 0;
 	}
+	return unused;
 }
 
 /* Who talks to whom, and may they. Fills in the workspace. Verified on its own. */
@@ -506,10 +522,8 @@ __noinline int judge(struct __sk_buff *skb, struct packet *p, __u32 hook)
 		reason = refuse(skb, p, hook, w, reason);
 		return w->broken_off ? BROKEN_OFF : reason;
 	}
-	if (old && was_ended(old) && !(p->tcp_flags & TCP_RST)) {
-		over = old;
-		begin_again(w);
-	}
+	if (w->known)
+		begin_again(0);
 	/* Nothing to remember: there may be a way for the next packet. Until then the stack answers. */
 	if (own_address && !served && !flow->proxy_port)
 		return NOT_OURS;
