@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from axoneme.agent import files
 from axoneme.datapath.plane import Datapath, packed
 from axoneme.identity.numbers import Reserved
 from axoneme.model.state import EndpointState
@@ -101,14 +102,7 @@ class EndpointTable:
 
     def remember(self, record: EndpointRecord) -> None:
         """OSError when the disk does not take it; the former record stands then."""
-        path = self._path(record)
-        partial = path.with_suffix(".partial")
-        try:
-            partial.write_bytes(msgspec.json.encode(record))
-            partial.rename(path)
-        except OSError:
-            partial.unlink(missing_ok=True)
-            raise
+        files.replace(self._path(record), msgspec.json.encode(record))
         self.records[record.container_id, record.interface] = record
 
     def forget(self, record: EndpointRecord) -> None:

@@ -11,6 +11,8 @@ import logging
 from pathlib import Path
 from typing import Final
 
+from axoneme.agent import files
+
 log = logging.getLogger(__name__)
 
 #: In the agent's state directory.
@@ -38,9 +40,7 @@ class HighMark:
         if number <= self._reached:
             return
         self._reached = number + _AHEAD
-        partial = self._path.with_suffix(".partial")
         try:
-            partial.write_text(f"{self._reached}\n")
-            partial.replace(self._path)
+            files.replace(self._path, f"{self._reached}\n".encode())
         except OSError as error:  # services must not wait for a disk
             log.warning("%s: %s; after a restart numbers may be given out again", self._path, error)

@@ -25,6 +25,7 @@ from typing import Any, Final
 
 import msgspec
 
+from axoneme.agent import files
 from axoneme.agent.control import Control
 from axoneme.agent.failsafe import FAIL_SAFE
 from axoneme.datapath.hostfilter import HostSettings
@@ -258,9 +259,7 @@ class HostPolicies:
 
     def _save(self) -> None:
         """Before anything of it is in the kernel."""
-        partial = self._path.with_suffix(".partial")
-        partial.write_bytes(msgspec.json.encode(self._file))
-        partial.replace(self._path)
+        files.replace(self._path, msgspec.json.encode(self._file))
 
 
 def _digest(object: Object | None) -> str:

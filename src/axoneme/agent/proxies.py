@@ -22,6 +22,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from axoneme.agent import files
 from axoneme.agent.secrets import Secrets
 from axoneme.model.l7 import SecretRef
 from axoneme.model.redaction import Redaction
@@ -144,7 +145,7 @@ class Proxies:
         try:
             revisions = {kind: plan.revision for kind, plan in plans.items()}
             ports = {f"{number:x}": port for number, port in sorted(self._ports.ports.items())}
-            _replace(self._file, msgspec.json.encode(_Memory(ports, revisions)))
+            files.replace(self._file, msgspec.json.encode(_Memory(ports, revisions)))
             for kind, plan in plans.items():
                 if plan != self._written[kind]:
                     self._write_plan(kind, plan)
@@ -326,9 +327,3 @@ def _remembered(file: Path) -> _Memory:
     except (OSError, msgspec.MsgspecError) as error:
         log.warning("%s: %s; listeners get new ports, and connections through them end", file, error)
         return _Memory()
-
-
-def _replace(file: Path, content: bytes) -> None:
-    partial = file.with_suffix(".partial")
-    partial.write_bytes(content)
-    partial.replace(file)
