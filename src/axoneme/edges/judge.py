@@ -14,6 +14,7 @@ from ipaddress import ip_network
 
 from axoneme.edges import requests
 from axoneme.edges.edge import Edge, Party, Whereabouts
+from axoneme.identity.numbers import FIRST_CLUSTER, FIRST_NODE_LOCAL, Reserved
 from axoneme.model.l7 import NameMatch
 from axoneme.model.labels import NAME, Label, Labels
 from axoneme.model.names import NameIndex
@@ -30,17 +31,8 @@ from axoneme.policy.identities import NamedPorts
 from axoneme.policy.lookup import Outcome, evaluate
 from axoneme.policy.peers import Service
 
-#: Numbers of the identities that every node knows from the start.
-_RESERVED = {
-    "host": 1,
-    "unmanaged": 3,
-    "health": 4,
-    "init": 5,
-    "remote-node": 6,
-    "kube-apiserver": 7,
-    "ingress": 8,
-}
-_FIRST_POD, _FIRST_OUTSIDE = 256, 1 << 24
+#: Who has a role in the cluster, by its name.
+_ROLES = {each.label.key: int(each) for each in Reserved if Reserved.WORLD.label not in each.labels}
 
 
 class Verdict(enum.Enum):
@@ -160,15 +152,15 @@ class Judge:
             return
         match party.whereabouts:
             case Whereabouts.NODE:
-                known = [_RESERVED[name] for name in party.reserved if name in _RESERVED]
+                known = [_ROLES[name] for name in party.reserved if name in _ROLES]
                 # An API server is one that is a remote node as well.
-                self._numbers[party] = max(known, default=_RESERVED["unmanaged"])
+                self._numbers[party] = max(known, default=Reserved.UNMANAGED)
             case Whereabouts.OUTSIDE:
-                self._numbers[party] = _FIRST_OUTSIDE + len(self._outside)
+                self._numbers[party] = FIRST_NODE_LOCAL + len(self._outside)
                 self._outside.add(party)
                 self._put_outside(party)
             case Whereabouts.POD:
-                number = self._numbers[party] = _FIRST_POD + len(self._numbers)
+                number = self._numbers[party] = FIRST_CLUSTER + len(self._numbers)
                 self._engine.upsert_identity(number, Labels.parse(party.labels))
                 self._engine.set_named_ports(number, world.named_ports.get(party.labels, {}))
                 self._engine.set_audited(number, party.labels in world.audited)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from axoneme.edges.edge import VARIOUS, Request
-from axoneme.model.kafkaapis import ALWAYS, API_KEYS, OTHER_NAMES
-from axoneme.model.l7 import L7, HeaderMatch, HTTPRule, KafkaRule, L7Kind, Mismatch, NameMatch
+from axoneme.model.kafkaapis import ALWAYS, number_of
+from axoneme.model.l7 import L7, HeaderMatch, HTTPRule, KafkaRule, L7Kind, Mismatch
 from axoneme.model.names import matches as name_matches
 from axoneme.model.redaction import HIDDEN
 from axoneme.model.regexes import matches
+from axoneme.policy.requests import server_name_matches
 
 #: How a blurred part of a path may read: if a rule says of all of these the same, it is taken for sure.
 _GUESSES = ("", "0", "x", "a-b_c.d", "0123456789abcdef0123456789abcdef")
@@ -28,7 +29,7 @@ def passes(part: L7, request: Request) -> bool | None:
         case L7Kind.HTTP:
             return _any(_http(rule, request) for rule in part.http)
         case L7Kind.KAFKA:
-            always = api_number(request.api_key) in ALWAYS
+            always = number_of(request.api_key) in ALWAYS
             return always or _any(_kafka(rule, request) for rule in part.kafka)
         case _:
             return any(name_matches(rule, request.name) for rule in part.dns)
@@ -39,11 +40,7 @@ def _server_name(part: L7, request: Request) -> bool | None:
         return True
     if request.kind is not L7Kind.TLS:
         return None
-    return any(_covers_name(name, request.name) for name in part.server_names)
-
-
-def _covers_name(pattern: str, name: str) -> bool:
-    return name_matches(NameMatch(pattern, pattern="*" in pattern), name)
+    return any(server_name_matches(name, request.name) for name in part.server_names)
 
 
 def _http(rule: HTTPRule, request: Request) -> bool | None:
@@ -78,7 +75,7 @@ def _header(header: HeaderMatch, request: Request) -> bool | None:
 
 
 def _kafka(rule: KafkaRule, request: Request) -> bool | None:
-    number = api_number(request.api_key)
+    number = number_of(request.api_key)
     if rule.api_keys and number is None:
         return None
     if rule.api_keys and number not in rule.api_keys:
@@ -90,11 +87,6 @@ def _kafka(rule: KafkaRule, request: Request) -> bool | None:
     if rule.api_version is None:
         return True
     return None if request.api_version == VARIOUS else rule.api_version == request.api_version
-
-
-def api_number(api_key: str) -> int | None:
-    """Of a Kafka request, from its name; None for those that no rule can mean."""
-    return API_KEYS.get(api_key, OTHER_NAMES.get(api_key))
 
 
 def _alike(verdicts: Iterable[bool]) -> bool | None:

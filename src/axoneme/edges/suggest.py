@@ -15,9 +15,8 @@ from dataclasses import dataclass, field
 
 from axoneme.edges.edge import Edge, Party, Request, Seen, Whereabouts
 from axoneme.edges.recorded import Recorded
-from axoneme.edges.requests import api_number
 from axoneme.edges.selecting import choose, own
-from axoneme.model.kafkaapis import ALWAYS, API_KEYS, ROLES
+from axoneme.model.kafkaapis import ALWAYS, API_KEYS, ROLES, number_of
 from axoneme.model.l7 import L7Kind
 from axoneme.model.labels import K8S, NAMESPACE, SERVICE_ACCOUNT, Labels
 from axoneme.model.policy import Direction
@@ -123,7 +122,7 @@ def _add(workload: Workload, edge: Edge, seen: Seen, direction: Direction, recor
         return True
     service.looked_at = True
     if edge.request.kind is L7Kind.KAFKA:
-        number = api_number(edge.request.api_key)
+        number = number_of(edge.request.api_key)
         if number is None or (number not in _API_NAMES and number in ALWAYS):
             return number is not None  # what always passes needs no rule
     service.requests.add(edge.request)
@@ -257,7 +256,7 @@ def _kafka(requests: Iterable[Request]) -> list[Document]:
     topics = sorted({request.topic for request in requests if request.topic})
     rules: set[tuple[str, str, str]] = set()
     for request in requests:
-        number = api_number(request.api_key)
+        number = number_of(request.api_key)
         assert number is not None, "others have been left out"
         if name := _API_NAMES.get(number):
             rules.add(("apiKey", name, request.topic))

@@ -73,3 +73,8 @@ OTHER_NAMES = {
     "sharefetch": 78,
     "shareacknowledge": 79,
 }
+
+
+def number_of(name: str) -> int | None:
+    """By any name that it has, in lower case; None for what no rule can name."""
+    return API_KEYS.get(name, OTHER_NAMES.get(name))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import msgspec
 
 from axoneme.model import names
-from axoneme.model.kafkaapis import ALWAYS, API_KEYS, OTHER_NAMES
+from axoneme.model.kafkaapis import ALWAYS, API_KEYS, number_of
 from axoneme.model.l7 import L7, HeaderMatch, HTTPRule, KafkaRule, L7Kind, Mismatch, NameMatch
 from axoneme.model.regexes import matches
 
@@ -136,7 +136,7 @@ def _unmet(rule: HTTPRule | KafkaRule | NameMatch, request: Request) -> Iterator
 def _api_number(request: Request) -> int:
     """-1 for none that is known."""
     key = request.api_key.lower()
-    known = API_KEYS.get(key, OTHER_NAMES.get(key))
+    known = number_of(key)
     return known if known is not None else int(key) if key.isascii() and key.isdigit() else -1
 
 
