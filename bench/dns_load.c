@@ -15,32 +15,12 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <time.h>
+#include "timing.h"
 
 #define MOST 512
 #define SAMPLES (1 << 22)
 #define HEADER 12
 #define WAIT 1.0
-
-static void die(const char *what)
-{
-	perror(what);
-	exit(1);
-}
-
-static double now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec + t.tv_nsec / 1e9;
-}
-
-static int by_size(const void *a, const void *b)
-{
-	float difference = *(const float *)a - *(const float *)b;
-
-	return (difference > 0) - (difference < 0);
-}
 
 /* A record of the name asked for: A, IN, a minute, in 198.18.0.0/15 (RFC 2544) by the number in the name. */
 static unsigned char record[] = { 0xc0, HEADER, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 198, 18, 0, 0 };

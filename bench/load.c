@@ -18,15 +18,10 @@
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
+#include "timing.h"
 
 #define MOST 1024
 #define SAMPLES (1 << 22)
-
-static void die(const char *what)
-{
-	perror(what);
-	exit(1);
-}
 
 static void set(int fd, int level, int option)
 {
@@ -96,21 +91,6 @@ static void exchange(int fd)
 
 	if (write(fd, &byte, 1) != 1 || read(fd, &byte, 1) != 1)
 		die("exchange");
-}
-
-static double now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec + t.tv_nsec / 1e9;
-}
-
-static int by_size(const void *a, const void *b)
-{
-	float difference = *(const float *)a - *(const float *)b;
-
-	return (difference > 0) - (difference < 0);
 }
 
 int main(int argc, char **argv)
