@@ -5,18 +5,15 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from ipaddress import ip_address
-from pathlib import Path
 
 import pytest
 from balancing import ANY, EXTERNAL, Balancer
 from exchanges import over_tcp, over_udp
-from two_nodes import WORLD, Cluster, connect, inside
+from served import SERVICE, balancer_of, place, with_servers
+from two_nodes import Cluster, connect, inside
 
-from axoneme.net.commands import ip
 from oracle.packets import TCP, UDP
 
-CLIENT, SERVER = 300, 301
-SERVICE = {4: "10.96.0.10", 6: "fd00:10:96::10"}
 ROUTER = {4: "172.31.0.254", 6: "fd00:a0::fe"}
 VERSIONS = pytest.mark.parametrize("version", [4, 6])
 BACKENDS = ("near", "far", "world", "node1", "node2")
@@ -24,36 +21,14 @@ BACKENDS = ("near", "far", "world", "node1", "node2")
 
 @pytest.fixture(scope="module", params=["overlay", "native"])
 def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    made = Cluster(overlay=request.param == "overlay")
-    try:
-        made.plug(1, "client", 10, CLIENT, app="client")
-        made.plug(1, "near", 11, SERVER, app="server")
-        made.plug(2, "far", 10, SERVER, app="server")
-        routes = [f"route add {SERVICE[v]} via {made.nodes[0].addresses[v]}" for v in (4, 6)]
-        ip(routes, made.world)
+    with with_servers(request.param == "overlay") as made:
         yield made
-    finally:
-        made.close()
 
 
 @pytest.fixture
 def balancer(cluster: Cluster) -> Iterator[Balancer]:
-    one = cluster.nodes[0]
-    made = Balancer(one.plane, one.folder / "bpf")
-    made.clear()
-    yield made
-    made.clear()
-    made.close()
-
-
-def place(cluster: Cluster, name: str) -> tuple[Path, dict[int, str]]:
-    """Of a backend or a client: where it is, and its addresses."""
-    if name == "world":
-        return cluster.world, WORLD
-    if name.startswith("node"):
-        one = cluster.nodes[int(name[4:]) - 1]
-        return one.namespace, one.addresses
-    return cluster.pods[name].namespace, cluster.pods[name].addresses
+    with balancer_of(cluster) as made:
+        yield made
 
 
 def balance(balancer: Balancer, cluster: Cluster, name: str, version: int) -> None:

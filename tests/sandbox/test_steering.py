@@ -15,33 +15,24 @@ import pytest
 from balancing import ANY, EXTERNAL, Balancer
 from exchanges import over_tcp, over_udp
 from proxies import Proxy
-from two_nodes import WORLD, Cluster, Node, connect, inside, listening
+from served import CLIENT, SERVER, SERVICE, balancer_of, place, with_servers
+from two_nodes import Cluster, Node, connect, inside, listening
 
 from axoneme.datapath.plane import packed
 from axoneme.net import proxying
-from axoneme.net.commands import ip
 from oracle.packets import TCP, UDP
 
-CLIENT, SERVER = 300, 301
 EGRESS_PORT, INGRESS_PORT = 10000, 10001
 TO, FROM = 1, 0
 NO_PROXY = 178  # enum drop_reason
 ESTABLISHED, CLOSED, SETTLED = 1, 3, 1 << 2  # enum flow_state, flow_flag
-SERVICE = {4: "10.96.0.10", 6: "fd00:10:96::10"}
 VERSIONS = pytest.mark.parametrize("version", [4, 6])
 
 
 @pytest.fixture(scope="module", params=["overlay", "native"])
 def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    made = Cluster(overlay=request.param == "overlay")
-    try:
-        made.plug(1, "client", 10, CLIENT, app="client")
-        made.plug(1, "near", 11, SERVER, app="server")
-        made.plug(2, "far", 10, SERVER, app="server")
-        ip([f"route add {SERVICE[v]} via {made.nodes[0].addresses[v]}" for v in (4, 6)], made.world)
+    with with_servers(request.param == "overlay") as made:
         yield made
-    finally:
-        made.close()
 
 
 @dataclass
@@ -73,12 +64,8 @@ def proxies(running: Proxies) -> Proxies:
 
 @pytest.fixture
 def balancer(cluster: Cluster) -> Iterator[Balancer]:
-    one = cluster.nodes[0]
-    made = Balancer(one.plane, one.folder / "bpf")
-    made.clear()
-    yield made
-    made.clear()
-    made.close()
+    with balancer_of(cluster) as made:
+        yield made
 
 
 @pytest.fixture(autouse=True)
@@ -99,16 +86,6 @@ def send(one: Node, subject: int, direction: int, port: int) -> None:
     value["verdict"], value["proxy_port"] = 1, port
     plane.policies.put(key, value)
     plane.raise_subjects([subject])
-
-
-def place(cluster: Cluster, name: str) -> tuple[Path, dict[int, str]]:
-    """Where it is, and its addresses."""
-    if name == "world":
-        return cluster.world, WORLD
-    if name.startswith("node"):
-        one = cluster.nodes[int(name[4:]) - 1]
-        return one.namespace, one.addresses
-    return cluster.pods[name].namespace, cluster.pods[name].addresses
 
 
 @dataclass(frozen=True)
