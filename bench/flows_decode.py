@@ -21,7 +21,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from axoneme.datapath.ring import Ring
 from axoneme.datapath.schema import Schema
-from axoneme.flows import allocator
 from axoneme.flows.encode import Encoder
 from axoneme.flows.events import Records, Vocabulary, record_dtype, take
 from axoneme.flows.filters import Matcher
@@ -33,6 +32,7 @@ from axoneme.flows.requests import Requests
 from axoneme.flows.rules import RuleJournal
 from axoneme.flows.servicenames import ServicePort
 from axoneme.flows.store import FlowStore
+from axoneme.flowserver import allocator
 
 PODS = 200
 SERVICES = 1000

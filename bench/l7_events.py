@@ -27,11 +27,11 @@ from axoneme.flows.expiry import FlowTable
 from axoneme.flows.ingest import Ingest
 from axoneme.flows.joining import join
 from axoneme.flows.kernel import lifetimes
-from axoneme.flows.listening import Listening
 from axoneme.flows.names import Names
 from axoneme.flows.requests import Requests
 from axoneme.flows.rules import RuleJournal
 from axoneme.flows.store import FlowStore
+from axoneme.flowserver.listening import Listening
 from axoneme.model.l7event import HTTPEvent, L7Event
 from axoneme.model.redaction import Redaction
 from axoneme.proxy.events import EventSender

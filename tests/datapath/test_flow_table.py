@@ -16,8 +16,8 @@ from axoneme.datapath.plane import Constants
 from axoneme.flows.events import Vocabulary
 from axoneme.flows.expiry import FlowTable
 from axoneme.flows.kernel import Kernel, lifetimes
-from axoneme.flows.sweep import Sweep
 from axoneme.flows.traffic import Tally
+from axoneme.flowserver.sweep import Sweep
 from oracle.packets import ACK, ICMP, RST, SYN, TCP, UDP, Address, frame
 
 SERVICE = ip_address("10.96.0.10")

@@ -27,8 +27,8 @@ from axoneme.flows.events import Vocabulary
 from axoneme.flows.expiry import FlowTable
 from axoneme.flows.kernel import Kernel, OtherSchema, lifetimes
 from axoneme.flows.servicenames import ServicePort
-from axoneme.flows.sweep import Sweep
 from axoneme.flows.traffic import Tally
+from axoneme.flowserver.sweep import Sweep
 from axoneme.model.policy import Protocol
 from axoneme.services.balanced import Algorithm, Backend, Balanced, Frontend, FrontendKind
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from axoneme.agent.failsafe import failsafe
-from axoneme.flows.config import HistoryConfig
+from axoneme.flows.capacity import HistoryConfig
 from axoneme.health.answering import PORT
 from axoneme.model.policy import Policy
 from axoneme.model.redaction import Redaction

@@ -36,7 +36,7 @@ from axoneme.net.commands import NetworkError
 from axoneme.rpc.daemon import until_told
 from axoneme.services.standalone import Target, assign, compile_all
 from axoneme.services.verdict import Health
-from axoneme.sources.config import ConfigError, open_store
+from axoneme.sources.config import open_store
 from axoneme.sources.store import Store
 
 log = logging.getLogger(__name__)
@@ -231,10 +231,6 @@ class Balancer:
 def run(path: Path) -> None:
     """The process: until SIGTERM or SIGINT. Raises `axoneme.sources.config.ConfigError`."""
     config, desired = load(path)
-    try:
-        import aiohttp  # noqa: F401
-    except ImportError as error:
-        raise ConfigError("axo lb run: the package aiohttp is missing; pip install 'axoneme[lb]'") from error
     with only_agent(config.machine.state_path):
         asyncio.run(_main(path, config, desired))
 

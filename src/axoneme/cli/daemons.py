@@ -76,7 +76,7 @@ def _main(role: Role) -> Callable[[Path], None]:
 
         return balancer.run
     if role is Role.FLOWS:
-        from axoneme.flows import server
+        from axoneme.flowserver import server
 
         return server.run
     from axoneme.proxy import process

@@ -11,7 +11,7 @@ from axoneme.agent.api import Status
 from axoneme.agent.config import AgentConfig
 from axoneme.datapath.features import Feature
 from axoneme.doctor.firewall import Rule
-from axoneme.flows.server import Status as FlowsStatus
+from axoneme.flows.status import Status as FlowsStatus
 from axoneme.health.pathmtu import PathMtu
 from axoneme.health.ways import HealthReport
 from axoneme.model.state import NodeState

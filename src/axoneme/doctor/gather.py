@@ -24,7 +24,7 @@ from axoneme.datapath import attach, bpf, bpffs, clsact, features, sockets
 from axoneme.datapath.uapi import AttachType, Command, LinkType
 from axoneme.doctor import firewall
 from axoneme.doctor.facts import Device, Facts, Pin, PodFacts, Program, Route, Usage
-from axoneme.flows.server import Status as FlowsStatus
+from axoneme.flows.status import Status as FlowsStatus
 from axoneme.health.pathmtu import PathMtu
 from axoneme.health.ways import HealthReport
 from axoneme.model.policies import POLICY_KINDS

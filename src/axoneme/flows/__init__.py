@@ -2,6 +2,6 @@
 
 `events` turns the kernel's records into flow records (numpy), `names` says who stands behind their
 addresses, `store` keeps them, `filters` picks among them, `encode` makes JSON values (`flow`) of the
-few that somebody asked for, `render` makes text of those. All of that is pure; `rules`, `kernel` and
-`server` are the shell around it: files, maps, clocks, sockets.
+few that somebody asked for, `render` makes text of those. All of that is pure; `rules` and `kernel` know
+the files and maps that agents leave. The process is `axoneme.flowserver`.
 """

@@ -23,7 +23,7 @@ from axoneme.doctor.firewall import (
     of_nft,
     of_tc,
 )
-from axoneme.flows.server import Status as FlowsStatus
+from axoneme.flows.status import Status as FlowsStatus
 from axoneme.health.pathmtu import PathMtu
 from axoneme.health.ways import Answer, HealthReport, Measurement, NodeHealth, ways
 from axoneme.model.state import NodeState

@@ -6,18 +6,9 @@ from pathlib import Path
 
 import msgspec
 
+from axoneme.flows.capacity import HistoryConfig
 from axoneme.model.l7event import SOCKET
 from axoneme.sources.config import StoreConfig, read
-
-
-class HistoryConfig(msgspec.Struct, frozen=True):
-    """How many flows are kept in memory (about 180 bytes each); drops have a share of their own. Of so many
-    ``requests`` the texts are kept, ``request_bytes`` altogether; of refused ones a quarter more."""
-
-    flows: int = 65536
-    drops: int = 16384
-    requests: int = 16384
-    request_bytes: int = 8 << 20
 
 
 class Proxies(msgspec.Struct, frozen=True):

@@ -16,27 +16,27 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from axoneme.datapath.bpf import NotFound
 from axoneme.datapath.schema import Schema
-from axoneme.flows import allocator, feed
-from axoneme.flows.config import FlowServerConfig, load
-from axoneme.flows.encode import Encoder
+from axoneme.flows import feed
 from axoneme.flows.events import Vocabulary, record_dtype
 from axoneme.flows.expiry import FlowTable
 from axoneme.flows.flow import ObserveRequest
+from axoneme.flows.flowlog import FlowLog
 from axoneme.flows.ingest import Ingest
 from axoneme.flows.joining import join
 from axoneme.flows.kernel import LAYOUT, Kernel, OtherSchema, fingerprint, lifetimes
-from axoneme.flows.listening import Listening
 from axoneme.flows.names import Names
-from axoneme.flows.observe import Bell, Observer
 from axoneme.flows.requests import Requests
 from axoneme.flows.rules import FILE_NAME, RuleJournal
+from axoneme.flows.status import Status
 from axoneme.flows.store import FlowStore
-from axoneme.flows.sweep import Sweep
 from axoneme.flows.traffic import BackendTraffic
+from axoneme.flowserver import allocator
+from axoneme.flowserver.config import FlowServerConfig, load
+from axoneme.flowserver.listening import Listening
+from axoneme.flowserver.observe import Bell, Observer, Reader
+from axoneme.flowserver.sweep import Sweep
 from axoneme.rpc import Batch, NoParams, Server, privileges
 from axoneme.rpc.daemon import until_told
 from axoneme.sources.config import open_store
@@ -52,29 +52,6 @@ _BLOCKS: Final = 8
 _SHORTEST, _USUAL, _LONGEST = 0.005, 0.02, 0.05
 #: How long the first events wait for the names of their ends.
 _PATIENCE: Final = 5.0
-
-
-class Status(msgspec.Struct, frozen=True):
-    """As in Hubble's ServerStatusResponse, and more."""
-
-    node_name: str
-    num_flows: int
-    max_flows: int
-    seen_flows: int
-    uptime_ns: int
-    flows_rate: float  # a second, over the last ten
-    attached: bool  # whether the datapath's maps are there
-    num_drops: int
-    max_drops: int
-    seen_drops: int
-    lost_flows: int  # in the kernel, whose ring was full
-    lost_drops: int
-    lost_requests: int  # that proxies could not deliver, or that named no two ends
-    readers: int
-    connections: int  # entries in the flow table
-    half_open: int  # begun by one side, or without room among those
-    expired: int  # entries taken out of it since the start
-    names: int
 
 
 def pace(before: float, taken: int) -> float:
@@ -101,18 +78,11 @@ class FlowServer:
         requests = Requests(history.requests, history.request_bytes)
         self._ingest = Ingest(self._store, self._names, rules, requests, vocabulary)
         self._bell = Bell()
-        encoder = Encoder(self._names, rules.refs, rules.services, requests, config.node, vocabulary)
-        self._observer = Observer(
-            self._store,
-            self._names,
-            rules.services,
-            requests,
-            encoder,
-            vocabulary,
-            config.node,
-            self._bell,
-            _clocks,
+        record = FlowLog(
+            config.node, self._store, self._names, rules.refs, rules.services, requests, vocabulary
         )
+        self._reader = Reader(record, self._bell, _clocks)
+        self._observer = Observer(self._reader)
         self._synced = {prefix: asyncio.Event() for prefix in feed.PREFIXES}
         self._started = time.monotonic_ns()
         self._sweep: Sweep | None = None
@@ -263,7 +233,7 @@ class FlowServer:
             lost_flows=lost.flows,
             lost_drops=lost.drops,
             lost_requests=self._proxies.lost + self._malformed,
-            readers=self._observer.readers,
+            readers=self._reader.readers,
             connections=self._sweep.entries if self._sweep else 0,
             half_open=self._sweep.half_open if self._sweep else 0,
             expired=self._sweep.removed if self._sweep else 0,

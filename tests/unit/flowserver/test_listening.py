@@ -9,8 +9,8 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from axoneme.flows import listening
-from axoneme.flows.listening import Listening
+from axoneme.flowserver import listening
+from axoneme.flowserver.listening import Listening
 from axoneme.model.l7event import L7Event
 from axoneme.model.redaction import Redaction
 from axoneme.proxy.events import EventSender
