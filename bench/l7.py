@@ -9,6 +9,7 @@ is the datapath's each time. Prints the median of the rounds, and the ratios rou
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 import shutil
@@ -203,6 +204,16 @@ def until_listening(namespace: Path, address: str, port: int) -> None:
         time.sleep(0.05)
 
 
+def check(namespace: Path, address: str, way: str) -> None:
+    """That requests go the way that is to be measured: proxies refuse what is not below /public."""
+    with inside(namespace):
+        talk = http.client.HTTPConnection(address, SERVER, timeout=10)
+        talk.request("GET", "/private")
+        status = talk.getresponse().status
+        talk.close()
+    assert status == (200 if way is NOTHING else 403), f"{way}: {status}"
+
+
 def measure(namespace: Path, url: str, connections: int) -> Figures:
     command = ["wrk", "-t1", f"-c{connections}", f"-d{SECONDS}s", "--latency", url]
     said = subprocess.run(
@@ -242,6 +253,7 @@ def main() -> None:
                             stack.enter_context(envoy(node.namespace, by_hand(), LISTENER, "127.0.0.1", 2))
                         elif way is OURS:
                             stack.enter_context(ours(node))
+                        check(client.namespace, address, way)
                         measure(client.namespace, url, 1)  # what is made at the first request
                         for connections in (16, 1):
                             taken.setdefault((way, connections), []).append(

@@ -24,6 +24,7 @@ PROGRAMS = {
     "xdp": "The fast path",
     "services_agent": "Services by the whole agent",
     "l7": "HTTP through a policy",
+    "l7_policies": "A policy above L4: from written to in force",
     "agent": "The agent",
     "cni": "Containers by the CNI plugin",
     "scale": "The agent in a large cluster",
@@ -59,19 +60,18 @@ def measure(name: str) -> str:
 
 def main() -> None:
     wanted = sys.argv[1:] or list(PROGRAMS)
+    subprocess.run([sys.executable, str(HERE.parent / "build_backend" / "compile_bpf.py")], check=True)
     page = PAGE.read_text()
     page = re.sub(r"(?m)^Machine: .*$", f"Machine: {machine()}.", page)
     for name in wanted:
         title = PROGRAMS[name]
         print(f"== {title}", flush=True)
         made = section(name, title, measure(name)).rstrip() + "\n"
-        marks = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
-        page = re.sub(
-            re.escape(marks[0]) + r".*?" + re.escape(marks[1]),
-            lambda _, made=made, marks=marks: marks[0] + made + marks[1],
-            page,
-            flags=re.DOTALL,
-        )
+        begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+        if begin not in page:
+            page += f"\n{begin}{end}\n"
+        before, _, rest = page.partition(begin)
+        page = before + begin + made + end + rest.partition(end)[2]
         PAGE.write_text(page)
 
 
