@@ -8,20 +8,21 @@ behind `first` has lost the difference, and can say how much.
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from axoneme.flows.events import Records, join, opaque
+from axoneme.flows.events import Records
+from axoneme.flows.packing import Packed, Packing
 
 
 class Ring:
-    def __init__(self, dtype: np.dtype[np.void], capacity: int) -> None:
+    """Takes and gives records as `Packing` has them, and keeps them packed."""
+
+    def __init__(self, packing: Packing, capacity: int) -> None:
         if capacity < 1:
             raise ValueError(f"a ring of {capacity} records")
-        self._records: Records = np.zeros(capacity, dtype)
-        self._opaque = opaque(self._records)
+        self._packing = packing
+        self._records: Packed = np.zeros(capacity, packing.packed)
         self.capacity = capacity
         self.next = 0
 
@@ -34,22 +35,23 @@ class Ring:
 
     def append(self, records: Records) -> None:
         """Adds a batch that begins no earlier (``time``) than the last one ended."""
-        kept = opaque(records[-self.capacity :])
+        kept = records[-self.capacity :]
         start = (self.next + len(records) - len(kept)) % self.capacity
         head = min(len(kept), self.capacity - start)
-        self._opaque[start : start + head] = kept[:head]
-        self._opaque[: len(kept) - head] = kept[head:]
+        self._packing.pack(kept[:head], self._records[start : start + head])
+        self._packing.pack(kept[head:], self._records[: len(kept) - head])
         self.next += len(records)
 
     def read(self, start: int, stop: int) -> Records:
         """A copy of the records that are still there of those from ``start`` to ``stop`` (exclusive)."""
         start, stop = max(start, self.first), min(stop, self.next)
         if stop <= start:
-            return np.zeros(0, self._records.dtype)
+            return np.zeros(0, self._packing.dtype)
         begin, end = start % self.capacity, stop % self.capacity
         if begin < end:
-            return join(self._records[begin:end])
-        return join(self._records[begin:], self._records[:end])
+            return self._packing.unpack(self._records[begin:end])
+        places = np.arange(start, stop) % self.capacity
+        return self._packing.unpack(self._records[places])
 
     def at(self, time: int) -> int:
         """The sequence number of the first record that is not older than ``time``."""
@@ -63,6 +65,7 @@ class Ring:
         """The time of the last record; 0 when there is none."""
         return int(self._records["time"][(self.next - 1) % self.capacity]) if self.next else 0
 
-    def column(self, field: str) -> npt.NDArray[Any]:
-        """One column of all that is kept, in no order: a view."""
-        return self._records[field][: len(self)]
+    @property
+    def packed(self) -> Packed:
+        """All that is kept, in no order: a view."""
+        return self._records[: len(self)]

@@ -54,10 +54,11 @@ class Ingest:
     def tidy(self) -> None:
         """Now and then: takes up what the journal says, and gives up names that nothing refers to."""
         self._read_journal()
+        self._store.tidy()
         if self._names.crowded:
             rings = (self._store.flows, self._store.drops)
             self._names.collect(
-                ring.column(f"{side}_row") for ring in rings for side in ("source", "destination")
+                ring.packed[f"{side}_row"] for ring in rings for side in ("source", "destination")
             )
 
     def _append(

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from axoneme.flows.columns import Ring
 from axoneme.flows.events import Mask, Records, join, take
+from axoneme.flows.packing import Packing
 
 
 @dataclass(slots=True)
@@ -44,11 +45,17 @@ class KernelLosses:
 class FlowStore:
     def __init__(self, dtype: np.dtype[np.void], flows: int, drops: int) -> None:
         self.dtype = dtype
-        self.flows = Ring(dtype, flows)
-        self.drops = Ring(dtype, drops)
+        self._packing = Packing(dtype)
+        self.flows = Ring(self._packing, flows)
+        self.drops = Ring(self._packing, drops)
         self.kernel_losses = KernelLosses()
         #: Requests that proxies could not tell of.
         self.requests_lost = 0
+
+    def tidy(self) -> None:
+        """Now and then: forgets what no record refers to any more."""
+        if self._packing.crowded:
+            self._packing.collect((self.flows.packed, self.drops.packed))
 
     def end(self) -> Cursor:
         """Behind the newest record: a reader who starts here sees only what comes."""

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from axoneme.flows.columns import Ring
 from axoneme.flows.events import Records
+from axoneme.flows.packing import Packing
 
 DTYPE = np.dtype([("time", "<u8"), ("number", "<u4")])
 
@@ -20,14 +21,14 @@ def batch(first: int, count: int, step: int = 2) -> Records:
 
 @given(st.integers(1, 12), st.lists(st.integers(0, 30), max_size=12), st.data())
 def test_holds_the_newest_whatever_the_batches(capacity: int, sizes: list[int], data: st.DataObject) -> None:
-    ring, total = Ring(DTYPE, capacity), 0
+    ring, total = Ring(Packing(DTYPE), capacity), 0
     for size in sizes:
         ring.append(batch(total, size))
         total += size
     kept = list(range(max(0, total - capacity), total))
     assert (ring.first, ring.next, len(ring)) == (total - len(kept), total, len(kept))
     assert ring.read(0, total)["number"].tolist() == kept
-    assert sorted(ring.column("number").tolist()) == kept
+    assert sorted(ring.packed["number"].tolist()) == kept
     start, stop = data.draw(st.integers(0, total + 5)), data.draw(st.integers(0, total + 5))
     assert ring.read(start, stop)["number"].tolist() == [n for n in kept if start <= n < stop]
     time = data.draw(st.integers(0, 100 + total * 10))
@@ -37,7 +38,7 @@ def test_holds_the_newest_whatever_the_batches(capacity: int, sizes: list[int], 
 
 
 def test_what_was_read_does_not_change_under_the_reader() -> None:
-    ring = Ring(DTYPE, 4)
+    ring = Ring(Packing(DTYPE), 4)
     ring.append(batch(0, 4))
     whole, part = ring.read(0, 4), ring.read(1, 3)
     ring.append(batch(4, 4))
@@ -47,4 +48,4 @@ def test_what_was_read_does_not_change_under_the_reader() -> None:
 
 def test_a_ring_needs_room() -> None:
     with pytest.raises(ValueError, match="0 records"):
-        Ring(DTYPE, 0)
+        Ring(Packing(DTYPE), 0)
