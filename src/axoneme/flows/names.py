@@ -113,6 +113,10 @@ class Names:
                 rows[unknown] = np.array(by_number, np.uint32)[inverse]
             records[f"{side}_row"] = rows
 
+    def add(self, end: End) -> int:
+        """The row of an end of which no address is known here; `collect` gives it up like others."""
+        return self._row(end)
+
     def __getitem__(self, row: int) -> End:
         end = self._ends[row]
         if end is None:

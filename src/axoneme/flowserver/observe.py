@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from axoneme.flows.events import Mask, Records, take
 from axoneme.flows.filters import Matcher
 from axoneme.flows.flow import Item, LostEvents, ObserveRequest
-from axoneme.flows.flowfilter import FilterError
+from axoneme.flows.flowfilter import FilterError, FlowFilter
 from axoneme.flows.flowlog import FlowLog
 from axoneme.flows.store import Batch, Cursor
 from axoneme.rpc import INVALID, RpcError
@@ -44,20 +44,23 @@ class Bell:
 @dataclass(frozen=True, slots=True)
 class Span:
     """Which part of the record somebody wants. Without ``last`` and ``since`` it begins with the oldest flow
-    that is kept or, to ``follow``, with the present. Times are ns of the wall clock."""
+    that is kept or, to ``follow``, with the present. Times are ns of the wall clock. ``after``: where an
+    earlier page ended, whatever the rest says."""
 
     last: int | None = None
     follow: bool = False
     since: int | None = None
     until: int | None = None
+    after: Cursor | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What was accepted of some records, in order of time, and what is missing before them."""
+    """Accepted records, in order of time, what is missing before them, and where to go on."""
 
     records: Records
-    lost: tuple[LostEvents, ...] = ()
+    lost: tuple[LostEvents, ...]
+    next: Cursor
 
 
 @dataclass(slots=True)
@@ -92,7 +95,8 @@ class Reader:
         try:
             while True:
                 batch = store.read(cursor, _PAGE, None if span.follow else stop)
-                page = Page(_accepted(batch.records, accepts, span.until), self._lost(batch, losses))
+                accepted = _accepted(batch.records, accepts, span.until)
+                page = Page(accepted, self._lost(batch, losses), replace(cursor))
                 if len(page.records) or page.lost:
                     yield page
                 left = self._left(span)
@@ -108,6 +112,8 @@ class Reader:
             self.readers -= 1
 
     def _begin(self, span: Span, accepts: Accepts) -> Cursor:
+        if span.after is not None:
+            return replace(span.after)
         if span.since is not None:
             begin = self._store.since(self._monotonic(span.since))
         elif span.follow and span.last is None:
@@ -159,10 +165,15 @@ class Observer:
                 yield Items([*lost, *flows])
 
     def _matcher(self, request: ObserveRequest) -> Matcher:
-        try:
-            return self._reader.log.matcher(request.filters, request.not_filters)
-        except FilterError as error:
-            raise RpcError(INVALID, str(error)) from error
+        return matcher(self._reader.log, request.filters, request.not_filters)
+
+
+def matcher(log: FlowLog, filters: Sequence[FlowFilter], not_filters: Sequence[FlowFilter]) -> Matcher:
+    """`RpcError` for filters that mean nothing."""
+    try:
+        return log.matcher(filters, not_filters)
+    except FilterError as error:
+        raise RpcError(INVALID, str(error)) from error
 
 
 def _accepted(records: Records, accepts: Accepts, until: int | None) -> Records:

@@ -32,7 +32,9 @@ from axoneme.flows.rules import FILE_NAME, RuleJournal
 from axoneme.flows.status import Status
 from axoneme.flows.store import FlowStore
 from axoneme.flows.traffic import BackendTraffic
+from axoneme.flows.transfer import RecordsRequest
 from axoneme.flowserver import allocator
+from axoneme.flowserver.bulk import Bulk
 from axoneme.flowserver.config import FlowServerConfig, load
 from axoneme.flowserver.listening import Listening
 from axoneme.flowserver.observe import Bell, Observer, Reader
@@ -95,6 +97,7 @@ class FlowServer:
         server.method("status", NoParams, self._status)
         server.method("services.traffic", NoParams, self._traffic)
         server.stream("flows.observe", ObserveRequest, self._observe)
+        server.stream("flows.records", RecordsRequest, Bulk(self._reader).records)
         async with self._proxies.serving(), asyncio.TaskGroup() as tasks:
             for prefix in feed.PREFIXES:
                 tasks.create_task(self._follow(prefix))
