@@ -8,65 +8,24 @@ matches either.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import click
 import msgspec
 
 from axoneme.cli.completing import complete_nodes, complete_pod_of_any_namespace
-from axoneme.flows.flowfilter import FlowFilter
+from axoneme.flows.flowfilter import FlowFilter, fields
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 NEGATION = "--not"
 
 
-class Filter(NamedTuple):
-    """One field of `FlowFilter`; ``sided`` ones are also there for the source and the destination."""
-
-    field: str
-    help: str
-    sided: bool = False
-    short: str = ""
-    type: click.IntRange | None = None
-
-
-FILTERS = (
-    Filter("verdict", "FORWARDED, DROPPED and others.", short="-v"),
-    Filter("pod", "POD, NAMESPACE/POD (the start of the name is enough) or NAMESPACE/.", True),
-    Filter("namespace", "The pod's namespace.", True, "-n"),
-    Filter("workload", "The pod's workload: NAME or KIND/NAME.", True),
-    Filter("service", "A service that was called: NAME (its start), NAMESPACE/NAME or NAMESPACE/.", True),
-    Filter("label", "A selector of labels: app=web,tier!=db.", True, "-l"),
-    Filter("identity", "A number, or a reserved name as world or host.", True),
-    Filter("ip", "An address or a range.", True),
-    Filter("port", "A port.", True, type=click.IntRange(0, 65535)),
-    Filter("protocol", "tcp, udp, sctp, icmp, icmpv4, icmpv6, a number; http, dns, kafka."),
-    Filter("node", "The node that saw it."),
-    Filter("reason", "The reason of a drop, such as POLICY_DENIED."),
-    Filter("direction", "ingress or egress, as the node's pod sees it."),
-    Filter("event", "new, end, drop, request or response."),
-    Filter("type", "l7, drop, policy-verdict or trace.", short="-t"),
-    Filter("http_status", "The status of an answer: 404, or 5+ for all that begin with 5."),
-    Filter("http_method", "GET, POST and others."),
-    Filter("http_path", "A regular expression for the path."),
-    Filter("http_url", "A regular expression for the URL."),
-    Filter("http_header", "NAME: VALUE, of the headers that are kept."),
-    Filter("dns_query", "A regular expression for the name that was asked for."),
-    Filter("kafka_topic", "A regular expression for the topic."),
-)
-
+#: What a command line has besides.
+_SHORT = {"verdict": "-v", "namespace": "-n", "label": "-l", "type": "-t"}
+_TYPES = {"port": click.IntRange(0, 65535)}
 _COMPLETIONS = {"pod": complete_pod_of_any_namespace, "node": complete_nodes}
-
-
-def fields() -> Iterator[tuple[str, Filter]]:
-    """Names of fields with the filter each belongs to."""
-    for each in FILTERS:
-        yield each.field, each
-        if each.sided:
-            yield f"from_{each.field}", each
-            yield f"to_{each.field}", each
 
 
 def with_filters(command: F) -> F:
@@ -74,13 +33,14 @@ def with_filters(command: F) -> F:
     for field, each in reversed(list(fields())):
         option = f"--{field.replace('_', '-')}"
         end = {"from": "source", "to": "destination"}.get(field.partition("_")[0])
+        short = _SHORT.get(field)
         common: dict[str, Any] = {
             "multiple": True,
-            "metavar": each.field.upper(),
-            "type": each.type or click.STRING,
-            "shell_complete": _COMPLETIONS.get(each.field),
+            "metavar": each.name.upper(),
+            "type": _TYPES.get(each.name, click.STRING),
+            "shell_complete": _COMPLETIONS.get(each.name),
         }
-        names = [option, *([each.short] if each.short and field == each.field else [])]
+        names = [option, *([short] if short else [])]
         meaning = f"The same of the {end} only." if end else each.help
         command = click.option(*names, field, help=meaning, **common)(command)
         command = click.option(f"--not-{option[2:]}", f"not_{field}", hidden=True, **common)(command)
@@ -99,7 +59,7 @@ class ObserveCommand(click.Command):
 def join_negations(arguments: Sequence[str]) -> list[str]:
     """UsageError when ``--not`` stands before something that is no filter."""
     options = {f"--{field.replace('_', '-')}": field for field, _ in fields()}
-    options |= {each.short: each.field for each in FILTERS if each.short}
+    options |= {short: field for field, short in _SHORT.items()}
     joined: list[str] = []
     rest = iter(arguments)
     for word in rest:

@@ -105,7 +105,7 @@ def _run(
 ) -> None:
     from msgspec.structs import replace
 
-    from axoneme.cli.merged import live, past
+    from axoneme.relay.merged import live, past
 
     newest: dict[str, str] = {}
     history = not follow or every or request.last is not None or request.since is not None

@@ -79,9 +79,9 @@ def enforcement(place: Place) -> Enforcement:
 def recorded(place: Place, since: int | None) -> Recorded:
     """Edges from all nodes' flows. `Failure` when a node's cannot be had: what is missing there could be just
     what a policy breaks."""
-    from axoneme.cli.merged import past
     from axoneme.edges.recorded import record
     from axoneme.flows.flow import ObserveRequest
+    from axoneme.relay.merged import past
 
     nodes = place.nodes()
     if not nodes:

@@ -7,6 +7,9 @@ through. A field without prefix is about either end; ``from_`` is the source, ``
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import NamedTuple
+
 import msgspec
 
 
@@ -64,3 +67,47 @@ class FilterError(ValueError):
 
     def __init__(self, field: str, value: object, right: str) -> None:
         super().__init__(f"filter {field}: {value!r} is not {right}")
+
+
+class Field(NamedTuple):
+    """One field of `FlowFilter` as people read of it; ``sided`` ones are also there for the source and the
+    destination."""
+
+    name: str
+    help: str
+    sided: bool = False
+
+
+FIELDS = (
+    Field("verdict", "FORWARDED, DROPPED and others."),
+    Field("pod", "POD, NAMESPACE/POD (the start of the name is enough) or NAMESPACE/.", True),
+    Field("namespace", "The pod's namespace.", True),
+    Field("workload", "The pod's workload: NAME or KIND/NAME.", True),
+    Field("service", "A service that was called: NAME (its start), NAMESPACE/NAME or NAMESPACE/.", True),
+    Field("label", "A selector of labels: app=web,tier!=db.", True),
+    Field("identity", "A number, or a reserved name as world or host.", True),
+    Field("ip", "An address or a range.", True),
+    Field("port", "A port.", True),
+    Field("protocol", "tcp, udp, sctp, icmp, icmpv4, icmpv6, a number; http, dns, kafka."),
+    Field("node", "The node that saw it."),
+    Field("reason", "The reason of a drop, such as POLICY_DENIED."),
+    Field("direction", "ingress or egress, as the node's pod sees it."),
+    Field("event", "new, end, drop, request or response."),
+    Field("type", "l7, drop, policy-verdict or trace."),
+    Field("http_status", "The status of an answer: 404, or 5+ for all that begin with 5."),
+    Field("http_method", "GET, POST and others."),
+    Field("http_path", "A regular expression for the path."),
+    Field("http_url", "A regular expression for the URL."),
+    Field("http_header", "NAME: VALUE, of the headers that are kept."),
+    Field("dns_query", "A regular expression for the name that was asked for."),
+    Field("kafka_topic", "A regular expression for the topic."),
+)
+
+
+def fields() -> Iterator[tuple[str, Field]]:
+    """The names of `FlowFilter`'s fields that people use, with what each belongs to."""
+    for each in FIELDS:
+        yield each.name, each
+        if each.sided:
+            yield f"from_{each.name}", each
+            yield f"to_{each.name}", each

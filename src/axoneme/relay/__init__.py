@@ -1,0 +1,1 @@
+"""The flows of all nodes as one stream."""
