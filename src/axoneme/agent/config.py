@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -15,6 +15,7 @@ from axoneme.health.answering import PORT
 from axoneme.model.policy import Policy
 from axoneme.model.redaction import Redaction
 from axoneme.proxy.config import ProxiesConfig
+from axoneme.rpc.listening import listening_at
 from axoneme.sources.config import StoreConfig, read
 from axoneme.sources.tenure import Timing
 
@@ -188,17 +189,6 @@ def _port_of(endpoint: str) -> int:
     return found.port or 2379
 
 
-def listening_at(text: str) -> tuple[str, int]:
-    """The address (empty: all of them) and port in ``address:port``. ValueError for what is none."""
-    address, colon, port = text.rpartition(":")
-    bare = address.removeprefix("[").removesuffix("]")
-    if bare:
-        ip_address(bare)
-    if not (colon and port.isascii() and port.isdecimal() and len(port) <= 5 and 0 < int(port) < 1 << 16):
-        raise ValueError(f"load_balancing.healthz: {text!r} has no port; it is address:port, or :port")
-    return bare, int(port)
-
-
 def load(path: Path) -> AgentConfig:
     """Raises `axoneme.sources.config.ConfigError`."""
     config = read(path, AgentConfig, _check, "docs/agent.md")
@@ -214,4 +204,4 @@ def _check(config: AgentConfig) -> None:
     for text in config.load_balancing.node_port_addresses:
         ip_network(text)
     if config.load_balancing.healthz:
-        listening_at(config.load_balancing.healthz)
+        listening_at(config.load_balancing.healthz, "load_balancing.healthz")

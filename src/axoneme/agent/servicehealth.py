@@ -17,7 +17,7 @@ from typing import Final
 
 import msgspec
 
-from axoneme.agent.httpanswers import HttpAnswers, Reply
+from axoneme.rpc.httpanswers import HttpAnswers, Reply, Request
 from axoneme.services.compile import HealthCheck
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,11 @@ class ServiceHealth:
                 await self._serve(key, check.port)
 
     async def _serve(self, key: Key, port: int) -> None:
-        server = HttpAnswers(lambda _: self.reply(key))
+
+        async def respond(_: Request) -> Reply:
+            return self.reply(key)
+
+        server = HttpAnswers(respond)
         try:
             await server.start(self._addresses, port)
         except OSError as error:
@@ -111,7 +115,11 @@ class NodeHealth:
 
     async def run(self, address: str, port: int) -> None:
         """Until cancelled. OSError when somebody else has the port."""
-        server = HttpAnswers(self.reply)
+
+        async def respond(request: Request) -> Reply:
+            return self.reply(request.path)
+
+        server = HttpAnswers(respond)
         await server.start([address] if address else [], port)
         try:
             await asyncio.Event().wait()

@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from axoneme.agent.balancer import Balancer
-from axoneme.agent.config import LoadBalancingConfig, listening_at
+from axoneme.agent.config import LoadBalancingConfig
 from axoneme.agent.podview import NodeView
 from axoneme.agent.servicehealth import NodeHealth, ServiceHealth
 from axoneme.datapath.bpf import BpfError
@@ -24,6 +24,7 @@ from axoneme.model.localredirect import parse_local_redirect
 from axoneme.model.services import Service
 from axoneme.model.state import NodeState
 from axoneme.model.storedservices import Object, read_endpoint_slice
+from axoneme.rpc.listening import listening_at
 from axoneme.services.balanced import Address, Algorithm
 from axoneme.services.cluster import Changes, ClusterServices
 from axoneme.services.facts import LocalPod, NodeFacts, Options
@@ -186,7 +187,7 @@ class Services:
             tasks.create_task(self._health.run())
             if at := self._config.healthz:
                 node = NodeHealth(lambda: not self.broken, lambda: self._eligible)
-                tasks.create_task(node.run(*listening_at(at)))
+                tasks.create_task(node.run(*listening_at(at, "load_balancing.healthz")))
 
     @property
     def broken(self) -> bool:

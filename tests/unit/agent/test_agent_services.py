@@ -9,10 +9,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from axoneme.agent.config import listening_at, load
+from axoneme.agent.config import load
 from axoneme.agent.pods import Detach
 from axoneme.agent.questions import Peer, Question
 from axoneme.agent.services import AT_ONCE
+from axoneme.rpc.listening import listening_at
 from axoneme.services.compile import HealthCheck
 from axoneme.services.facts import LocalPod, PodPort
 from axoneme.sources.config import ConfigError
@@ -164,7 +165,7 @@ async def test_policies_mean_the_addresses_of_a_service_without_selector(world: 
     [(":10256", ("", 10256)), ("0.0.0.0:1", ("0.0.0.0", 1)), ("[::1]:10256", ("::1", 10256))],
 )
 def test_where_the_node_s_health_is_asked(text: str, expected: tuple[str, int]) -> None:
-    assert listening_at(text) == expected
+    assert listening_at(text, "load_balancing.healthz") == expected
 
 
 @pytest.mark.parametrize("text", ["10256", "host:1", ":0", ":65536", "0.0.0.0:"])

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from axoneme.agent import servicehealth
-from axoneme.agent.httpanswers import HttpAnswers, Reply
 from axoneme.agent.servicehealth import NodeHealth, ServiceHealth
+from axoneme.rpc.httpanswers import HttpAnswers, Reply, Request
 from axoneme.services.compile import HealthCheck
 
 WEB = ("shop", "web")
@@ -134,11 +134,13 @@ def test_a_port_that_somebody_else_has_is_said_and_tried_again(monkeypatch: pyte
 
 
 def test_nonsense_and_slowness_are_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("axoneme.agent.httpanswers._PATIENCE", 0.2)
-    monkeypatch.setattr("axoneme.agent.httpanswers._MOST", 2)
+    monkeypatch.setattr("axoneme.rpc.httpanswers._MOST", 2)
 
     async def case() -> None:
-        server = HttpAnswers(lambda path: Reply(200, json.dumps(path).encode()))
+        async def respond(request: Request) -> Reply:
+            return Reply(200, json.dumps(request.path).encode())
+
+        server = HttpAnswers(respond, patience=0.2)
         await server.start(["127.0.0.1"], 0)
         (port,) = server.ports
         assert await said(port, b"\x16\x03\x01 no HTTP\r\n\r\n") == b""
