@@ -13,8 +13,9 @@ setup: ## install what is missing: Debian packages, .venv with locked versions, 
 demo: setup ## a cluster of virtual nodes on this machine: traffic, policies, and who may talk to whom
 	@.venv/bin/axo demo
 
-bpf: ## compile bpf/ into the package
+bpf: ## compile bpf/ and the messages of hubble/proto into the package
 	@$(PYTHON) build_backend/compile_bpf.py
+	@$(PYTHON) build_backend/compile_proto.py
 
 test: setup ## all tests that this machine can run; says what it skipped and why
 	@bash tools/test.sh
@@ -42,4 +43,4 @@ build: setup ## the wheel, with the compiled datapath inside, and the source dis
 	@$(PYTHON) -m build --wheel --sdist --no-isolation
 
 clean: ## remove what was built; not .venv
-	@rm -rf build dist src/*.egg-info src/axoneme/datapath/objects src/axoneme/cni/bin .hypothesis .mypy_cache .ruff_cache .pytest_cache
+	@rm -rf build dist src/*.egg-info src/axoneme/datapath/objects src/axoneme/cni/bin src/axoneme/hubble/proto/hubble.binpb .hypothesis .mypy_cache .ruff_cache .pytest_cache

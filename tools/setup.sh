@@ -73,4 +73,5 @@ if [ ! -x .venv/bin/axo ] || [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; the
 	echo "$wanted" >"$stamp"
 fi
 .venv/bin/python build_backend/compile_bpf.py
+.venv/bin/python build_backend/compile_proto.py
 say "ready: .venv/bin/axo"

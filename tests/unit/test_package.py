@@ -20,7 +20,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("needs clang-19, which builds the wheel")
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
-    ignored = shutil.ignore_patterns(".git", ".venv", "build", "dist", "*.egg-info", "__pycache__", "objects")
+    ignored = shutil.ignore_patterns(
+        ".git", ".venv", "build", "dist", "*.egg-info", "__pycache__", "objects", "*.binpb"
+    )
     shutil.copytree(ROOT, source, ignore=ignored, symlinks=True)
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, source]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -33,6 +35,7 @@ def test_it_holds_the_compiled_datapath_and_the_examples(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     for name in ("endpoint", "overlay", "uplink"):
         assert f"axoneme/datapath/objects/{name}.o" in names
+    assert {"axoneme/hubble/proto/hubble.binpb", "axoneme/hubble/proto/flow/flow.proto"} <= names
     assert {"axoneme/examples/bakery/app.yaml", "axoneme/examples/bakery/policies.yaml"} <= names
     assert not any(name.startswith(("tests/", "bpf/")) for name in names)
 
@@ -42,7 +45,8 @@ def test_it_works_without_a_compiler(wheel: Path, tmp_path: Path) -> None:
         archive.extractall(tmp_path)
     program = (
         "import axoneme, sys; from axoneme.datapath.schema import Schema; from axoneme.cli import main;"
-        "assert axoneme.__file__.startswith(sys.argv.pop()); Schema.load().struct('flow'); sys.exit(main())"
+        "assert axoneme.__file__.startswith(sys.argv.pop()); Schema.load().struct('flow');"
+        "from axoneme.hubble.schema import message; message('flow.Flow'); sys.exit(main())"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, "version", str(tmp_path)],

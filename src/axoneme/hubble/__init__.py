@@ -1,0 +1,1 @@
+"""Hubble's gRPC API: its messages, from records to bytes, its services, and a client."""
