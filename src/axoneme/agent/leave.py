@@ -12,6 +12,8 @@ from pathlib import Path
 
 from axoneme.agent import healthendpoint
 from axoneme.agent.config import AgentConfig
+from axoneme.certificates.files import DIRECTORY as CERTIFICATES
+from axoneme.certificates.state import ISSUED, REQUESTS
 from axoneme.datapath import attach, bpffs, hostfilter
 from axoneme.flows.rules import FILE_NAME
 from axoneme.model.state import ENDPOINTS, node_key
@@ -62,6 +64,7 @@ def leave(config: AgentConfig, force: bool = False) -> list[str]:
         done.append("the rule for packets to proxies")
     done += asyncio.run(_withdraw(config))
     shutil.rmtree(config.state_path / "endpoints", ignore_errors=True)
+    shutil.rmtree(config.state_path / CERTIFICATES, ignore_errors=True)
     for path in (
         config.state_path / FILE_NAME,
         config.agent_socket_path,
@@ -87,7 +90,8 @@ async def _withdraw(config: AgentConfig) -> list[str]:
     store: Store = open_store(config.store)
     try:
         done = [f"the claim on {prefix}" for prefix in await release(store, config.node)]
-        for prefix in (f"{ENDPOINTS}{config.node}/", f"{HOLDS}{config.node}/"):
+        for kind in (ENDPOINTS, HOLDS, REQUESTS, ISSUED):
+            prefix = f"{kind}{config.node}/"
             for entry in (await store.list(prefix)).entries:
                 await store.delete(entry.key)
         if await store.get(node_key(config.node)) is not None:

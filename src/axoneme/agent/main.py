@@ -41,6 +41,7 @@ from axoneme.agent.pods import PODS, Link, Pods
 from axoneme.agent.proxies import Proxies
 from axoneme.agent.questions import Questions
 from axoneme.agent.services import Services
+from axoneme.certificates.keeper import Keeper
 from axoneme.datapath import features
 from axoneme.datapath.bpf import BpfError
 from axoneme.datapath.libbpf import LoadError
@@ -279,6 +280,7 @@ class Agent:
             tasks.create_task(self._try_host_policies())
             tasks.create_task(announcer.run(heard=PREFIXES))
             tasks.create_task(self._closer.run())
+            tasks.create_task(Keeper(config.node, config.state_path, self._store, listener.problems).run())
             tasks.create_task(self._services.serve())
             tasks.create_task(self._services.keep_settled())
 

@@ -56,6 +56,9 @@ COMMANDS: Table = {
         "operator": Entry("processes:operator", "Run the operator of a cluster."),
         "leave": Entry("processes:leave", "Take this machine out of the network for good."),
     },
+    "Certificates": {
+        "ca": Entry("authority:group", "Make and keep the authority that certifies nodes."),
+    },
     "Without a cluster": {
         "lb": Entry("balancer:group", "The standalone load balancer."),
     },

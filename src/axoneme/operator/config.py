@@ -12,12 +12,14 @@ from axoneme.sources.tenure import Timing
 
 
 class OperatorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``name`` tells this operator from the others of the cluster: usually that of its machine."""
+    """``name`` tells this operator from the others of the cluster: usually that of its machine.
+    ``authority``: the directory of `axo ca`, where this one is to certify nodes; empty: it does not."""
 
     name: str
     store: StoreConfig
     families: tuple[Literal["ipv4", "ipv6"], ...] = ("ipv4", "ipv6")
     leadership: Timing = Timing()
+    authority: str = ""
 
     @property
     def versions(self) -> tuple[int, ...]:

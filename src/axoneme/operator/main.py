@@ -38,7 +38,14 @@ async def operate(config: OperatorConfig, store: Store) -> None:
     async def work(fence: Mapping[str, int]) -> None:
         await AddressController(store, now, config.versions, fence).run()
 
-    await Leadership(store, "operator", config.name, work, config.leadership).run()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(Leadership(store, "operator", config.name, work, config.leadership).run())
+        if config.authority:
+            # Not a leader's work: who holds the key may be another one, and no two of them harm each other.
+            from axoneme.certificates.authority import Authority
+            from axoneme.certificates.signer import Signer
+
+            tasks.create_task(Signer(store, Authority(Path(config.authority))).run())
 
 
 def now() -> str:

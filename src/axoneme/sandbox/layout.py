@@ -102,6 +102,11 @@ class Layout:
         return self.directory / "logs"
 
     @property
+    def authority(self) -> Path:
+        """The directory of the authority that certifies nodes, where one is wanted: `axo ca init`."""
+        return self.directory / "ca"
+
+    @property
     def namespaces(self) -> Path:
         return self.directory / "netns"
 

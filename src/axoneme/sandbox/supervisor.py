@@ -20,7 +20,7 @@ import msgspec
 from axoneme.model.state import NODES, NodeState, decode
 from axoneme.net import kernel
 from axoneme.operator.addresses import AddressController
-from axoneme.sandbox import admission, cgroups, clock, logs, planfile, underlay
+from axoneme.sandbox import admission, authority, cgroups, clock, logs, planfile, underlay
 from axoneme.sandbox.cluster import Cluster
 from axoneme.sandbox.daemons import Daemon, DaemonSpec
 from axoneme.sandbox.desk import Desk
@@ -113,6 +113,7 @@ async def supervise(plan: Plan, layout: Layout) -> None:
             group.create_task(_play_world(plan, layout, echoes, names))
             group.create_task(_route_pods(store, layout))
             group.create_task(_bound_logs(layout))
+            group.create_task(authority.certify(layout, groups))
             group.create_task(AddressController(store, clock.now, plan.family.versions()).run())
             group.create_task(desk.serve(ready=gc.freeze))
     finally:

@@ -1,0 +1,185 @@
+"""Three files: a certificate with what leads to its authority, its key, and the authorities to be trusted.
+
+Either those that the agent keeps in the node's state directory, or such as somebody else makes
+(cert-manager). Who serves with them reads them anew when they change: `watch`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+import stat
+from collections.abc import AsyncGenerator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from axoneme.sources.inotify import Folders
+
+#: Below a node's state directory.
+DIRECTORY = "certificates"
+CERTIFICATE, KEY, AUTHORITY = "node.crt", "node.key", "ca.crt"
+#: The request for the certificate, which is made with the key.
+REQUEST = "node.csr"
+
+#: Seconds: files are looked at so often at least, for there are file systems that tell nothing.
+_LOOK_EVERY = 30.0
+#: Of several files that are replaced together, the others follow within so many seconds.
+_GATHER = 0.05
+
+
+class CertificateError(ValueError):
+    """Certificates cannot be used; the text names the object, the field, the reason and the remedy."""
+
+
+class CertificateFiles(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A part of configurations: all three, or none for those of the node."""
+
+    certificate: str = ""
+    key: str = ""
+    ca: str = ""
+
+    @property
+    def given(self) -> bool:
+        return bool(self.certificate or self.key or self.ca)
+
+    def check(self, field: str) -> None:
+        """ValueError when some are given and others are not; ``field`` is where they stand."""
+        lacking = [name for name in self.__struct_fields__ if not getattr(self, name)]
+        if self.given and lacking:
+            raise ValueError(
+                f"{field}: {' and '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} missing: "
+                "name all three files, or none of them for those that the agent keeps"
+            )
+
+    def files(self, state: Path) -> Files:
+        """``state``: the node's state directory, for those that are not given."""
+        if self.given:
+            return Files(Path(self.certificate), Path(self.key), Path(self.ca))
+        return Files.of_node(state)
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """PEM. ``certificate`` is a chain, ``authority`` one certificate or several."""
+
+    certificate: bytes
+    key: bytes
+    authority: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    certificate: Path
+    key: Path
+    authority: Path
+
+    @classmethod
+    def of_node(cls, state: Path) -> Files:
+        """Those that the agent keeps."""
+        return cls.in_directory(state / DIRECTORY)
+
+    @classmethod
+    def in_directory(cls, folder: Path) -> Files:
+        return cls(folder / CERTIFICATE, folder / KEY, folder / AUTHORITY)
+
+    def load(self) -> Credentials:
+        """`CertificateError` when one cannot be read, or key and certificate do not belong together."""
+        found = Credentials(_read(self.certificate), _read(self.key), _read(self.authority))
+        self._try()
+        return found
+
+    async def watch(self) -> AsyncGenerator[Credentials | CertificateError, None]:
+        """As they are now, and whenever they have changed; an error where they cannot be used, of which each
+        is told once. Never ends; leave it under ``contextlib.aclosing``."""
+        last: Credentials | str | None = None
+        while True:
+            folders = Folders(self._folders())
+            try:
+                found = await asyncio.to_thread(self._look)
+                text = str(found) if isinstance(found, CertificateError) else found
+                if text != last:
+                    last = text
+                    yield found
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_LOOK_EVERY):
+                        await folders.changed()
+                await asyncio.sleep(_GATHER)
+            finally:
+                folders.close()
+
+    def _look(self) -> Credentials | CertificateError:
+        try:
+            return self.load()
+        except CertificateError as error:
+            return error
+
+    def _folders(self) -> list[Path]:
+        """Where something happens when one is replaced, or the first of them comes: their folders, or the
+        nearest above that is there."""
+        found: dict[Path, None] = {}
+        for path in (self.certificate, self.key, self.authority):
+            folder = path.absolute().parent
+            while not folder.is_dir():
+                folder = folder.parent
+            found[folder] = None
+        return list(found)
+
+    def _try(self) -> None:
+        """Has the TLS library put them to use."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        try:
+            context.load_cert_chain(self.certificate, self.key)
+        except (ssl.SSLError, OSError) as error:
+            if "KEY_VALUES_MISMATCH" in str(error):
+                raise CertificateError(
+                    f"{self.key}: it is not the key of {self.certificate}: replace both, or make both anew"
+                ) from error
+            raise CertificateError(
+                f"{self.certificate}, {self.key}: not a certificate and its key in PEM form: {error}"
+            ) from error
+        try:
+            context.load_verify_locations(self.authority)
+        except (ssl.SSLError, OSError) as error:
+            raise CertificateError(
+                f"{self.authority}: no certificates of authorities in PEM form: {error}"
+            ) from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        remedy = (
+            "`axo ca init` makes an authority, whose holder then certifies nodes (docs/certificates.md)"
+            if isinstance(error, FileNotFoundError)
+            else "whoever runs this must be able to read it"
+        )
+        raise CertificateError(f"{path}: {error.strerror}: {remedy}") from error
+
+
+def write(path: Path, content: bytes, mode: int) -> None:
+    """Puts it there as a whole, never readable by more than ``mode`` says. OSError; then what was there
+    stays."""
+    draft = path.with_name(f".{path.name}.partial")
+    draft.unlink(missing_ok=True)
+    try:
+        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+def too_open(path: Path) -> str:
+    """What is wrong with who may read a key's file; empty when nothing is."""
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o007:
+        return f"{path}: mode {mode:04o}: anybody on this machine can read the key: chmod 0600 {path}"
+    return ""
