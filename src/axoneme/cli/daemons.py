@@ -17,6 +17,7 @@ class Role(Enum):
     FLOWS = "flows serve"
     OPERATOR = "operator"
     BALANCER = "lb run"
+    UI = "ui"
     ENVOY = "proxy envoy"
     KAFKA = "proxy kafka"
     DNS = "proxy dns"
@@ -75,6 +76,10 @@ def _main(role: Role) -> Callable[[Path], None]:
         from axoneme.balancer import main as balancer
 
         return balancer.run
+    if role is Role.UI:
+        from axoneme.ui import main as ui
+
+        return ui.run
     if role is Role.FLOWS:
         from axoneme.flowserver import server
 

@@ -64,10 +64,10 @@ def _take(flow: Flow, found: Recorded, counts: dict[Edge, _Count]) -> None:
     refused = flow.verdict == "DROPPED"
     if refused and not flow.l7 and flow.drop_reason_desc not in _BY_POLICY:
         return
-    served = _served(flow)
-    if served is None:
+    ports = served(flow)
+    if ports is None:
         return
-    protocol, source_port, destination_port = served
+    protocol, source_port, destination_port = ports
     ends = (
         _party(flow.source, flow.IP.source),
         _party(flow.destination, flow.IP.destination),
@@ -77,7 +77,7 @@ def _take(flow: Flow, found: Recorded, counts: dict[Edge, _Count]) -> None:
     if source is None or destination is None:
         found.nameless += 1
         return
-    request = _request(flow.l7) if flow.l7 else None
+    request = request_of(flow.l7) if flow.l7 else None
     if flow.l7 and request is None:
         return
     count = counts[Edge(source, destination, protocol, port, request)]
@@ -107,7 +107,7 @@ def _common(first: Request, second: Request) -> Request:
     )
 
 
-def _served(flow: Flow) -> tuple[int, int, int] | None:
+def served(flow: Flow) -> tuple[int, int, int] | None:
     """Protocol and ports; None for what belongs to another packet, as an ICMP error does."""
     l4 = flow.l4
     for protocol, header in ((_TCP, l4.TCP), (_UDP, l4.UDP), (_SCTP, l4.SCTP)):
@@ -131,7 +131,8 @@ def _party(end: Endpoint, address: str) -> Party | None:
     return Party(tuple(labels.texts()), "", name)
 
 
-def _request(told: Layer7) -> Request | None:
+def request_of(told: Layer7) -> Request | None:
+    """What was asked for; None where the flow does not tell it."""
     if http := told.http:
         _, found, rest = http.url.partition("://")
         host, slash, path = rest.partition("/") if found else ("", "/", http.url.removeprefix("/"))

@@ -8,6 +8,7 @@ held back a moment, and then they leave in order. News of lost events travels wi
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import itertools
 from collections import deque
@@ -27,6 +28,11 @@ from axoneme.rpc import UNAVAILABLE, AsyncClient, Client, RpcError
 HOLD = 0.15
 #: Seconds until a server that has gone is tried again.
 RETRY = 0.5
+
+#: Seconds that `kept` waits for a node.
+_PATIENCE = 10.0
+#: Flows that `kept` reads between two turns of others.
+_PAGE = 128
 
 #: Told of a node that does not answer, or answers again (None).
 Absent = Callable[[str, RpcError | None], None]
@@ -53,6 +59,48 @@ def past(
     streams = (kept(node, path) for node, path in sockets.items())
     items = (item for _, item in heapq.merge(*streams, key=lambda each: each[0]))
     return items if request.last is None else iter(_last(items, request.last))
+
+
+async def kept(
+    sockets: Mapping[str, Path], request: ObserveRequest, absent: Absent, newest: dict[str, str]
+) -> AsyncGenerator[Item, None]:
+    """The same for programs that run an event loop; ``last`` is of each node."""
+    heap: list[tuple[str, str, Item]] = []
+    streams: dict[str, AsyncGenerator[Item, None]] = {}
+
+    async def advance(node: str) -> None:
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                item = await anext(streams[node])
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            absent(node, RpcError(UNAVAILABLE, f"no further flow within {_PATIENCE:g} s"))
+            return
+        except RpcError as failure:
+            if failure.code != UNAVAILABLE:
+                raise
+            absent(node, failure)
+            return
+        if item.flow:
+            newest[node] = item.flow.time
+        heapq.heappush(heap, (newest.get(node, ""), node, item))
+
+    async with contextlib.AsyncExitStack() as stack:
+        for node, path in sockets.items():
+            stream = AsyncClient(path, _PATIENCE).stream("flows.observe", request, Item)
+            streams[node] = await stack.enter_async_context(
+                aclosing(cast(AsyncGenerator[Item, None], stream))
+            )
+        await asyncio.gather(*map(advance, sockets))
+        for count in itertools.count(1):
+            if not heap:
+                return
+            _, node, item = heapq.heappop(heap)
+            yield item
+            await advance(node)
+            if count % _PAGE == 0:
+                await asyncio.sleep(0)
 
 
 def _timed(items: Iterable[Item]) -> Iterator[tuple[str, Item]]:

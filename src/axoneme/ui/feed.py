@@ -1,0 +1,107 @@
+"""Where flows come from: the one thing that the rest of the server asks, whatever stands behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Protocol, cast
+
+import msgspec.structs
+
+from axoneme.flows.flow import Flow, Item, ObserveRequest
+from axoneme.relay import merged
+from axoneme.rpc import AsyncClient, RpcError
+from axoneme.ui import api
+
+#: Seconds that a node may take for an answer.
+_PATIENCE: Final = 5.0
+
+
+@dataclass(slots=True)
+class Gaps:
+    """What is missing from flows: of which nodes, and how many events."""
+
+    nodes: dict[str, str] = field(default_factory=dict)
+    lost: int = 0
+
+    def tell(self, node: str, failure: RpcError | None) -> None:
+        if failure is None:
+            self.nodes.pop(node, None)
+        else:
+            self.nodes[node] = failure.message
+
+    def absent(self) -> list[api.Absent]:
+        return [api.Absent(node=node, why=why) for node, why in sorted(self.nodes.items())]
+
+
+class Feed(Protocol):
+    """``gaps`` are told of what is missing. RpcError(INVALID) where a filter means nothing."""
+
+    def nodes(self) -> list[str]:
+        """Whose flows can be had."""
+        ...
+
+    def past(self, request: ObserveRequest, gaps: Gaps, newest: dict[str, str]) -> AsyncGenerator[Flow, None]:
+        """What is recorded, oldest first; with ``last``, so many of each node. ``newest`` gets the time of
+        each node's newest flow."""
+        ...
+
+    def live(
+        self, request: ObserveRequest, gaps: Gaps, seen: Mapping[str, str]
+    ) -> AsyncGenerator[list[Flow], None]:
+        """What comes from now on, or behind those that are ``seen``, in batches and in the order of time."""
+        ...
+
+    async def recorded(self) -> tuple[int, int] | None:
+        """From when to when there is something, in ns of the wall clock."""
+        ...
+
+
+class Sockets:
+    """The flow servers of nodes of this machine, each by its socket."""
+
+    def __init__(self, sockets: Mapping[str, Path]) -> None:
+        self._sockets = dict(sockets)
+
+    def nodes(self) -> list[str]:
+        return sorted(self._sockets, key=lambda name: (len(name), name))
+
+    async def past(
+        self, request: ObserveRequest, gaps: Gaps, newest: dict[str, str]
+    ) -> AsyncGenerator[Flow, None]:
+        async with aclosing(merged.kept(self._sockets, request, gaps.tell, newest)) as items:
+            async for item in items:
+                if item.lost_events:
+                    gaps.lost += item.lost_events.num_events_lost
+                if item.flow:
+                    yield item.flow
+
+    async def live(
+        self, request: ObserveRequest, gaps: Gaps, seen: Mapping[str, str]
+    ) -> AsyncGenerator[list[Flow], None]:
+        wanted = msgspec.structs.replace(request, follow=True, last=None)
+        async with aclosing(merged.live(self._sockets, wanted, gaps.tell, seen)) as batches:
+            async for batch in batches:
+                gaps.lost += sum(item.lost_events.num_events_lost for item in batch if item.lost_events)
+                yield [item.flow for item in batch if item.flow]
+
+    async def recorded(self) -> tuple[int, int] | None:
+        found = [time for time in await asyncio.gather(*map(_oldest, self._sockets.values())) if time]
+        return (min(found), time.time_ns()) if found else None
+
+
+async def _oldest(path: Path) -> int:
+    """0 where there is none."""
+    stream = AsyncClient(path, _PATIENCE).stream("flows.observe", ObserveRequest(), Item)
+    async with aclosing(cast(AsyncGenerator[Item, None], stream)) as items:
+        try:
+            async for item in items:
+                if item.flow:
+                    return merged.instant(item.flow.time)
+        except RpcError:
+            pass  # who does not answer has nothing to show just now
+    return 0
