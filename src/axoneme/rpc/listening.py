@@ -1,13 +1,21 @@
-"""Addresses to listen at, as configuration files give them, and TLS for those that others can reach."""
+"""Where to listen: addresses of configurations, TLS for those that others can reach, unix sockets."""
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
+import os
+import socket
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
+
+from axoneme.rpc.address import short_name
+from axoneme.rpc.errors import CONFLICT, RpcError
 
 log = logging.getLogger(__name__)
 
@@ -79,3 +87,48 @@ async def keep_current(context: ssl.SSLContext, files: TlsFiles) -> None:
             if problem != str(error):
                 log.error("%s: %s; the certificate from before stays in use", files.certificate, error)
             problem = str(error)
+
+
+@contextmanager
+def unix_listener(path: Path, mode: int, draft_folder: Path | None = None) -> Iterator[socket.socket]:
+    """A listening socket that appears at ``path`` complete: with its mode, and accepting.
+
+    It is bound in ``draft_folder`` (or beside it) and renamed onto it, which also replaces the file that a
+    killed server left. The lock on the directory keeps two servers that start at once from both finding it
+    stale. In a folder of others nobody is asked: they could hold the lock, or pretend to serve, for ever.
+
+    RpcError(CONFLICT) when another process already serves on the path.
+    """
+    draft_folder = draft_folder or path.parent
+    draft = draft_folder / f".{path.name}.{os.getpid()}"
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    with listener:
+        directory = os.open(draft_folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX)
+            if draft_folder == path.parent and _answers(path):
+                raise RpcError(CONFLICT, f"{path}: another process serves there already")
+            draft.unlink(missing_ok=True)
+            with short_name(draft) as name:
+                listener.bind(name)
+            draft.chmod(mode)
+            listener.listen(128)
+            ours = draft.stat().st_ino
+            draft.rename(path)
+        finally:
+            os.close(directory)
+        try:
+            yield listener
+        finally:
+            with suppress(OSError):
+                if path.stat(follow_symlinks=False).st_ino == ours:
+                    path.unlink()
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, short_name(path) as name:
+        try:
+            probe.connect(name)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        return True

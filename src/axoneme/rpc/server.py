@@ -8,10 +8,7 @@ streams at once, while calls under way run to their end: half an attached pod he
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import fcntl
 import logging
-import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -20,9 +17,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from axoneme.rpc.address import short_name
 from axoneme.rpc.errors import (
-    CONFLICT,
     INTERNAL,
     INVALID,
     INVALID_REQUEST,
@@ -30,6 +25,7 @@ from axoneme.rpc.errors import (
     UNKNOWN_METHOD,
     RpcError,
 )
+from axoneme.rpc.listening import unix_listener
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +90,7 @@ class Server:
         RpcError(CONFLICT) when another process already serves on the path.
         """
         loop = asyncio.get_running_loop()
-        with _listen(self._path, self._mode, self._draft_folder) as listener:
+        with unix_listener(self._path, self._mode, self._draft_folder) as listener:
             if ready:
                 ready()
             async with asyncio.TaskGroup() as connections:
@@ -226,45 +222,3 @@ def _params(method: _Method[T], request: _Request) -> T:
         return msgspec.json.decode(b"{}" if raw == b"null" else raw, type=method.params)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RpcError(INVALID, f"{request.method}: params: {error}") from error
-
-
-@contextlib.contextmanager
-def _listen(path: Path, mode: int, draft_folder: Path) -> Any:
-    """A listening socket that appears at ``path`` complete: with its mode, and accepting.
-
-    It is bound in ``draft_folder`` and renamed onto it, which also replaces the file that a killed server
-    left. The lock on the directory keeps two servers that start at once from both finding it stale. In a
-    folder of others nobody is asked: they could hold the lock, or pretend to serve, for ever.
-    """
-    draft = draft_folder / f".{path.name}.{os.getpid()}"
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    with listener:
-        directory = os.open(draft_folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(directory, fcntl.LOCK_EX)
-            if draft_folder == path.parent and _answers(path):
-                raise RpcError(CONFLICT, f"{path}: another process serves there already")
-            draft.unlink(missing_ok=True)
-            with short_name(draft) as name:
-                listener.bind(name)
-            draft.chmod(mode)
-            listener.listen(128)
-            ours = draft.stat().st_ino
-            draft.rename(path)
-        finally:
-            os.close(directory)
-        try:
-            yield listener
-        finally:
-            with contextlib.suppress(OSError):
-                if path.stat(follow_symlinks=False).st_ino == ours:
-                    path.unlink()
-
-
-def _answers(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, short_name(path) as name:
-        try:
-            probe.connect(name)
-        except (FileNotFoundError, ConnectionRefusedError):
-            return False
-        return True
