@@ -3,9 +3,11 @@
  *
  *   load server PORT [COUNT]       echoes, one thread a core's worth of connections by poll; on so many ports
  *   load rr ADDRESS PORT SECONDS   round trips of one byte on one connection
- *   load fin|rst ADDRESS PORT SECONDS   connect, one round trip, close (in order, or by reset)
+ *   load fin|rst ADDRESS PORT SECONDS [RATE]   connect, one round trip, close (in order, or by reset); at
+ *                                  most RATE a second, evenly
  *
- * Prints how many a second, and the median and the 99th percentile of how long one took, in microseconds.
+ * Prints how many a second, the median and the 99th percentile of how long one took, in microseconds, and how
+ * many there were.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -93,6 +95,15 @@ static void exchange(int fd)
 		die("exchange");
 }
 
+static void wait_until(double moment)
+{
+	double left = moment - now();
+	struct timespec pause = { .tv_sec = left, .tv_nsec = (left - (long)left) * 1e9 };
+
+	if (left > 0)
+		nanosleep(&pause, NULL);
+}
+
 int main(int argc, char **argv)
 {
 	static float took[SAMPLES];
@@ -101,14 +112,15 @@ int main(int argc, char **argv)
 	struct sockaddr_in6 *six = (void *)&to;
 	struct linger at_once = { .l_onoff = 1 };
 	socklen_t length = sizeof(*four);
-	double start, end, begun, done;
-	long count = 0;
+	double start, end, begun, done, apart;
+	long count = 0, samples;
 	int fd = -1;
 
 	if (argc >= 3 && argc <= 4 && !strcmp(argv[1], "server"))
 		return serve(atoi(argv[2]), argc == 4 ? atoi(argv[3]) : 1);
-	if (argc != 5)
+	if (argc != 5 && argc != 6)
 		return 2;
+	apart = argc == 6 ? 1 / atof(argv[5]) : 0;
 	four->sin_family = AF_INET;
 	four->sin_port = htons(atoi(argv[3]));
 	if (inet_pton(AF_INET, argv[2], &four->sin_addr) != 1) {
@@ -124,7 +136,8 @@ int main(int argc, char **argv)
 	for (done = start; done < end; count++) {
 		int one;
 
-		begun = done;
+		wait_until(start + count * apart);
+		begun = now();
 		one = fd >= 0 ? fd : dial(&to, length);
 		exchange(one);
 		if (fd < 0) {
@@ -137,9 +150,8 @@ int main(int argc, char **argv)
 			took[count] = (done - begun) * 1e6;
 	}
 	printf("%.0f", count / (done - start));
-	if (count > SAMPLES)
-		count = SAMPLES;
-	qsort(took, count, sizeof(took[0]), by_size);
-	printf(" %.1f %.1f\n", took[count / 2], took[count * 99 / 100]);
+	samples = count < SAMPLES ? count : SAMPLES;
+	qsort(took, samples, sizeof(took[0]), by_size);
+	printf(" %.1f %.1f %ld\n", took[samples / 2], took[samples * 99 / 100], count);
 	return 0;
 }

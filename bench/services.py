@@ -90,7 +90,7 @@ def client(tool: Path, namespace: Path, group: Path | None = None) -> Client:
         if group is not None:
             argv = ["sh", "-c", 'echo $$ >"$0/cgroup.procs"; exec "$@"', str(group), *argv]
         done = subprocess.run(argv, check=True, capture_output=True, text=True)
-        rate, median, late = map(float, done.stdout.split())
+        rate, median, late, *_ = map(float, done.stdout.split())
         return rate, median, late
 
     return call
