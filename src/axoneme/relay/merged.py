@@ -2,7 +2,8 @@
 
 Each node's flow server sends its own flows in order. What is there already is merged as sorted lists are.
 Of what still comes nobody knows whether another node has something earlier on its way; so each flow is
-held back a moment, and then they leave in order. News of lost events travels with its node's flows.
+held back a moment, and then they leave in order; those of a single node leave at once. News of lost events
+travels with its node's flows.
 """
 
 from __future__ import annotations
@@ -148,7 +149,8 @@ async def live(
     server that goes away is waited for, and then asked for what was missed.
     """
     loop = asyncio.get_running_loop()
-    buffer = _Buffer()
+    buffer, arrived = _Buffer(), asyncio.Event()
+    hold = HOLD if len(sockets) > 1 else 0.0
 
     async def listen(node: str, path: Path) -> None:
         time, away = seen.get(node, ""), False
@@ -167,6 +169,7 @@ async def live(
                             continue
                         time = item.flow.time if item.flow else time
                         buffer.add(time, item, loop.time())
+                        arrived.set()
                 return
             except RpcError as failure:
                 if failure.code != UNAVAILABLE:
@@ -183,11 +186,17 @@ async def live(
             for task in tasks:
                 if task.done():
                     task.result()
-            if batch := list(buffer.ripe(loop.time() - HOLD if running else loop.time())):
+            arrived.clear()
+            if batch := list(buffer.ripe(loop.time() - hold if running else loop.time())):
                 yield batch
             if not running:
                 return
-            await asyncio.wait(running, timeout=HOLD / 3, return_when=asyncio.FIRST_EXCEPTION)
+            if hold:
+                await asyncio.wait(running, timeout=hold / 3, return_when=asyncio.FIRST_EXCEPTION)
+            elif not arrived.is_set():
+                more = asyncio.ensure_future(arrived.wait())
+                await asyncio.wait([*running, more], return_when=asyncio.FIRST_COMPLETED)
+                more.cancel()
     finally:
         for task in tasks:
             task.cancel()
