@@ -30,7 +30,7 @@ ALLOWED = {
     "certificates": MODEL | {"sources"},
     "metrics": PURE | {"flows"},
     "hubble": PURE | {"flows", "sources", "certificates"},
-    "history": PURE | {"flows"},
+    "history": PURE | {"flows", "sources"},
     "flowserver": EDGE | {"certificates", "metrics", "hubble", "history"},
     "relay": EDGE | {"certificates", "metrics", "hubble"},
     "capture": EDGE,

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from axoneme.agent.failsafe import failsafe
-from axoneme.flows.capacity import HistoryConfig
+from axoneme.flows.capacity import HistoryConfig, RecordingConfig
 from axoneme.health.answering import PORT
 from axoneme.model.policy import Policy
 from axoneme.model.redaction import Redaction
@@ -137,6 +137,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cni_socket: str = ""  # where container runtimes' requests come in; empty: nowhere
     cni_config: str = ""  # what to write for them, such as /etc/cni/net.d/05-axoneme.conflist
     flow_history: HistoryConfig = HistoryConfig()
+    history: RecordingConfig | None = None  # of `axo history`: flows on disk
     redaction: Redaction = Redaction()  # of what proxies tell of requests
     tables: TableConfig = TableConfig()
     health: HealthConfig = HealthConfig()

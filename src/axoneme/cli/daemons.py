@@ -15,6 +15,7 @@ from typing import NamedTuple
 class Role(Enum):
     AGENT = "agent"
     FLOWS = "flows serve"
+    HISTORY = "history"
     OPERATOR = "operator"
     BALANCER = "lb run"
     UI = "ui"
@@ -80,6 +81,10 @@ def _main(role: Role) -> Callable[[Path], None]:
         from axoneme.ui import main as ui
 
         return ui.run
+    if role is Role.HISTORY:
+        from axoneme.history import main as history
+
+        return history.run
     if role is Role.FLOWS:
         from axoneme.flowserver import server
 

@@ -76,6 +76,14 @@ def leave(config: Path, force: bool) -> None:
         raise Failure(str(error)) from error
 
 
+@click.command()
+@_CONFIG
+@_LEVEL
+def history(config: Path, log_level: str) -> int:
+    """Keep the flows of a node on disk, as Parquet files: what `history` in its configuration says."""
+    return run(Daemon(Role.HISTORY, config, log_level))
+
+
 @click.group()
 def flows() -> None:
     """The flow server of a node."""

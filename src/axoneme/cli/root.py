@@ -53,6 +53,7 @@ COMMANDS: Table = {
     "Processes of a node": {
         "agent": Entry("processes:agent", "Run the agent."),
         "flows": Entry("processes:flows", "Run the flow server."),
+        "history": Entry("processes:history", "Keep flows on disk."),
         "proxy": Entry("processes:proxy", "Run a proxy."),
         "operator": Entry("processes:operator", "Run the operator of a cluster."),
         "leave": Entry("processes:leave", "Take this machine out of the network for good."),

@@ -48,6 +48,12 @@ def group() -> None:
     help="A master file with all names of the world outside; it may be edited while the sandbox runs.",
 )
 @click.option(
+    "--history",
+    metavar="DIR",
+    type=click.Path(file_okay=False, resolve_path=True, path_type=Path),
+    help="Keep flows there, in a folder for each node; default: only the newest, in memory.",
+)
+@click.option(
     "--timeout", type=float, default=60.0, show_default=True, help="Seconds until everything must be ready."
 )
 @_NAME
@@ -63,6 +69,7 @@ def up(
     family: str | None,
     dns: bool | None,
     zone: Path | None,
+    history: Path | None,
     timeout: float,
     name: str | None,
 ) -> None:
@@ -77,7 +84,7 @@ def up(
     place.sandbox = name or place.sandbox
     found = manifests.read(place, files, recursive)  # before anything is made
 
-    plan = _plan(place, nodes, routing, family, dns, zone)
+    plan = _plan(place, nodes, routing, family, dns, zone, history)
     report = lifecycle.up(
         plan,
         populate(found.objects, plan.service_ranges()) if found.objects else None,
@@ -98,6 +105,7 @@ def _plan(
     family: str | None,
     dns: bool | None,
     zone: Path | None,
+    history: Path | None,
 ) -> Plan:
     """What is asked for; for the rest, what a sandbox that is there already has. `Failure` for a bad zone."""
     from msgspec.structs import replace
@@ -114,6 +122,7 @@ def _plan(
         family=plan.family if family is None else Family(family),
         dns=plan.dns if dns is None else dns,
         zone=plan.zone if zone is None else _checked(zone),
+        history=plan.history if history is None else str(history),
     )
 
 

@@ -13,3 +13,15 @@ class HistoryConfig(msgspec.Struct, frozen=True):
     drops: int = 4096 * 8
     requests: int = 16384
     request_bytes: int = 8 << 20
+
+
+class RecordingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What ``axo history`` keeps on disk, in ``directory``: at most ``bytes`` of files, none of them older
+    than ``days``. Flows are put down at once, and made into a Parquet file when there are ``file_bytes`` of
+    them (about 240 a flow, of which 20 to 40 are left in the end), or after ``file_seconds``."""
+
+    directory: str
+    bytes: int = 1 << 30
+    days: float = 7
+    file_bytes: int = 64 << 20
+    file_seconds: float = 600

@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from axoneme.flows.encode import Rules
 from axoneme.flows.events import L7, Records, Verdict, Vocabulary
 from axoneme.flows.flow import Layer7, LostEvents
 from axoneme.flows.flowfilter import FlowFilter
@@ -77,7 +78,8 @@ class Layout(msgspec.Struct, frozen=True):
             },
         )
 
-    def read(self) -> tuple[np.dtype[np.void], Vocabulary]:
+    def log(self, rules: Rules, requests: Requests) -> FlowLog:
+        """For records of this layout: it knows what `FlowLog` knows, but has none of them in its store."""
         dtype = np.dtype(
             {
                 "names": self.names,
@@ -86,8 +88,11 @@ class Layout(msgspec.Struct, frozen=True):
                 "itemsize": self.itemsize,
             }
         )
-        terms: dict[str, Any] = dict(self.vocabulary)
-        return dtype, Vocabulary(event=dtype, **terms)
+        terms: dict[str, Any] = {field.name: 0 for field in fields(Vocabulary)}  # of a release without them
+        known = {name: value for name, value in self.vocabulary.items() if name in terms}
+        vocabulary = Vocabulary(**{**terms, **known, "event": dtype})
+        names = Names(vocabulary.reserved, vocabulary.first_local)
+        return FlowLog(self.node, FlowStore(dtype, 1, 1), names, rules, ServiceNames(), requests, vocabulary)
 
 
 class Parcel(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -174,16 +179,11 @@ class Unpacker:
         return records
 
     def _begin(self, layout: Layout) -> None:
-        dtype, vocabulary = layout.read()
-        if self._log is not None and (self._log.store.dtype, self._log.node) == (dtype, layout.node):
-            return
-        if self._log is not None:
+        log = layout.log(self._rules.get, self._requests)
+        if self._log is None:
+            self._log = log
+        elif (self._log.node, self._log.store.dtype) != (log.node, log.store.dtype):
             raise ValueError("records of two layouts in one stream")
-        names = Names(vocabulary.reserved, vocabulary.first_local)
-        store = FlowStore(dtype, 1, 1)
-        self._log = FlowLog(
-            layout.node, store, names, self._rules.get, ServiceNames(), self._requests, vocabulary
-        )
 
     def _learn(self, log: FlowLog, parcel: Parcel) -> None:
         highest = max(parcel.ends, default=0)

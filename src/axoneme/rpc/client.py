@@ -115,7 +115,7 @@ def convert(path: Path, method: str, value: Any, kind: type[Any] | None) -> Any:
     import msgspec
 
     try:
-        return msgspec.convert(value, kind)
+        return msgspec.convert(value, kind, str_keys=True)  # as JSON has them
     except (msgspec.ValidationError, UnicodeEncodeError) as error:  # surrogates in the name of a field
         raise RpcError(INTERNAL, f"{path}: {method} answered in a form unknown here: {error}") from error
 

@@ -51,6 +51,10 @@ class NodeFiles:
         return self.directory / "flows.sock"
 
     @property
+    def history_socket(self) -> Path:
+        return self.directory / "history.sock"
+
+    @property
     def cni_socket(self) -> Path:
         return self.directory / "cni.sock"
 

@@ -61,6 +61,7 @@ class VirtualNode:
 
         self._agent_daemon = daemon("agent", plan.agent_command)
         self._flows_daemon = daemon("flows", plan.flows_command)
+        self._history_daemon = daemon("history", plan.history_command) if plan.history else None
         self._wanted = {kind: asyncio.Event() for kind in proxies.KINDS}
         self._proxies = [
             daemon(f"{kind}-proxy", (*plan.proxy_command, kind), wanted=wanted)
@@ -85,6 +86,8 @@ class VirtualNode:
                 await asyncio.sleep(_TRY)
             self.agent_up.set()
             group.create_task(self._flows_daemon.run())
+            if self._history_daemon:
+                group.create_task(self._history_daemon.run())
             group.create_task(self._follow_plans())
             for proxy in self._proxies:
                 group.create_task(proxy.run())
@@ -165,7 +168,7 @@ class VirtualNode:
         """The agent's file, with the names of `axoneme.agent.config`."""
         import yaml
 
-        families = self._plan.family.names()
+        families, kept = self._plan.family.names(), self._plan.history
         pools = [
             {"cidr": cidr, "node_prefix_length": length}
             for name, (cidr, length) in (("ipv4", IPV4_PODS), ("ipv6", IPV6_PODS))
@@ -186,6 +189,7 @@ class VirtualNode:
                 "masquerade": True,
                 "cni_socket": str(self._files.cni_socket),
                 "cgroup": str(self._group),
+                **({"history": {"directory": f"{kept}/{self.node.name}"}} if kept else {}),
             },
             sort_keys=False,
         )

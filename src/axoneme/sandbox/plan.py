@@ -87,8 +87,8 @@ class NodePlan:
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """One sandbox. `agent_command` and `flows_command` start the two processes that every node has,
-    `proxy_command`, with the kind added, those that it may need; the path of its configuration is added to
-    them."""
+    `history_command` the one that it has with a `history`, `proxy_command`, with the kind added, those that
+    it may need; the path of its configuration is added to them."""
 
     name: str
     nodes: int = 2
@@ -98,6 +98,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     dns: bool = True
     #: A master file with the names of the world; empty: a zone with a few names for its addresses.
     zone: str = ""
+    #: Where nodes keep flows, each in a folder of its name; empty: nowhere but in memory.
+    history: str = ""
     #: With -P: what lies in the folder that the user is in is not Axoneme's, and is run by root.
     agent_command: tuple[str, ...] = (sys.executable, "-P", "-m", "axoneme.cli", "agent", "--config")
     flows_command: tuple[str, ...] = (
@@ -109,6 +111,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         "serve",
         "--config",
     )
+    history_command: tuple[str, ...] = (sys.executable, "-P", "-m", "axoneme.cli", "history", "--config")
     proxy_command: tuple[str, ...] = (sys.executable, "-P", "-m", "axoneme.proxy")
 
     def check(self) -> Plan:
