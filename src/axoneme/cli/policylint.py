@@ -14,11 +14,9 @@ from axoneme.cli import manifests, state
 from axoneme.cli.kinds import KINDS
 from axoneme.cli.objects import listing, work
 from axoneme.cli.place import Place, in_namespace, in_sandbox
-from axoneme.model.labels import Labels
 from axoneme.model.manifests import CIDR_GROUP, Manifest, load
 from axoneme.model.policies import POLICY_KINDS
-from axoneme.model.policy import Network, Protocol
-from axoneme.model.services import parse_service
+from axoneme.model.policy import Network
 from axoneme.sources.store import Store
 
 if TYPE_CHECKING:
@@ -112,7 +110,7 @@ def _of_files(
 
 
 async def _of_sandbox(store: Store, ranges: tuple[Network, ...]) -> tuple[list[Manifest], Surroundings]:
-    from axoneme.lint.surroundings import KnownPod, Surroundings
+    from axoneme.lint.surroundings import of_cluster
 
     found = [
         manifest
@@ -121,26 +119,8 @@ async def _of_sandbox(store: Store, ranges: tuple[Network, ...]) -> tuple[list[M
         for stored in await listing(store, kind, None)
         for manifest in load(stored.value.decode(), str(stored))
     ]
-    pods = tuple(
-        KnownPod(
-            each.namespace,
-            each.workload or each.pod,
-            Labels.parse(each.labels),
-            frozenset((port.name, Protocol[port.protocol]) for port in each.named_ports),
-        )
-        for each in await state.endpoints(store)
-    )
-    services = [parse_service(each.object) for each in found if each.kind == "Service"]
     nodes = await state.nodes(store)
-    texts = [text for node in nodes.values() for text in (*node.pod_cidrs, *node.addresses)]
-    known = Surroundings(
-        pods,
-        True,
-        frozenset((each.metadata.namespace, each.metadata.name) for each in services),
-        frozenset(each.name for each in found if each.kind == CIDR_GROUP),
-        ranges or tuple(dict.fromkeys(ipaddress.ip_network(text) for text in texts)),
-    )
-    return found, known
+    return found, of_cluster(found, await state.endpoints(store), nodes.values(), ranges)
 
 
 # ---- what is said --------------------------------------------------------------------------------------

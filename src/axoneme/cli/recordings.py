@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
-import msgspec
 
 from axoneme.cli import state
 from axoneme.cli.failures import Failure
-from axoneme.cli.kinds import CIDR_GROUP, ENDPOINT_SLICE, POLICIES, SERVICE
+from axoneme.cli.kinds import of_object
 from axoneme.cli.objects import listing
 from axoneme.cli.place import Place
-from axoneme.model.addresses import Address
-from axoneme.model.labels import Labels
-from axoneme.model.policies import parse_policy
-from axoneme.model.policy import Enforcement, Protocol
+from axoneme.model.policy import Enforcement
 from axoneme.rpc import RpcError
 from axoneme.sources.store import Store
 
@@ -29,45 +24,17 @@ if TYPE_CHECKING:
 
 async def world(store: Store) -> World:
     """What holds at the place. `Failure` when a policy cannot be read."""
-    from axoneme.edges.judge import World
-    from axoneme.model.cidrgroup import parse_cidr_group
-    from axoneme.model.storedservices import read_endpoint_slice, read_service
-    from axoneme.policy.engine import PolicyKey
-    from axoneme.policy.peers import Service
+    from axoneme.edges import stored
 
-    found = World()
+    objects = [
+        stored.Object(each.key.kind, each.key.namespace, each.key.name, each.value)
+        for kind in stored.KINDS
+        for each in await listing(store, of_object(kind), None)
+    ]
     try:
-        for kind in POLICIES:
-            for stored in await listing(store, kind, None):
-                key = PolicyKey(kind.name, stored.key.namespace, stored.key.name)
-                found.policies[key] = parse_policy(msgspec.json.decode(stored.value))
-        for stored in await listing(store, CIDR_GROUP, None):
-            group = parse_cidr_group(msgspec.json.decode(stored.value))
-            found.groups[group.name] = group
-        addresses: dict[tuple[str, str], set[Address]] = defaultdict(set)
-        for stored in await listing(store, ENDPOINT_SLICE, None):
-            slice_ = read_endpoint_slice(stored.value)
-            owner = (stored.key.namespace, slice_.service)
-            addresses[owner].update(a for each in slice_.endpoints for a in each.addresses)
-        for stored in await listing(store, SERVICE, None):
-            service = read_service(stored.value)
-            name = (stored.key.namespace, stored.key.name)
-            own = frozenset() if service.selector else frozenset(addresses[name])
-            found.services.append(Service(*name, service.metadata.labels, service.selector, own))
+        return stored.world(objects, await state.endpoints(store))
     except ValueError as error:
         raise Failure(str(error)) from error
-    ports: dict[tuple[str, ...], dict[tuple[str, Protocol], set[int]]] = defaultdict(lambda: defaultdict(set))
-    for endpoint in await state.endpoints(store):
-        labels = tuple(Labels.parse(endpoint.labels).texts())
-        if endpoint.audit:
-            found.audited.add(labels)
-        for port in endpoint.named_ports:
-            ports[labels][port.name, Protocol[port.protocol]].add(port.port)
-    found.named_ports = {
-        labels: {name: frozenset(numbers) for name, numbers in named.items()}
-        for labels, named in ports.items()
-    }
-    return found
 
 
 def enforcement(place: Place) -> Enforcement:

@@ -41,60 +41,70 @@ class _Count:
     asked: Request | None = None  # as far as all that were told are alike
 
 
-def record(flows: Iterable[Flow]) -> Recorded:
-    found = Recorded()
-    counts: dict[Edge, _Count] = defaultdict(_Count)
-    for flow in flows:
-        _take(flow, found, counts)
-    for edge, count in counts.items():
-        found.edges[replace(edge, request=count.asked)] = Seen(
-            # A connection that began before is known by its end.
-            max(count.passed.values(), default=0) or max(count.ended.values(), default=0),
-            max(count.refused.values(), default=0),
-            count.last,
-            frozenset(count.by),
+class Recorder:
+    """Takes flows one after the other, and keeps edges alone."""
+
+    def __init__(self) -> None:
+        self._found = Recorded()
+        self._counts: dict[Edge, _Count] = defaultdict(_Count)
+
+    def recorded(self) -> Recorded:
+        """Of all that was taken; for once."""
+        for edge, count in self._counts.items():
+            self._found.edges[replace(edge, request=count.asked)] = Seen(
+                # A connection that began before is known by its end.
+                max(count.passed.values(), default=0) or max(count.ended.values(), default=0),
+                max(count.refused.values(), default=0),
+                count.last,
+                frozenset(count.by),
+            )
+        return self._found
+
+    def take(self, flow: Flow) -> None:
+        answer = flow.l7 is not None and flow.l7.type == "RESPONSE"
+        if flow.is_reply and not answer:
+            return
+        refused = flow.verdict == "DROPPED"
+        if refused and not flow.l7 and flow.drop_reason_desc not in _BY_POLICY:
+            return
+        ports = served(flow)
+        if ports is None:
+            return
+        protocol, source_port, destination_port = ports
+        ends = (
+            _party(flow.source, flow.IP.source),
+            _party(flow.destination, flow.IP.destination),
         )
-    return found
+        source, destination = reversed(ends) if answer else ends
+        port = source_port if answer else destination_port
+        if source is None or destination is None:
+            self._found.nameless += 1
+            return
+        request = request_of(flow.l7) if flow.l7 else None
+        if flow.l7 and request is None:
+            return
+        count = self._counts[Edge(source, destination, protocol, port, request)]
+        told_by = (flow.node_name, flow.event if flow.l7 else flow.verdict)
+        if refused:
+            count.refused[told_by] += 1
+        elif flow.event == "end":
+            count.ended[told_by] += 1
+        else:
+            count.passed[told_by] += 1
+        count.last = max(count.last, flow.time)
+        if flow.l7 and request:
+            count.asked = _common(count.asked or request, request)
+            count.by.add(Direction[flow.traffic_direction])
+            if answer and flow.l7.dns:
+                for address in flow.l7.dns.ips:
+                    self._found.names[source, address].add(canonical(flow.l7.dns.query))
 
 
-def _take(flow: Flow, found: Recorded, counts: dict[Edge, _Count]) -> None:
-    answer = flow.l7 is not None and flow.l7.type == "RESPONSE"
-    if flow.is_reply and not answer:
-        return
-    refused = flow.verdict == "DROPPED"
-    if refused and not flow.l7 and flow.drop_reason_desc not in _BY_POLICY:
-        return
-    ports = served(flow)
-    if ports is None:
-        return
-    protocol, source_port, destination_port = ports
-    ends = (
-        _party(flow.source, flow.IP.source),
-        _party(flow.destination, flow.IP.destination),
-    )
-    source, destination = reversed(ends) if answer else ends
-    port = source_port if answer else destination_port
-    if source is None or destination is None:
-        found.nameless += 1
-        return
-    request = request_of(flow.l7) if flow.l7 else None
-    if flow.l7 and request is None:
-        return
-    count = counts[Edge(source, destination, protocol, port, request)]
-    told_by = (flow.node_name, flow.event if flow.l7 else flow.verdict)
-    if refused:
-        count.refused[told_by] += 1
-    elif flow.event == "end":
-        count.ended[told_by] += 1
-    else:
-        count.passed[told_by] += 1
-    count.last = max(count.last, flow.time)
-    if flow.l7 and request:
-        count.asked = _common(count.asked or request, request)
-        count.by.add(Direction[flow.traffic_direction])
-        if answer and flow.l7.dns:
-            for address in flow.l7.dns.ips:
-                found.names[source, address].add(canonical(flow.l7.dns.query))
+def record(flows: Iterable[Flow]) -> Recorded:
+    recorder = Recorder()
+    for flow in flows:
+        recorder.take(flow)
+    return recorder.recorded()
 
 
 def _common(first: Request, second: Request) -> Request:

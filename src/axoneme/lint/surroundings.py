@@ -14,7 +14,8 @@ from axoneme.model.metadata import Metadata
 from axoneme.model.paths import ManifestError
 from axoneme.model.pods import Pod, PodSpec
 from axoneme.model.policy import Network, Protocol
-from axoneme.model.services import Service
+from axoneme.model.services import Service, parse_service
+from axoneme.model.state import EndpointState, NodeState
 from axoneme.model.workloads import PARSERS, DaemonSet, Deployment, Job, ReplicaSet, StatefulSet
 
 #: Where pods get their addresses, where nothing else is said: the sandbox's ranges.
@@ -86,6 +87,35 @@ def of_manifests(
         if not spec.host_network  # policies see the node
     )
     return Surroundings(pods, False, frozenset(services), frozenset(groups), ranges, labels)
+
+
+def of_cluster(
+    manifests: Iterable[Manifest],
+    endpoints: Iterable[EndpointState],
+    nodes: Iterable[NodeState],
+    ranges: tuple[Network, ...] = (),
+) -> Surroundings:
+    """What runs. ``manifests``: its services and groups of ranges, besides others; ``ranges``: in place of
+    what the nodes say."""
+    found = list(manifests)
+    pods = tuple(
+        KnownPod(
+            each.namespace,
+            each.workload or each.pod,
+            Labels.parse(each.labels),
+            frozenset((port.name, Protocol[port.protocol]) for port in each.named_ports),
+        )
+        for each in endpoints
+    )
+    services = [parse_service(each.object) for each in found if each.kind == "Service"]
+    texts = [text for node in nodes for text in (*node.pod_cidrs, *node.addresses)]
+    return Surroundings(
+        pods,
+        True,
+        frozenset((each.metadata.namespace, each.metadata.name) for each in services),
+        frozenset(each.name for each in found if each.kind == CIDR_GROUP),
+        ranges or tuple(dict.fromkeys(ip_network(text) for text in texts)),
+    )
 
 
 def _pod(
