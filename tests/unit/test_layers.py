@@ -34,7 +34,7 @@ ALLOWED = {
     "flowserver": EDGE | {"certificates", "metrics", "hubble", "history"},
     "relay": EDGE | {"certificates", "metrics", "hubble"},
     "capture": EDGE,
-    "ui": EDGE | {"certificates", "edges", "hubble", "history", "lint", "metrics", "relay"},
+    "ui": EDGE | {"certificates", "edges", "health", "hubble", "history", "lint", "metrics", "relay"},
     "proxy": PURE | {"datapath", "sources"},
     "health": MODEL | {"net"},
     "agent": EDGE | {"certificates", "cni", "health", "metrics"},

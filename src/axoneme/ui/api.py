@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -205,3 +205,184 @@ class Problem(Struct, frozen=True):
 
 class Login(Struct, frozen=True, forbid_unknown_fields=True):
     token: str
+
+
+# ---- policies ----------------------------------------------------------------------------------------
+
+
+class Ref(Struct, frozen=True):
+    kind: str
+    namespace: str
+    name: str
+
+
+class Workload(Struct, frozen=True):
+    id: str
+    namespace: str
+    kind: str
+    name: str
+    pods: int
+    labels: list[str]
+    closed: list[str]
+
+
+class PolicyLine(Ref, frozen=True):
+    directions: list[str]
+    closes: list[str]
+    audit: bool
+    selects: list[str]
+    problem: str
+
+
+class PolicyText(Ref, frozen=True):
+    yaml: str
+    revision: str
+
+
+class TextProblem(Struct, frozen=True):
+    message: str
+    line: int
+    column: int
+    path: str
+    found: str
+    remedy: str
+
+
+class Finding(Struct, frozen=True):
+    code: str
+    severity: str
+    title: str
+    what: str
+    why: str
+    remedy: str
+    object: Ref
+    path: str
+    line: int
+    column: int
+
+
+class Validation(Struct, frozen=True):
+    valid: bool
+    objects: list[Ref]
+    problems: list[TextProblem]
+    findings: list[Finding]
+
+
+class Half(Struct, frozen=True):
+    verdict: str
+    by_default: bool
+    policies: list[PolicyName]
+
+
+class Judgement(Struct, frozen=True):
+    verdict: str
+    egress: Half | Missing = msgspec.UNSET
+    ingress: Half | Missing = msgspec.UNSET
+
+
+class Party(Struct, frozen=True):
+    text: str
+    namespace: str
+    workload: str
+    address: str
+    labels: list[str]
+    card: str
+
+
+class Change(Struct, frozen=True):
+    source: Party
+    destination: Party
+    service: str
+    request: str
+    passed: int
+    refused: int
+    last: str
+    before: Judgement
+    after: Judgement
+
+
+class Preview(Struct, frozen=True):
+    breaks: list[Change]
+    opens: list[Change]
+    depends: list[Change]
+    unchanged: int
+    stale: int
+    lost: int
+    absent: list[Absent]
+
+
+class Suggestion(Struct, frozen=True):
+    yaml: str
+    policies: list[Ref]
+    idle: list[str]
+    unsaid: list[str]
+    lost: int
+    absent: list[Absent]
+
+
+class ToValidate(Struct, frozen=True, forbid_unknown_fields=True):
+    yaml: str
+
+
+class ToPreview(Struct, frozen=True, forbid_unknown_fields=True):
+    yaml: str = ""
+    delete: list[Ref] = []
+    since: float = 3600.0
+
+
+class ToSuggest(Struct, frozen=True, forbid_unknown_fields=True):
+    namespace: str
+    card: str = ""
+    since: float = 3600.0
+    kind: Literal["auto", "cilium"] = "auto"
+
+
+# ---- nodes -------------------------------------------------------------------------------------------
+
+
+class Agent(Struct, frozen=True):
+    phase: str
+    waits_for: str
+    version: str
+    kernel: str
+    started: str
+    endpoints: int
+    identities: int
+    policies: int
+    policy_entries: int
+
+
+class FlowServer(Struct, frozen=True):
+    attached: bool
+    rate: float
+    seen: int
+    lost: int
+    kept: int
+    capacity: int
+    connections: int
+
+
+class Node(Struct, frozen=True):
+    name: str
+    addresses: list[str]
+    agent: Agent | None
+    flows: FlowServer | None
+    problems: list[str]
+    lacks: list[str]
+
+
+class Way(Struct, frozen=True):
+    source: str
+    destination: str
+    path: str
+    protocol: str
+    address: str
+    state: str
+    reason: str
+    latency: float | Missing = msgspec.UNSET
+    measured: str | Missing = msgspec.UNSET
+
+
+class Nodes(Struct, frozen=True):
+    nodes: list[Node]
+    ways: list[Way]

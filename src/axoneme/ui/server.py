@@ -17,6 +17,7 @@ from aiohttp import web
 
 from axoneme import __version__
 from axoneme.flows.flow import ObserveRequest
+from axoneme.model.policy import Enforcement
 from axoneme.rpc.listening import keep_current
 from axoneme.sources.config import ConfigError, open_store
 from axoneme.ui import api, asking, flowlist, guard, watching
@@ -26,8 +27,11 @@ from axoneme.ui.events import Streams
 from axoneme.ui.feed import Feed, Sockets
 from axoneme.ui.guard import API
 from axoneme.ui.names import Names, is_field
+from axoneme.ui.nodes import NodeView
+from axoneme.ui.policylist import PolicyList
 from axoneme.ui.problems import Refusal
 from axoneme.ui.shared import Shared
+from axoneme.ui.trial import Trial
 from axoneme.ui.watching import LONGEST_WINDOW, Watcher
 
 log = logging.getLogger(__name__)
@@ -40,7 +44,7 @@ _LARGEST: Final = 1 << 20
 _PATIENCE: Final = 1.0
 _USUAL_WINDOW: Final = 300.0
 
-Handler = Callable[[web.Request], Awaitable[msgspec.Struct | list[msgspec.Struct]]]
+Handler = Callable[[web.Request], Awaitable[object]]
 
 
 class UiServer:
@@ -53,6 +57,8 @@ class UiServer:
         self._access = Access(config)
         self._watcher = Watcher(feed)
         self._names = Names(feed.nodes())
+        self._trial = Trial(feed, shared, Enforcement[config.enforcement.upper()]) if shared else None
+        self._node_view = NodeView(config.agent_sockets(), config.flow_sockets(), shared)
         self._streams = Streams(lambda request: self._access.user(request) is not None)
 
     async def run(self) -> None:
@@ -87,9 +93,20 @@ class UiServer:
             "map": self._map,
             "flows": self._flows,
             "timeline": self._timeline,
+            "workloads": self._workloads,
+            "policies": self._policies,
+            "policy": self._policy,
+            "nodes": self._nodes,
+        }
+        posts: dict[str, Handler] = {
+            "policies/validate": self._validate,
+            "policies/preview": self._preview,
+            "policies/suggest": self._suggest,
         }
         for name, handler in gets.items():
             app.router.add_get(config.prefix + API + name, _json(handler))
+        for name, handler in posts.items():
+            app.router.add_post(config.prefix + API + name, _json(handler))
         app.router.add_get(config.prefix + API + "map/stream", self._map_stream)
         app.router.add_get(config.prefix + API + "flows/stream", self._flow_stream)
         app.router.add_post(config.prefix + API + "login", self._log_in)
@@ -142,7 +159,7 @@ class UiServer:
             version=__version__,
             features=api.Features(
                 policies=self._shared is not None,
-                nodes=self._shared is not None,
+                nodes=True,
                 history=False,
             ),
         )
@@ -231,6 +248,52 @@ class UiServer:
         buckets = int(asking.number(request.query, "buckets", 120, 1, 1000))
         return await flowlist.timeline(self._feed, wanted, since, until, buckets)
 
+    # ---- policies ----------------------------------------------------------------------------------
+
+    async def _workloads(self, request: web.Request) -> list[api.Workload]:
+        return await self._policy_list().workloads(_namespaces(request))
+
+    async def _policies(self, request: web.Request) -> list[api.PolicyLine]:
+        card = request.query.get("card", "")
+        problems = await self._node_view.problems()
+        return await self._policy_list().lines(_namespaces(request), card, problems)
+
+    async def _policy(self, request: web.Request) -> api.PolicyText:
+        kind, namespace, name = (request.query.get(each, "") for each in ("kind", "namespace", "name"))
+        return await self._policy_list().text(kind, namespace, name)
+
+    async def _validate(self, request: web.Request) -> api.Validation:
+        return await self._trials().validate(asking.body(await request.read(), api.ToValidate))
+
+    async def _preview(self, request: web.Request) -> api.Preview:
+        return await self._trials().preview(asking.body(await request.read(), api.ToPreview))
+
+    async def _suggest(self, request: web.Request) -> api.Suggestion:
+        return await self._trials().suggest(asking.body(await request.read(), api.ToSuggest))
+
+    def _policy_list(self) -> PolicyList:
+        if self._shared is None:
+            raise _no_store()
+        return PolicyList(self._shared)
+
+    def _trials(self) -> Trial:
+        if self._trial is None:
+            raise _no_store()
+        return self._trial
+
+    # ---- nodes -------------------------------------------------------------------------------------
+
+    async def _nodes(self, _: web.Request) -> api.Nodes:
+        return await self._node_view.nodes()
+
+
+def _no_store() -> Refusal:
+    return Refusal(
+        HTTPStatus.CONFLICT,
+        "the shared state is not to be had here",
+        remedy="name store in the configuration",
+    )
+
 
 def _json(handler: Handler) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def handle(request: web.Request) -> web.Response:
@@ -245,7 +308,11 @@ def _json(handler: Handler) -> Callable[[web.Request], Awaitable[web.Response]]:
 def _where(request: web.Request) -> tuple[list[str], float]:
     """Namespaces (none: all), and the window."""
     window = asking.number(request.query, "window", _USUAL_WINDOW, 1, LONGEST_WINDOW)
-    return [each for each in request.query.getall("namespace", []) if each], window
+    return _namespaces(request), window
+
+
+def _namespaces(request: web.Request) -> list[str]:
+    return [each for each in request.query.getall("namespace", []) if each]
 
 
 def _observe(request: web.Request, own: frozenset[str]) -> ObserveRequest:

@@ -210,6 +210,8 @@ class ServiceMap:
         self.edges: OrderedDict[str, Edge] = OrderedDict()
         #: Rises with every change; cards and edges keep that of their last one.
         self.version = 0
+        #: The service that was called, of edges of which nothing is counted yet.
+        self._called: OrderedDict[str, str] = OrderedDict()
         #: Those whose rates fade.
         self._warm: dict[str, Edge] = {}
 
@@ -227,17 +229,26 @@ class ServiceMap:
         service = flow.destination_service
         if answer:
             source, destination, port, service = destination, source, source_port, flow.source_service
+        name = str(service) if service is not None else ""
+        if service is not None and flow.drop_reason_desc in _NO_BACKEND:
+            ends = whose(source), (f"service:{name}", "service", service.namespace, service.name, "")
+        else:
+            ends = whose(source), whose(destination)
+        key = f"{ends[0][0]}>{ends[1][0]}:{port}/{protocol}"
         if told is None and flow.verdict != "DROPPED" and not self._told_here(flow):
+            self._remember(key, name)
             return
         self.version += 1
-        if service is not None and flow.drop_reason_desc in _NO_BACKEND:
-            target = self._card(f"service:{service}", "service", service.namespace, service.name)
-        else:
-            target = self._of(destination)
-        edge = self._edge(self._of(source), target, PROTOCOLS.get(protocol, str(protocol)), port)
+        edge = self._edge(
+            key,
+            self._of(source, *ends[0]),
+            self._of(destination, *ends[1]),
+            PROTOCOLS.get(protocol, str(protocol)),
+            port,
+        )
+        if name or not edge.service:
+            edge.service = name or self._called.get(key, "")
         edge.seen = max(edge.seen, at)
-        if service is not None:
-            edge.service = str(service)
         if told is not None:
             self._ask(edge, flow, told, at)
         elif flow.event == "end":
@@ -252,7 +263,9 @@ class ServiceMap:
         """Rates have faded since they were looked at last."""
         for key, edge in list(self._warm.items()):
             self.version += 1
-            edge.version = edge.destination.version = self.version
+            edge.version = self.version
+            if edge.kinds:
+                edge.destination.version = self.version
             if edge.silent(now):
                 del self._warm[key]
 
@@ -281,9 +294,23 @@ class ServiceMap:
                 return flow.node_name == end.node_name
         return True
 
-    def _of(self, end: Endpoint) -> Card:
-        card = self._card(*whose(end))
-        card.labels = end.labels if end.labels else card.labels
+    def _remember(self, key: str, service: str) -> None:
+        """Which service was called is known where it was translated, maybe not at the other end."""
+        edge = self.edges.get(key)
+        if edge is not None:
+            edge.service = service or edge.service
+        elif service:
+            self._called[key] = service
+            self._called.move_to_end(key)
+            if len(self._called) > _MOST_EDGES:
+                self._called.popitem(last=False)
+
+    def _of(self, end: Endpoint, key: str, kind: str, namespace: str, name: str, workload_kind: str) -> Card:
+        card = self.cards.get(key)
+        if card is None:
+            card = Card(key, kind, namespace, name, workload_kind, version=self.version)
+            self.cards[key] = card
+        card.labels = end.labels if end.labels and kind != "service" else card.labels
         if end.pod_name and end.pod_name not in card.pods:
             if len(card.pods) >= _MOST_PODS:
                 card.pods.popitem(last=False)
@@ -291,14 +318,7 @@ class ServiceMap:
             card.version = self.version
         return card
 
-    def _card(self, key: str, kind: str, namespace: str, name: str, workload_kind: str = "") -> Card:
-        card = self.cards.get(key)
-        if card is None:
-            card = self.cards[key] = Card(key, kind, namespace, name, workload_kind, version=self.version)
-        return card
-
-    def _edge(self, source: Card, destination: Card, protocol: str, port: int) -> Edge:
-        key = f"{source.id}>{destination.id}:{port}/{protocol}"
+    def _edge(self, key: str, source: Card, destination: Card, protocol: str, port: int) -> Edge:
         edge = self.edges.get(key)
         if edge is not None:
             self.edges.move_to_end(key)

@@ -31,6 +31,10 @@ class Stored(NamedTuple):
         _, kind, namespace, name = entry.key.split("/", 3)
         return cls(kind, "" if namespace == "_" else namespace, name, entry.value, entry.revision)
 
+    @property
+    def key(self) -> str:
+        return f"{OBJECTS}{self.kind}/{self.namespace or '_'}/{self.name}"
+
 
 class Shared:
     """Raises `axoneme.sources.store.StoreError` where the store does not answer."""
