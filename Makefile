@@ -2,7 +2,7 @@
 PYTHON := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo bpf test test-all test-kernels programs bench lint build clean
+.PHONY: help setup demo bpf ui test test-all test-kernels programs bench lint build clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -16,6 +16,9 @@ demo: setup ## a cluster of virtual nodes on this machine: traffic, policies, an
 bpf: ## compile bpf/ and the messages of hubble/proto into the package
 	@$(PYTHON) build_backend/compile_bpf.py
 	@$(PYTHON) build_backend/compile_proto.py
+
+ui: ## build the web UI's page into the package
+	@$(PYTHON) build_backend/build_ui.py
 
 test: setup ## all tests that this machine can run; says what it skipped and why
 	@bash tools/test.sh
@@ -43,4 +46,4 @@ build: setup ## the wheel, with the compiled datapath inside, and the source dis
 	@$(PYTHON) -m build --wheel --sdist --no-isolation
 
 clean: ## remove what was built; not .venv
-	@rm -rf build dist src/*.egg-info src/axoneme/datapath/objects src/axoneme/cni/bin src/axoneme/hubble/proto/hubble.binpb .hypothesis .mypy_cache .ruff_cache .pytest_cache
+	@rm -rf build dist src/*.egg-info src/axoneme/datapath/objects src/axoneme/cni/bin src/axoneme/ui/static src/axoneme/hubble/proto/hubble.binpb .hypothesis .mypy_cache .ruff_cache .pytest_cache

@@ -1,13 +1,15 @@
-"""The PEP 517 build backend: setuptools, after the datapath and the messages have been compiled.
+"""The PEP 517 build backend: setuptools, after the datapath and the messages have been compiled, and the web
+UI's page has been built.
 
-A wheel carries the compiled BPF objects, so that whoever installs it needs no compiler. A source
-distribution carries `bpf/` instead; building a wheel from it needs clang.
+A wheel carries all of it, so that whoever installs it needs no compiler. A source distribution carries `bpf/`
+and `ui/` instead; building a wheel from it needs clang and npm.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import build_ui
 import compile_bpf
 import compile_proto
 from setuptools import build_meta
@@ -34,6 +36,7 @@ __all__ = [
 
 def build_wheel(wheel_directory: str, config_settings: Any = None, metadata_directory: Any = None) -> str:
     _compile()
+    build_ui.build()
     return build_meta.build_wheel(wheel_directory, config_settings, metadata_directory)
 
 

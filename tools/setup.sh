@@ -18,8 +18,9 @@ missing=()
 for package in "${packages[@]}"; do
 	[[ $'\n'$installed$'\n' == *$'\n'$package$'\n'* ]] || missing+=("$package")
 done
-# Container runtimes, for tests of the CNI plugin, and a client of Kafka: whoever has them from elsewhere keeps those.
-for pair in kcat:kafkacat podman:podman runc:runc containerd:containerd busybox:busybox-static /usr/lib/cni/loopback:containernetworking-plugins; do
+# Container runtimes, for tests of the CNI plugin, a client of Kafka, what builds the web UI's page, and a browser to
+# try it: whoever has them from elsewhere keeps those.
+for pair in npm:npm chromium:chromium kcat:kafkacat podman:podman runc:runc containerd:containerd busybox:busybox-static /usr/lib/cni/loopback:containernetworking-plugins; do
 	command -v "${pair%:*}" >/dev/null || missing+=("${pair#*:}")
 done
 
@@ -74,4 +75,6 @@ if [ ! -x .venv/bin/axo ] || [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; the
 fi
 .venv/bin/python build_backend/compile_bpf.py
 .venv/bin/python build_backend/compile_proto.py
+# Without the page `axo ui` has its API alone, and the rest is whole.
+.venv/bin/python build_backend/build_ui.py || say "going on without the web UI's page"
 say "ready: .venv/bin/axo"
