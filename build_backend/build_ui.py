@@ -1,7 +1,7 @@
 """Builds the web UI's page from ui/ into the package, when a source is another than what it was built of.
 
-Run as a program it does the same and says what it did. With AXONEME_WITHOUT_UI=1 it does nothing: `axo ui` then
-has its API, and no page.
+Run as a program it does the same and says what it did. With AXONEME_WITHOUT_UI=1 it does nothing: `axo ui`
+then has its API, and no page.
 """
 
 from __future__ import annotations
