@@ -17,6 +17,7 @@ class Role(Enum):
     FLOWS = "flows serve"
     HISTORY = "history"
     OPERATOR = "operator"
+    RELAY = "relay"
     BALANCER = "lb run"
     UI = "ui"
     ENVOY = "proxy envoy"
@@ -73,6 +74,10 @@ def _main(role: Role) -> Callable[[Path], None]:
         from axoneme.operator import main as operator
 
         return operator.run
+    if role is Role.RELAY:
+        from axoneme.relay import main as relay
+
+        return relay.run
     if role is Role.BALANCER:
         from axoneme.balancer import main as balancer
 

@@ -45,6 +45,7 @@ COMMANDS: Table = {
     },
     "Network": {
         "observe": Entry("observe:observe", "Watch flows: who talks to whom, and what was decided."),
+        "relay": Entry("relay:relay", "Serve the flows of all nodes at one address."),
         "ui": Entry("ui:ui", "Serve the web UI: service map, flows, policies, nodes."),
         "names": Entry("names:names", "See what nodes know of DNS names."),
         "service": Entry("service:group", "See what is balanced, to which backends."),
