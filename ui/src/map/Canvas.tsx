@@ -1,0 +1,201 @@
+import {
+  Background,
+  type ColorMode,
+  Controls,
+  type Edge as DrawnEdge,
+  type Node as DrawnNode,
+  MarkerType,
+  ReactFlow,
+  ReactFlowProvider,
+  useNodesInitialized,
+  useReactFlow,
+} from "@xyflow/react";
+import "@xyflow/react/dist/base.css";
+import { useEffect, useMemo, useRef } from "react";
+import type { Card, Edge } from "../api/types";
+import { rate } from "../parts/numbers";
+import { useShortcuts } from "../shell/useShortcuts";
+import { useTheme } from "../theme/theme";
+import styles from "./Canvas.module.css";
+import { type CardNode, CardView, type GroupNode, GroupView } from "./CardNode";
+import { lay, shapeOf } from "./layout";
+import { nameOf, neighbours, portKey, totals, type Wanted } from "./state";
+import { type WayEdge, WayView } from "./WayEdge";
+
+const NODES = { card: CardView, group: GroupView };
+const EDGES = { way: WayView };
+/** With more edges than this, only those that are looked at say their rates. */
+const LABELS = 140;
+
+export type Selection = { card: string; edge: string };
+
+type Props = {
+  cards: Card[];
+  edges: Edge[];
+  wanted: Wanted;
+  selection: Selection;
+  onSelect: (selection: Selection) => void;
+};
+
+export function Canvas(props: Props) {
+  return (
+    <ReactFlowProvider>
+      <Drawn {...props} />
+    </ReactFlowProvider>
+  );
+}
+
+function Drawn({ cards, edges, wanted, selection, onSelect }: Props) {
+  const theme = useTheme();
+  const flow = useReactFlow();
+  const ready = useNodesInitialized();
+  const shape = shapeOf(cards, edges);
+  // biome-ignore lint/correctness/useExhaustiveDependencies: the shape is all that a layout depends on
+  const layout = useMemo(() => lay(cards, edges), [shape]);
+  const chosen = edges.find((edge) => edge.id === selection.edge);
+  const near = useMemo(
+    () =>
+      selection.card
+        ? neighbours(edges, selection.card)
+        : chosen
+          ? new Set([chosen.source, chosen.destination])
+          : null,
+    [edges, selection.card, chosen],
+  );
+
+  const nodes = useStable<CardNode | GroupNode>([
+    ...[...layout.groups].map(
+      ([name, { x, y, width, height }]): GroupNode => ({
+        id: `namespace ${name}`,
+        type: "group",
+        position: { x, y },
+        width,
+        height,
+        data: { name },
+        selectable: false,
+        focusable: false,
+        draggable: false,
+        zIndex: -1,
+      }),
+    ),
+    ...cards.flatMap((card): CardNode[] => {
+      const spot = layout.cards.get(card.id);
+      if (!spot) return [];
+      const port = chosen?.destination === card.id ? portKey(chosen) : "";
+      return [
+        {
+          id: card.id,
+          type: "card",
+          position: { x: spot.x, y: spot.y },
+          width: spot.width,
+          height: spot.height,
+          data: { card, dim: near !== null && !near.has(card.id), port },
+          selected: card.id === selection.card,
+          draggable: false,
+          ariaLabel: `${card.kind} ${nameOf(card)}`,
+        },
+      ];
+    }),
+  ]);
+  const ways = useStable<WayEdge>(
+    edges.map((edge): WayEdge => {
+      const focused =
+        edge.id === selection.edge || edge.source === selection.card || edge.destination === selection.card;
+      const bad = Object.hasOwn(edge.verdicts, "DROPPED");
+      return {
+        id: edge.id,
+        type: "way",
+        source: edge.source,
+        target: edge.destination,
+        sourceHandle: "out",
+        targetHandle: portKey(edge),
+        data: {
+          totals: totals(edge, wanted),
+          label: focused || edges.length <= LABELS || bad,
+          dim: near !== null && !focused,
+          verdicts: edge.verdicts,
+        },
+        selected: edge.id === selection.edge,
+        markerEnd: { type: MarkerType.Arrow, width: 14, height: 14, color: "var(--edge)" },
+        ariaLabel: describe(edge, cards, wanted),
+        zIndex: focused ? 1 : 0,
+      };
+    }),
+  );
+
+  const showAll = () => void flow.fitView({ padding: 0.08, maxZoom: 1.1, duration: 200 });
+  // biome-ignore lint/correctness/useExhaustiveDependencies: when something came or went, not when numbers change
+  useEffect(() => {
+    if (ready) showAll();
+  }, [ready, shape]);
+  useShortcuts({ f: showAll });
+
+  return (
+    <ReactFlow
+      className={styles.canvas ?? ""}
+      colorMode={theme as ColorMode}
+      deleteKeyCode={null}
+      edges={ways as DrawnEdge[]}
+      edgesReconnectable={false}
+      edgeTypes={EDGES}
+      elevateEdgesOnSelect
+      maxZoom={2}
+      minZoom={0.1}
+      nodes={nodes as DrawnNode[]}
+      nodesConnectable={false}
+      nodesDraggable={false}
+      nodeTypes={NODES}
+      onEdgeClick={(_, edge) => onSelect({ card: "", edge: edge.id })}
+      onNodeClick={(_, node) => node.type === "card" && onSelect({ card: node.id, edge: "" })}
+      onPaneClick={() => onSelect({ card: "", edge: "" })}
+      onKeyDown={(event) => {
+        const element = (event.target as Element).closest("[data-id]");
+        if (event.key !== "Enter" || !element) return;
+        const id = element.getAttribute("data-id") ?? "";
+        onSelect(
+          element.classList.contains("react-flow__edge") ? { card: "", edge: id } : { card: id, edge: "" },
+        );
+      }}
+      onlyRenderVisibleElements={cards.length > 150}
+    >
+      <Background color="var(--line)" gap={22} size={1} />
+      <Controls showInteractive={false} />
+    </ReactFlow>
+  );
+}
+
+function describe(edge: Edge, cards: Card[], wanted: Wanted): string {
+  const name = (id: string) => {
+    const card = cards.find((each) => each.id === id);
+    return card ? nameOf(card) : id;
+  };
+  const said = [...totals(edge, wanted).entries()].map(
+    ([kind, total]) => `${WORDS[kind]} ${rate(total.rate)}`,
+  );
+  return `${name(edge.source)} to ${name(edge.destination)} ${edge.port}/${edge.protocol}: ${said.join(", ")}`;
+}
+
+const WORDS = { good: "forwarded", bad: "dropped", tried: "audited", aside: "through a proxy" };
+
+/** The same objects as last time where nothing in them changed, so that nothing is drawn twice. */
+function useStable<T extends { id: string; data?: Record<string, unknown> }>(made: T[]): T[] {
+  const known = useRef(new Map<string, T>());
+  const stable = made.map((each) => {
+    const old = known.current.get(each.id);
+    return old && same(old, each) ? old : each;
+  });
+  useEffect(() => {
+    known.current = new Map(stable.map((each) => [each.id, each]));
+  });
+  return stable;
+}
+
+function same(a: object, b: object): boolean {
+  const names = Object.keys(b);
+  return names.every((name) => {
+    const [left, right] = [(a as never)[name] as unknown, (b as never)[name] as unknown];
+    if (left === right) return true;
+    if (typeof left !== "object" || typeof right !== "object" || !left || !right) return false;
+    return name === "data" || name === "position" || name === "markerEnd" ? same(left, right) : false;
+  });
+}
