@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import cache
 
 import msgspec
 
@@ -23,8 +24,7 @@ class Names:
     """``endpoints`` and ``services``: as they are now."""
 
     def __init__(self, nodes: Iterable[str]) -> None:
-        schema = Schema.load()
-        vocabulary = Vocabulary.read(schema.struct("event"), schema.enums)
+        vocabulary = _vocabulary()
         self.nodes = list(nodes)
         self._fixed: dict[str, list[str]] = {
             "verdict": [each.name for each in Verdict if each],
@@ -97,6 +97,12 @@ class Names:
                 yield from map(str, sorted({port.port for each in endpoints for port in each.named_ports}))
             case "service":
                 yield from (f"{namespace}/{service}" for namespace, service in services)
+
+
+@cache
+def _vocabulary() -> Vocabulary:
+    schema = Schema.load()
+    return Vocabulary.read(schema.struct("event"), schema.enums)
 
 
 def is_field(name: str) -> bool:

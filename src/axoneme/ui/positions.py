@@ -23,6 +23,7 @@ class Positions:
     """Of one text, which has been read before: it is YAML, and its aliases are bearable."""
 
     def __init__(self, text: str) -> None:
+        self._lines = max(1, len(text.splitlines()))
         try:
             self._documents = [node for node in yaml.compose_all(text, yaml.SafeLoader) if node is not None]
         except (yaml.YAMLError, RecursionError, ValueError):
@@ -33,7 +34,7 @@ class Positions:
         found = _ORIGIN.match(origin)
         if found is None:
             return UNKNOWN
-        line = int(found["line"])
+        line = min(int(found["line"]), self._lines)  # what is missing at the end is missing behind it
         document = next((each for each in self._documents if each.start_mark.line + 1 >= line), None)
         if document is None:
             return line, 1
