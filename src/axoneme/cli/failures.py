@@ -17,6 +17,7 @@ _SPOKEN = {
     ("axoneme.balancer.client", "ApiError"),
     ("axoneme.sources.config", "ConfigError"),
     ("axoneme.flows.flowfilter", "FilterError"),
+    ("axoneme.history.sql", "QueryError"),
     ("axoneme.certificates.files", "CertificateError"),
 }
 

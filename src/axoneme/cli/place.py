@@ -113,6 +113,10 @@ class Place:
         files = self.existing.node(node)
         return Sockets(files.agent_socket, files.flows_socket)
 
+    def configuration(self, node: str) -> Path:
+        """The file that a node's processes read; of one of the `nodes`."""
+        return self.config if self.config is not None and not self.named else self.existing.node(node).config
+
     def nodes(self) -> list[str]:
         """The names of the nodes that can be asked from here, in their order."""
         if machine := self.machine:

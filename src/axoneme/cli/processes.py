@@ -1,5 +1,5 @@
-"""`axo agent`, `axo flows serve`, `axo proxy` and `axo operator` with options beyond the plain ``--config``
-that `daemons` knows, and `axo leave` for after them."""
+"""`axo agent`, `axo history`, `axo flows serve`, `axo proxy` and `axo operator` with options beyond the
+plain ``--config`` that `daemons` knows, and `axo leave` for after them."""
 
 from __future__ import annotations
 
@@ -84,12 +84,7 @@ def history(config: Path, log_level: str) -> int:
     return run(Daemon(Role.HISTORY, config, log_level))
 
 
-@click.group()
-def flows() -> None:
-    """The flow server of a node."""
-
-
-@flows.command()
+@click.command()
 @_CONFIG
 @_LEVEL
 def serve(config: Path, log_level: str) -> int:

@@ -53,7 +53,7 @@ COMMANDS: Table = {
     },
     "Processes of a node": {
         "agent": Entry("processes:agent", "Run the agent."),
-        "flows": Entry("processes:flows", "Run the flow server."),
+        "flows": Entry("flows:group", "Run the flow server; ask recorded and present flows in SQL."),
         "history": Entry("processes:history", "Keep flows on disk."),
         "proxy": Entry("processes:proxy", "Run a proxy."),
         "operator": Entry("processes:operator", "Run the operator of a cluster."),

@@ -23,5 +23,5 @@ class RecordingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     directory: str
     bytes: int = 1 << 30
     days: float = 7
-    file_bytes: int = 64 << 20
+    file_bytes: int = 32 << 20
     file_seconds: float = 600

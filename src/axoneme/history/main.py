@@ -6,38 +6,13 @@ import asyncio
 import logging
 from pathlib import Path
 
-import msgspec
-
-from axoneme.flows.capacity import RecordingConfig
 from axoneme.history.keeper import Keeper
+from axoneme.history.sources import load
 from axoneme.rpc import privileges
 from axoneme.rpc.daemon import until_told
-from axoneme.sources.config import ConfigError, read
+from axoneme.sources.config import ConfigError
 
 log = logging.getLogger(__name__)
-
-SOCKET = "history.sock"
-
-
-class HistoryConfig(msgspec.Struct, frozen=True):
-    """What is needed of a node's file; the rest is passed over."""
-
-    directory: str
-    flows_socket: str = ""
-    history: RecordingConfig | None = None
-
-    @property
-    def flows(self) -> Path:
-        return Path(self.flows_socket or f"{self.directory}/flows.sock")
-
-    @property
-    def socket(self) -> Path:
-        return Path(self.directory) / SOCKET
-
-
-def load(path: Path) -> HistoryConfig:
-    """Raises `ConfigError`."""
-    return read(path, HistoryConfig)
 
 
 def run(config_path: Path) -> None:

@@ -20,6 +20,26 @@ class Column(NamedTuple):
     type: pa.DataType
     meaning: str
 
+    @property
+    def sql(self) -> str:
+        """Its type in DuckDB."""
+        return _SQL[self.type]
+
+
+_SQL: Final = {
+    WORD: "VARCHAR",
+    pa.string(): "VARCHAR",
+    WORDS: "VARCHAR[]",
+    TIME: "TIMESTAMPTZ_NS",
+    pa.bool_(): "BOOLEAN",
+    pa.uint8(): "UTINYINT",
+    pa.uint16(): "USMALLINT",
+    pa.uint32(): "UINTEGER",
+    pa.uint64(): "UBIGINT",
+    pa.int32(): "INTEGER",
+    pa.int64(): "BIGINT",
+}
+
 
 def _end(side: str, who: str) -> tuple[Column, ...]:
     return (

@@ -69,9 +69,14 @@ def position(folder: Folder) -> Position | None:
         with suppress(FileNotFoundError):  # it has become a table meanwhile
             if found := last_position(spool):
                 return found
-    remembered = folder.remembered()
+    return remembered(folder)
+
+
+def remembered(folder: Folder) -> Position | None:
+    """Where he stood when he closed the last spool."""
+    text = folder.remembered()
     try:
-        return msgspec.json.decode(remembered, type=Position) if remembered else None
+        return msgspec.json.decode(text, type=Position) if text else None
     except msgspec.MsgspecError:
         return None
 
