@@ -20,6 +20,7 @@ PAGE = HERE.parent / "docs" / "performance.md"
 PROGRAMS = {
     "packet_cost": "A packet of an established connection",
     "network": "Over the network, against plain veth routing",
+    "tcp_health": "TCP health at the sockets, with and without",
     "services": "Services, against kube-proxy's rules",
     "xdp": "The fast path",
     "services_agent": "Services by the whole agent",

@@ -58,6 +58,11 @@ __noinline int report_flow(const struct flow_key *key, const struct flow *flow, 
 	e->bytes[1] = flow->leg[1].bytes;
 	e->tcp_flags = flow->leg[0].tcp_flags | flow->leg[1].tcp_flags;
 	e->hook = flow->leg[0].hook;
+	e->handshake = flow->handshake;
+	e->rtt = flow->rtt;
+	e->min_rtt = flow->min_rtt;
+	e->retransmissions[0] = flow->leg[0].retransmissions;
+	e->retransmissions[1] = flow->leg[1].retransmissions;
 	if (!flow->source_endpoint && flow->destination_endpoint)
 		e->flags |= EVENT_INGRESS;
 	e->zone = key->zone;

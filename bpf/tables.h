@@ -310,7 +310,7 @@ struct flow_leg {
 	__u8 tcp_flags;
 	__u8 mac[6]; /* ACTION_LOCAL: of the pod */
 	__u16 mtu; /* of that way: the largest packet without its link layer header; 0: any */
-	__u8 unused[2];
+	__u16 retransmissions; /* TCP: of its sender's socket, where that is on this node; 65535: or more */
 	__u8 tunnel[16]; /* underlay address of the peer's node, for sending and for checking */
 };
 
@@ -360,7 +360,13 @@ struct flow {
 	__u32 backend;
 	__u8 shadow; /* enum shadow */
 	__u8 proxied; /* what proxies have done already before this was begun: enum proxied */
-	__u8 unused[2];
+	__u8 rtt_of_initiator; /* whether it is: else it is the answering end's */
+	__u8 unused;
+	/* TCP, in microseconds, by the sockets of this node (tcphealth.bpf.c); 0: not measured. */
+	__u32 handshake;
+	__u32 rtt;
+	__u32 min_rtt;
+	__u32 unused_too;
 	struct flow_leg leg[2]; /* 0: from the initiator, 1: to it */
 };
 
@@ -500,6 +506,11 @@ struct event {
 	__u32 service;
 	__u32 backend;
 	__u64 started; /* EVENT_END: when the connection began, as `time` */
+	/* EVENT_END of TCP: as in `struct flow`. */
+	__u32 handshake;
+	__u32 rtt;
+	__u32 min_rtt;
+	__u16 retransmissions[2]; /* by the initiator, and to it */
 };
 
 /* drops: per CPU, by reason. lost: per CPU, events that found their ring full, by enum ring. */

@@ -148,6 +148,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     announcements: AnnouncementConfig = AnnouncementConfig()
     denied: Literal["drop", "answer"] = "drop"  # answer: by TCP reset or ICMP "administratively prohibited"
     cgroup: str = ""  # whose processes call services at their sockets; empty: of the whole machine
+    tcp_health: bool = True  # how connections of the processes in `cgroup` fare is measured at their sockets
     close_tcp: bool = False  # also TCP connections of local programs to backends that are gone
     flow_quota: int = 32768  # entries of the flow table that one pod may have
 

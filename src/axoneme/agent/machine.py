@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from axoneme.agent.config import AgentConfig
+from axoneme.datapath import sockets
 from axoneme.datapath.plane import Constants, Datapath, Sizes, packed
 from axoneme.datapath.xdp import Acceleration
 from axoneme.identity.addressbook import Address, Network
@@ -109,7 +110,8 @@ class Machine:
         if self.overlay_ifindex:
             plane.attach_overlay(node.OVERLAY, self.overlay_ifindex)
         if self.group is not None:
-            plane.attach_sockets(self.group)
+            points = sockets.POINTS if self._config.tcp_health else sockets.CALLS
+            plane.attach_sockets(self.group, points)
 
     def look_again(self, plane: Datapath) -> bool:
         """Whether the node has other addresses than when it was last looked at; what it masquerades as

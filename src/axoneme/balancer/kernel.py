@@ -41,6 +41,7 @@ def as_node(machine: MachineConfig) -> AgentConfig:
         bpffs=machine.bpffs,
         state=machine.state,
         cgroup=machine.cgroup,
+        tcp_health=False,
         load_balancing=LoadBalancingConfig(acceleration=machine.acceleration),
         tables=TableConfig(**machine.tables),
     )

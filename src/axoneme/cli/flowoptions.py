@@ -22,9 +22,30 @@ F = TypeVar("F", bound=Callable[..., Any])
 NEGATION = "--not"
 
 
+class _Duration(click.ParamType[int]):
+    """In ns, from what `axoneme.cli.ages` reads."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        from axoneme.cli.ages import nanoseconds
+
+        found = nanoseconds(value)
+        if found is None:
+            self.fail(f"{value}: give a duration as 200ms, 1.5s or 80us", param, ctx)
+        return found
+
+
 #: What a command line has besides.
 _SHORT = {"verdict": "-v", "namespace": "-n", "label": "-l", "type": "-t"}
-_TYPES = {"port": click.IntRange(0, 65535)}
+_TYPES: Mapping[str, click.ParamType[int]] = {
+    "port": click.IntRange(0, 65535),
+    "handshake": _Duration(),
+    "rtt": _Duration(),
+    "retransmissions": click.IntRange(0),
+}
 _COMPLETIONS = {"pod": complete_pod_of_any_namespace, "node": complete_nodes}
 
 

@@ -137,6 +137,7 @@ class Datapath:
         self._found = tables.version
         self._places: dict[tuple[int, AttachType], Place] = {}
         self._group: Path | None = None
+        self._at_sockets: Mapping[str, AttachType] = {}
         self._fast_path = FastPath(root, folder, constants)
         self._host_filter = HostFilter(root, folder, constants)
         self._programs: Programs | None = None
@@ -299,14 +300,14 @@ class Datapath:
         """Says which policies for the node itself are in force. `LoadError`, `BpfError`: refused."""
         self._host_filter.enforce(settings, self._set.standing, list(self._places.values()))
 
-    def attach_sockets(self, group: Path) -> None:
-        """To all sockets of the processes in a control group (cgroup v2) and below it.
+    def attach_sockets(self, group: Path, points: Mapping[str, AttachType] = sockets.POINTS) -> None:
+        """To all sockets of the processes in a control group (cgroup v2) and below it, these programs.
 
         While tables are succeeded, the predecessors' programs stay: a call is translated at one moment, by
         either, from tables that say the same; it needs no turn. What they write meanwhile and the new tables
         lack is an affinity, or the way back of a datagram's answer, of these two seconds.
         """
-        self._group = group
+        self._group, self._at_sockets = group, points
         if self._succession is None:
             self._put_at_sockets()
 
@@ -316,9 +317,12 @@ class Datapath:
             links.detach(self._socket_pin(name))
 
     def _put_at_sockets(self) -> None:
-        if self._group is not None:
-            for name, point in sockets.POINTS.items():
-                sockets.attach(self.program(name), self._group, point, self._socket_pin(name))
+        if self._group is None:
+            return
+        for name, point in self._at_sockets.items():
+            sockets.attach(self.program(name), self._group, point, self._socket_pin(name))
+        for name in sockets.POINTS.keys() - self._at_sockets:
+            links.detach(self._socket_pin(name))
 
     def _socket_pin(self, program: str) -> Path:
         return sockets.pin_of(self._root / "links", program)
@@ -368,7 +372,7 @@ class Datapath:
         for place in list(self._places.values()):
             self._note("programs", self._mend_place(place))
             yield
-        for name in sockets.POINTS:
+        for name in self._at_sockets:
             self._note("programs", self._mend_at_sockets(name))
             yield
         self._note("programs", self._fast_path.mend())

@@ -17,7 +17,8 @@ PROGRAMS: Final = {
     "endpoint": ("from_pod", "to_pod"),
     "uplink": ("from_uplink", "to_uplink"),
     "overlay": ("from_overlay", "to_overlay"),
-    "socket": tuple(sockets.POINTS),
+    "socket": tuple(sockets.CALLS),
+    "tcphealth": tuple(sockets.HEALTH),
 }
 #: What is loaded when it is needed (`axoneme.datapath.callers`, `xdp`, `hostfilter`).
 ON_DEMAND: Final = {"callers": ("list_callers",), "xdp": ("from_wire",), "host": ("host_in", "host_out")}

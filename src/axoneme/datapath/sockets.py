@@ -15,7 +15,7 @@ from axoneme.datapath import bpf, links
 from axoneme.datapath.uapi import AttachType, LinkType
 
 #: The programs of bpf/socket.bpf.c by their C names, and where each belongs.
-POINTS: Final[Mapping[str, AttachType]] = {
+CALLS: Final[Mapping[str, AttachType]] = {
     "connect4": AttachType.CGROUP_INET4_CONNECT,
     "connect6": AttachType.CGROUP_INET6_CONNECT,
     "sendmsg4": AttachType.CGROUP_UDP4_SENDMSG,
@@ -25,6 +25,9 @@ POINTS: Final[Mapping[str, AttachType]] = {
     "getpeername4": AttachType.CGROUP_INET4_GETPEERNAME,
     "getpeername6": AttachType.CGROUP_INET6_GETPEERNAME,
 }
+#: That of bpf/tcphealth.bpf.c.
+HEALTH: Final[Mapping[str, AttachType]] = {"tcp_health": AttachType.CGROUP_SOCK_OPS}
+POINTS: Final[Mapping[str, AttachType]] = {**CALLS, **HEALTH}
 
 
 def pin_of(folder: Path, program: str) -> Path:

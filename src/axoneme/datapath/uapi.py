@@ -86,6 +86,7 @@ class ProgramType(enum.IntEnum):
 
 
 class AttachType(enum.IntEnum):
+    CGROUP_SOCK_OPS = 3
     CGROUP_INET4_CONNECT = 10
     CGROUP_INET6_CONNECT = 11
     CGROUP_UDP4_SENDMSG = 14

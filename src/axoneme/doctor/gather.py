@@ -143,7 +143,7 @@ def gather(config: AgentConfig, words: Words, before: dict[str, Device]) -> Fact
         control_group=(group := Path(config.cgroup) if config.cgroup else cgroup2.hierarchy()),
         at_sockets={
             name: bool(sockets.attached(group, point, sockets.pin_of(config.bpffs_path / "links", name)))
-            for name, point in sockets.POINTS.items()
+            for name, point in (sockets.POINTS if config.tcp_health else sockets.CALLS).items()
         }
         if mounted and group
         else {},

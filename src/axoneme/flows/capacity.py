@@ -6,7 +6,7 @@ import msgspec
 
 
 class HistoryConfig(msgspec.Struct, frozen=True):
-    """How many flows are kept in memory (about 140 bytes each); drops have a share of their own. Of so many
+    """How many flows are kept in memory (about 156 bytes each); drops have a share of their own. Of so many
     ``requests`` the texts are kept, ``request_bytes`` altogether; of refused ones a quarter more."""
 
     flows: int = 4096 * 32

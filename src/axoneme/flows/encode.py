@@ -27,6 +27,7 @@ from axoneme.flows.flow import (
     Ports,
     Service,
     TCPFlags,
+    TCPHealth,
     Workload,
 )
 from axoneme.flows.names import End, Names
@@ -96,6 +97,11 @@ class _Row(NamedTuple):
     bytes: int
     reply_bytes: int
     age: int
+    handshake: int
+    rtt: int
+    min_rtt: int
+    retransmissions: int
+    reply_retransmissions: int
     zone: int
     request: int
 
@@ -125,7 +131,7 @@ class Encoder:
 
     def flows(self, records: Records) -> list[Flow]:
         """One flow a record, in the same order."""
-        packets, octets = records["packets"], records["bytes"]
+        packets, octets, again = records["packets"], records["bytes"], records["retransmissions"]
         derived = {
             "time": np.datetime_as_string(records["wall"].astype("datetime64[ns]")).tolist(),
             "verdict": self._vocabulary.verdicts(records).tolist(),
@@ -138,6 +144,8 @@ class Encoder:
             "reply_packets": packets[:, 1].tolist(),
             "bytes": octets[:, 0].tolist(),
             "reply_bytes": octets[:, 1].tolist(),
+            "retransmissions": again[:, 0].tolist(),
+            "reply_retransmissions": again[:, 1].tolist(),
             "age": (records["time"] - records["started"]).tolist(),
         }
         columns = (derived[name] if name in derived else records[name].tolist() for name in _Row._fields)
@@ -190,6 +198,7 @@ class Encoder:
             bytes=row.bytes if drop or end else 0,
             reply_packets=row.reply_packets if end else 0,
             reply_bytes=row.reply_bytes if end else 0,
+            tcp_health=_health(row) if end else None,
         )
 
     def _event_type(self, row: _Row) -> EventType:
@@ -267,6 +276,13 @@ class Encoder:
         names = tuple(PolicyName(ref.name, ref.namespace, ref.kind, ref.rule) for ref in refs)
         self._policies[rule] = names
         return names
+
+
+def _health(row: _Row) -> TCPHealth | None:
+    again = row.retransmissions, row.reply_retransmissions
+    if not (row.handshake or row.rtt or any(again)):
+        return None
+    return TCPHealth(row.handshake * 1000, row.rtt * 1000, row.min_rtt * 1000, *again)
 
 
 def _unknown(answer: bool) -> Layer7:

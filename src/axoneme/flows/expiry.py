@@ -30,6 +30,7 @@ _COPIED = (
 )
 
 
+_HEALTH = ("handshake", "rtt", "min_rtt")
 _TCP, _RST = 6, 0x04  # RFC 9293, section 3.1
 
 
@@ -172,6 +173,9 @@ class FlowTable:
         events["bytes"] = legs["bytes"]
         events["tcp_flags"] = legs["tcp_flags"][:, 0] | legs["tcp_flags"][:, 1]
         events["hook"] = legs["hook"][:, 0]
+        for name in _HEALTH:
+            events[name] = flows[name]
+        events["retransmissions"] = legs["retransmissions"]
         events["time"] = now
         last = np.maximum(
             flows["seen"].astype(np.int64) << self.tick_shift, flows["created"].astype(np.int64)

@@ -121,6 +121,9 @@ class _Compiler:
             self._protocol(wanted.protocol),
             self._observed_by(wanted.node),
             _times(wanted.since, wanted.until),
+            self._slow("handshake", wanted.handshake),
+            self._slow("rtt", wanted.rtt),
+            self._sent_again(wanted.retransmissions),
         ]
         for prefix, sides in _SIDES.items():
             for name, compiled in (
@@ -229,6 +232,25 @@ class _Compiler:
         if not values or self._node in values:
             return None
         return lambda records: np.zeros(len(records), np.bool_)
+
+    # ---- conditions on TCP -------------------------------------------------------------------
+
+    def _slow(self, field: str, values: Sequence[int]) -> Condition | None:
+        """Values in ns, columns in microseconds. What was not measured (0) was not slow."""
+        if not values:
+            return None
+        end, least = self._vocabulary.end, max(1, -(-_least(field, values) // 1000))
+        return lambda records: (records["kind"] == end) & (records[field] >= least)
+
+    def _sent_again(self, values: Sequence[int]) -> Condition | None:
+        if not values:
+            return None
+        end, least = self._vocabulary.end, _least("retransmissions", values)
+        return lambda records: (
+            (records["kind"] == end)
+            & _among(records["protocol"], _PROTOCOLS["tcp"])
+            & (records["retransmissions"].sum(axis=1, dtype=np.uint32) >= least)
+        )
 
     # ---- conditions on the ends --------------------------------------------------------------
 
@@ -343,6 +365,13 @@ def _either(masks: list[Mask]) -> Mask:
     for mask in masks[1:]:
         found = found | mask
     return found
+
+
+def _least(field: str, values: Sequence[int]) -> int:
+    least = min(values)
+    if least < 0:
+        raise FilterError(field, least, "0 or more")
+    return least
 
 
 def _times(since: int | None, until: int | None) -> Condition | None:

@@ -153,6 +153,18 @@ class Layer7(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     reason: str = ""  # why it did not pass, in words
 
 
+class TCPHealth(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """What the sockets of this node measured; a value of 0 was not. ``rtt_ns`` is smoothed, and the
+    initiator's if its socket is here, else that of the end that answers. ``retransmissions``: segments that
+    the initiator sent again, ``reply_…`` the other end; each node counts those of its own sockets."""
+
+    handshake_ns: int = 0
+    rtt_ns: int = 0
+    min_rtt_ns: int = 0
+    retransmissions: int = 0
+    reply_retransmissions: int = 0
+
+
 class EventType(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Hubble's message types: 1 drop (sub_type: reason), 4 trace, 5 policy verdict, 129 L7."""
 
@@ -193,6 +205,7 @@ class Flow(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     bytes: int = 0
     reply_packets: int = 0
     reply_bytes: int = 0
+    tcp_health: TCPHealth | None = None  # at the end of a connection
 
 
 class LostEvents(msgspec.Struct, frozen=True, gc=False):

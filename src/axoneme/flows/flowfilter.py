@@ -18,7 +18,8 @@ class FlowFilter(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
     services the same; workloads ``name`` or ``kind/name``; labels selectors as kubectl takes them; addresses
     one address or a prefix; identities numbers or reserved names; times ns of the wall clock. Of requests:
     statuses ``404`` or ``5+`` (which begin with 5), paths, URLs, queries and topics regular expressions that
-    match somewhere, headers ``name: value``."""
+    match somewhere, headers ``name: value``. Of ends of TCP connections: ``handshake`` and ``rtt`` how
+    long they took at least, in ns; ``retransmissions`` how many there were at least, both ways together."""
 
     verdict: tuple[str, ...] = ()
     pod: tuple[str, ...] = ()
@@ -58,6 +59,9 @@ class FlowFilter(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
     http_header: tuple[str, ...] = ()
     dns_query: tuple[str, ...] = ()
     kafka_topic: tuple[str, ...] = ()
+    handshake: tuple[int, ...] = ()
+    rtt: tuple[int, ...] = ()
+    retransmissions: tuple[int, ...] = ()
     since: int | None = None
     until: int | None = None
 
@@ -101,6 +105,9 @@ FIELDS = (
     Field("http_header", "NAME: VALUE, of the headers that are kept."),
     Field("dns_query", "A regular expression for the name that was asked for."),
     Field("kafka_topic", "A regular expression for the topic."),
+    Field("handshake", "TCP connections, at their end: the handshake took 200ms or longer."),
+    Field("rtt", "The same of the round trip time."),
+    Field("retransmissions", "The same: so many segments or more were sent again."),
 )
 
 

@@ -42,6 +42,7 @@ def compact(flow: Flow, zone: tzinfo | None = None) -> str:
         *([flow.drop_reason_desc] if flow.drop_reason_desc else []),
         *([f"({decision})"] if (decision := "; ".join(decisions(flow))) else []),
         *([counts(flow)] if flow.event == "end" else []),
+        *([f"({measured})"] if (measured := health(flow)) else []),
     ]
     return _harmless(" ".join(words))
 
@@ -64,6 +65,7 @@ def block(flow: Flow) -> str:
         ("MASQUERADED AS", _masqueraded(flow)),
         ("SUMMARY", flow.Summary),
         ("COUNTS", counts(flow)),
+        ("TCP", health(flow)),
     ]
     return "\n".join(f"{name:>18}: {_harmless(value)}" for name, value in lines if value)
 
@@ -102,7 +104,9 @@ class Table:
                 flow.event,
                 flow.verdict + reason,
                 "; ".join(decisions(flow)),
-                counts(flow) if flow.event == "end" else flow.Summary,
+                "; ".join(filter(None, (counts(flow), health(flow))))
+                if flow.event == "end"
+                else flow.Summary,
             )
         )
 
@@ -152,6 +156,31 @@ def counts(flow: Flow) -> str:
         f" received {flow.reply_packets} packets {size(flow.reply_bytes)}"
         f" in {flow.duration_ns / 1e9:.3f} s"
     )
+
+
+def health(flow: Flow) -> str:
+    """``handshake 0.4 ms, rtt 0.3 ms (least 0.2 ms), sent again 2, by the other end 1``."""
+    found = flow.tcp_health
+    if found is None:
+        return ""
+    words = []
+    if found.handshake_ns:
+        words.append(f"handshake {milliseconds(found.handshake_ns)}")
+    if found.rtt_ns:
+        least = f" (least {milliseconds(found.min_rtt_ns)})" if found.min_rtt_ns else ""
+        words.append(f"rtt {milliseconds(found.rtt_ns)}{least}")
+    if found.retransmissions:
+        words.append(f"sent again {found.retransmissions}")
+    if found.reply_retransmissions:
+        words.append(f"by the other end {found.reply_retransmissions}")
+    return ", ".join(words)
+
+
+def milliseconds(ns: int) -> str:
+    """``0.04 ms``, ``12 ms``: two digits that say something, below a second."""
+    value = ns / 1e6
+    digits = 0 if value >= 10 else 1 if value >= 1 else 2 if value >= 0.1 else 3
+    return f"{value:.{digits}f} ms"
 
 
 def _decisions(flow: Flow) -> Iterator[str]:

@@ -47,6 +47,10 @@ EVENT = np.dtype(
         ("service", "<u4"),
         ("backend", "<u4"),
         ("started", "<u8"),
+        ("handshake", "<u4"),
+        ("rtt", "<u4"),
+        ("min_rtt", "<u4"),
+        ("retransmissions", "<u2", (2,)),
     ]
 )
 
