@@ -37,7 +37,7 @@ ALLOWED = {
     "ui": EDGE | {"certificates", "edges", "health", "hubble", "history", "lint", "metrics", "relay"},
     "proxy": PURE | {"datapath", "sources"},
     "health": MODEL | {"net"},
-    "agent": EDGE | {"certificates", "cni", "health", "metrics"},
+    "agent": EDGE | {"certificates", "cni", "health", "hubble", "metrics"},
     "balancer": EDGE | {"agent"},
     "cni": MODEL,
     "operator": EDGE | {"certificates", "metrics"},

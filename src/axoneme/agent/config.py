@@ -12,6 +12,7 @@ import msgspec
 from axoneme.agent.failsafe import failsafe
 from axoneme.flows.capacity import HistoryConfig, RecordingConfig
 from axoneme.health.answering import PORT
+from axoneme.hubble.config import HubbleConfig
 from axoneme.model.policy import Policy
 from axoneme.model.redaction import Redaction
 from axoneme.proxy.config import ProxiesConfig
@@ -137,6 +138,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cni_socket: str = ""  # where container runtimes' requests come in; empty: nowhere
     cni_config: str = ""  # what to write for them, such as /etc/cni/net.d/05-axoneme.conflist
     flow_history: HistoryConfig = HistoryConfig()
+    hubble: HubbleConfig = HubbleConfig()  # the API for Hubble's clients
     history: RecordingConfig | None = None  # of `axo history`: flows on disk
     redaction: Redaction = Redaction()  # of what proxies tell of requests
     tables: TableConfig = TableConfig()
@@ -199,6 +201,7 @@ def load(path: Path) -> AgentConfig:
 
 
 def _check(config: AgentConfig) -> None:
+    config.hubble.check()
     config.pools()
     config.redaction.check()
     config.proxies.check()

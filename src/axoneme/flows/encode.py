@@ -291,20 +291,29 @@ def _unknown(answer: bool) -> Layer7:
 
 
 def _layer4(row: _Row) -> tuple[Layer4, str]:
-    """The ports or types, and Hubble's one-line summary of them."""
+    """The ports or types, and one line that sums them up."""
     protocol = row.protocol
+    text = layer4_text(protocol, row.tcp_flags, row.icmp_type, row.icmp_code)
     if protocol == _TCP:
-        names = _FLAG_NAMES[row.tcp_flags]
         header = TCP(row.source_port, row.destination_port, _FLAGS[row.tcp_flags])
-        return Layer4(TCP=header), f"TCP Flags: {names}" if names else "TCP"
+        return Layer4(TCP=header), text
     if protocol == _UDP:
-        return Layer4(UDP=Ports(row.source_port, row.destination_port)), "UDP"
+        return Layer4(UDP=Ports(row.source_port, row.destination_port)), text
     if protocol == _SCTP:
-        return Layer4(SCTP=Ports(row.source_port, row.destination_port)), "SCTP"
+        return Layer4(SCTP=Ports(row.source_port, row.destination_port)), text
+    if protocol == _ICMP:
+        return Layer4(ICMPv4=ICMP(row.icmp_type, row.icmp_code)), text
+    if protocol == _ICMPV6:
+        return Layer4(ICMPv6=ICMP(row.icmp_type, row.icmp_code)), text
+    return Layer4(), text
+
+
+def layer4_text(protocol: int, tcp_flags: int, icmp_type: int, icmp_code: int) -> str:
+    """Hubble's one-line summary."""
+    if protocol == _TCP:
+        names = _FLAG_NAMES[tcp_flags]
+        return f"TCP Flags: {names}" if names else "TCP"
     if protocol in (_ICMP, _ICMPV6):
-        name = _ICMP_NAMES.get((protocol, row.icmp_type), f"type {row.icmp_type} code {row.icmp_code}")
-        message = ICMP(row.icmp_type, row.icmp_code)
-        if protocol == _ICMP:
-            return Layer4(ICMPv4=message), f"ICMPv4 {name}"
-        return Layer4(ICMPv6=message), f"ICMPv6 {name}"
-    return Layer4(), f"protocol {protocol}"
+        name = _ICMP_NAMES.get((protocol, icmp_type), f"type {icmp_type} code {icmp_code}")
+        return f"{'ICMPv4' if protocol == _ICMP else 'ICMPv6'} {name}"
+    return {_UDP: "UDP", _SCTP: "SCTP"}.get(protocol, f"protocol {protocol}")

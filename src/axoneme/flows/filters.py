@@ -79,7 +79,7 @@ def _any(records: Records, alternatives: list[list[Condition]]) -> Mask:
     return mask
 
 
-class _RowSet:
+class RowSet:
     """The rows of `Names` whose end a test accepts; looks only at those that are new."""
 
     def __init__(self, names: Names, accepts: Callable[[End], bool]) -> None:
@@ -148,7 +148,7 @@ class _Compiler:
         wanted = [_member("verdict", value, Verdict) for value in values]
         if not wanted:
             return None
-        return lambda records: _among(self._vocabulary.verdicts(records), wanted)
+        return lambda records: among(self._vocabulary.verdicts(records), wanted)
 
     def _kind(self, values: Sequence[str]) -> Condition | None:
         vocabulary = self._vocabulary
@@ -166,7 +166,7 @@ class _Compiler:
 
         def condition(records: Records) -> Mask:
             kind, answer = records["kind"], records["flags"] & reply
-            return _either([(kind == a) & ((kind != L7) | (answer == b)) for a, b in wanted])
+            return either([(kind == a) & ((kind != L7) | (answer == b)) for a, b in wanted])
 
         return condition
 
@@ -179,8 +179,8 @@ class _Compiler:
             return cast(Mask, (records["kind"] == vocabulary.new) & named)
 
         types: dict[str, Condition] = {
-            "l7": lambda records: _among(records["kind"], [L7]),
-            "drop": lambda records: _among(records["kind"], [vocabulary.drop]),
+            "l7": lambda records: among(records["kind"], [L7]),
+            "drop": lambda records: among(records["kind"], [vocabulary.drop]),
             "policy-verdict": decided,
             "trace": lambda records: (
                 (records["kind"] == vocabulary.end)
@@ -188,13 +188,13 @@ class _Compiler:
             ),
         }
         wanted = [_look_up("type", value.lower(), types, value) for value in values]
-        return (lambda records: _either([each(records) for each in wanted])) if wanted else None
+        return (lambda records: either([each(records) for each in wanted])) if wanted else None
 
     def _direction(self, values: Sequence[str]) -> Condition | None:
         wanted = [_member("direction", value, TrafficDirection) for value in values]
         if not wanted:
             return None
-        return lambda records: _among(self._vocabulary.directions(records), wanted)
+        return lambda records: among(self._vocabulary.directions(records), wanted)
 
     def _reason(self, values: Sequence[int | str]) -> Condition | None:
         known = {_plain(name): number for number, name in self._vocabulary.reasons.items()}
@@ -202,7 +202,7 @@ class _Compiler:
         if not wanted:
             return None
         drop = self._vocabulary.drop
-        return lambda records: (records["kind"] == drop) & _among(records["reason"], wanted)
+        return lambda records: (records["kind"] == drop) & among(records["reason"], wanted)
 
     def _protocol(self, values: Sequence[int | str]) -> Condition | None:
         wanted: list[int] = []
@@ -219,8 +219,8 @@ class _Compiler:
         spoken = Asked(self._requests, [of_kind(kind) for kind in kinds], any) if kinds else None
         if not wanted:
             return spoken
-        return lambda records: _either(
-            [_among(records["protocol"], wanted), *([spoken(records)] if spoken else [])]
+        return lambda records: either(
+            [among(records["protocol"], wanted), *([spoken(records)] if spoken else [])]
         )
 
     def _asked(self, wanted: FlowFilter) -> Condition | None:
@@ -260,7 +260,7 @@ class _Compiler:
                 raise FilterError(field, value, "a port number")
 
         def condition(records: Records) -> Mask:
-            return _either([_among(records[f"{side}_port"], values) for side in sides])
+            return either([among(records[f"{side}_port"], values) for side in sides])
 
         return condition
 
@@ -269,32 +269,27 @@ class _Compiler:
         wanted = [_number(field, value, known, 0xFFFFFFFF) for value in values]
 
         def condition(records: Records) -> Mask:
-            return _either([_among(records[f"{side}_identity"], wanted) for side in sides])
+            return either([among(records[f"{side}_identity"], wanted) for side in sides])
 
         return condition
 
     def _addresses(self, field: str, values: Sequence[str], sides: Sequence[str]) -> Condition:
-        ranges = [_range(field, value) for value in values]
+        ranges = [address_range(field, value) for value in values]
 
         def condition(records: Records) -> Mask:
             found: list[Mask] = []
             for side in sides:
                 address = words(records, side)
-                high, low = address[:, 0], address[:, 1]
-                for net, mask, but in ranges:
-                    inside = (high & mask[0] == net[0]) & (low & mask[1] == net[1])
-                    if but is not None:
-                        inside &= (high != but[0]) | (low & _MAPPED_MASK != but[1])
-                    found.append(inside)
-            return _either(found)
+                found += [inside(address, each) for each in ranges]
+            return either(found)
 
         return condition
 
     def _ends(self, accepts: Callable[[End], bool], sides: Sequence[str]) -> Condition:
-        rows = _RowSet(self._names, accepts)
+        rows = RowSet(self._names, accepts)
 
         def condition(records: Records) -> Mask:
-            return _either([rows(records[f"{side}_row"]) for side in sides])
+            return either([rows(records[f"{side}_row"]) for side in sides])
 
         return condition
 
@@ -353,14 +348,14 @@ class _Compiler:
 # ---- parts ---------------------------------------------------------------------------------------
 
 
-def _among(column: npt.NDArray[np.unsignedinteger[Any]], values: Sequence[int]) -> Mask:
+def among(column: npt.NDArray[np.unsignedinteger[Any]], values: Sequence[int]) -> Mask:
     """`numpy.isin` for the few values that a filter has."""
     if len(values) > 12:
         return np.isin(column, values)
-    return _either([cast(Mask, column == value) for value in values])
+    return either([cast(Mask, column == value) for value in values])
 
 
-def _either(masks: list[Mask]) -> Mask:
+def either(masks: list[Mask]) -> Mask:
     found = masks[0]
     for mask in masks[1:]:
         found = found | mask
@@ -394,7 +389,11 @@ _MAPPED = 0xFFFF << 32
 _MAPPED_MASK = _words(0xFFFFFFFF << 32)[1]
 
 
-def _range(field: str, value: str) -> tuple[Words, Words, Words | None]:
+#: Network, mask, and what does not belong to it all the same.
+Range = tuple[Words, Words, Words | None]
+
+
+def address_range(field: str, value: str) -> Range:
     """Network and mask of a prefix; and what to leave out of one that holds IPv4's place by accident."""
     try:
         network = ipaddress.ip_network(value, strict=False)
@@ -405,6 +404,16 @@ def _range(field: str, value: str) -> tuple[Words, Words, Words | None]:
     mask = (1 << 128) - (1 << 128 - bits)
     wide = network.version == 6 and bits < 96 and _MAPPED & mask == int(network.network_address)
     return np.frombuffer(address, np.uint64), _words(mask), _words(_MAPPED) if wide else None
+
+
+def inside(address: Words, wanted: Range) -> Mask:
+    """Of each address, as `words` has them."""
+    high, low = address[:, 0], address[:, 1]
+    net, mask, but = wanted
+    found = (high & mask[0] == net[0]) & (low & mask[1] == net[1])
+    if but is not None:
+        found &= (high != but[0]) | (low & _MAPPED_MASK != but[1])
+    return cast(Mask, found)
 
 
 def _named(field: str, value: str, what: str) -> tuple[str | None, str]:

@@ -69,6 +69,14 @@ class FlowStore:
         time = max(0, time)
         return Cursor(self.flows.at(time), self.drops.at(time))
 
+    def rows_since(self, time: int) -> npt.NDArray[np.uint32]:
+        """The rows (`axoneme.flows.names`) of the ends of records that are not older than ``time``."""
+        found = []
+        for packed in (self.flows.packed, self.drops.packed):
+            new = packed["time"] >= time
+            found += [packed[column][new] for column in ("source_row", "destination_row")]
+        return np.unique(np.concatenate(found))
+
     def last(self, count: int, accepts: Callable[[Records], Mask], begin: Cursor) -> Cursor:
         """From where on there are ``count`` records that ``accepts`` lets through (or as many as there
         are after ``begin``)."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from axoneme.flows.capacity import HistoryConfig
+from axoneme.hubble.config import HubbleConfig
 from axoneme.model.l7event import SOCKET
 from axoneme.sources.config import StoreConfig, read
 
@@ -23,10 +24,12 @@ class FlowServerConfig(msgspec.Struct, frozen=True):
     node: str
     directory: str
     store: StoreConfig
+    cluster_name: str = "default"
     bpffs: str = ""
     state: str = ""
     flows_socket: str = ""
     flow_history: HistoryConfig = HistoryConfig()
+    hubble: HubbleConfig = HubbleConfig()
     proxies: Proxies = Proxies()
 
     @property
@@ -40,6 +43,10 @@ class FlowServerConfig(msgspec.Struct, frozen=True):
     @property
     def socket(self) -> Path:
         return Path(self.flows_socket or f"{self.directory}/flows.sock")
+
+    @property
+    def hubble_socket(self) -> Path:
+        return self.socket.with_name("hubble.sock")
 
     @property
     def proxies_socket(self) -> Path:

@@ -89,7 +89,7 @@ class Reader:
         store = self._store
         cursor, stop = self._begin(span, accepts), store.end()
         if span.until is not None and not span.follow:
-            stop = store.since(self._monotonic(span.until) + 1)
+            stop = store.since(self.monotonic(span.until) + 1)
         losses = _Told(store.kernel_losses.flows, store.kernel_losses.drops, store.requests_lost)
         self.readers += 1
         try:
@@ -115,7 +115,7 @@ class Reader:
         if span.after is not None:
             return replace(span.after)
         if span.since is not None:
-            begin = self._store.since(self._monotonic(span.since))
+            begin = self._store.since(self.monotonic(span.since))
         elif span.follow and span.last is None:
             return self._store.end()
         else:
@@ -128,7 +128,8 @@ class Reader:
             return None
         return (span.until - self._clocks()[1]) / 1e9
 
-    def _monotonic(self, wall: int) -> int:
+    def monotonic(self, wall: int) -> int:
+        """When the wall clock showed so many ns, in ns of CLOCK_MONOTONIC."""
         monotonic, now = self._clocks()
         return max(0, wall - now + monotonic)
 

@@ -36,9 +36,11 @@ from axoneme.flows.transfer import RecordsRequest
 from axoneme.flowserver import allocator
 from axoneme.flowserver.bulk import Bulk
 from axoneme.flowserver.config import FlowServerConfig, load
+from axoneme.flowserver.hubbleapi import HubbleApi
 from axoneme.flowserver.listening import Listening
 from axoneme.flowserver.observe import Bell, Observer, Reader
 from axoneme.flowserver.sweep import Sweep
+from axoneme.hubble.peers import Nodes
 from axoneme.rpc import Batch, NoParams, Server, privileges
 from axoneme.rpc.daemon import until_told
 from axoneme.sources.config import open_store
@@ -85,6 +87,7 @@ class FlowServer:
         )
         self._reader = Reader(record, self._bell, _clocks)
         self._observer = Observer(self._reader)
+        self._nodes = Nodes()
         self._synced = {prefix: asyncio.Event() for prefix in feed.PREFIXES}
         self._started = time.monotonic_ns()
         self._sweep: Sweep | None = None
@@ -103,6 +106,7 @@ class FlowServer:
                 tasks.create_task(self._follow(prefix))
             tasks.create_task(self._pump())
             tasks.create_task(server.serve())
+            tasks.create_task(HubbleApi(self._config, self._reader, self._nodes, self._status).serve())
 
     # ---- names ---------------------------------------------------------------------------------
 
@@ -115,6 +119,7 @@ class FlowServer:
                 for change in changes:
                     try:
                         feed.apply(self._names, self._config.node, change.key, change.value)
+                        self._nodes.apply(change.key, change.value)
                     except ValueError as error:
                         log.warning("%s; its flows go without a name", error)
 
@@ -219,7 +224,7 @@ class FlowServer:
     def _observe(self, request: ObserveRequest) -> AsyncIterator[Batch]:
         return self._observer.observe(request)
 
-    async def _status(self, _: NoParams) -> Status:
+    async def _status(self, _: NoParams | None = None) -> Status:
         flows, drops, lost = self._store.flows, self._store.drops, self._store.kernel_losses
         now, (then, seen) = time.monotonic_ns(), self._rates[0]
         return Status(

@@ -12,6 +12,7 @@ else: no more than one such bulk waits for it here.
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import struct
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
@@ -37,6 +38,9 @@ from axoneme.hubble.schema import message, pool
 from axoneme.rpc.listening import unix_listener
 
 T = TypeVar("T")
+
+# It tells of every call that a client has ended.
+logging.getLogger("grpclib").setLevel(logging.WARNING)
 
 #: Bytes of a request; gRPC's own limit.
 _LONGEST: Final = 4 << 20
