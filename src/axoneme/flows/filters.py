@@ -248,7 +248,7 @@ class _Compiler:
         end, least = self._vocabulary.end, _least("retransmissions", values)
         return lambda records: (
             (records["kind"] == end)
-            & _among(records["protocol"], _PROTOCOLS["tcp"])
+            & among(records["protocol"], _PROTOCOLS["tcp"])
             & (records["retransmissions"].sum(axis=1, dtype=np.uint32) >= least)
         )
 

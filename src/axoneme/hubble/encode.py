@@ -131,6 +131,7 @@ class Encoder:
                 told = [
                     *([part.details for part in each] for each in (heads, *ends, called, policies)),
                     self._counts(records),
+                    self._tcp_health(records),
                     self._rarities(records),
                     requests[1],
                 ]
@@ -222,6 +223,24 @@ class Encoder:
                 rows += [wire.numbers(5, packets[:, 1], 5), wire.numbers(6, octets[:, 1], 9)]
             for place, piece in zip(places.tolist(), wire.pieces(wire.beside(*rows)), strict=True):
                 found[place] = piece
+        return found
+
+    def _tcp_health(self, records: Records) -> Pieces:
+        """Of ends that something was measured of."""
+        measured = records["handshake"] | records["rtt"] | records["retransmissions"].max(axis=1)
+        places = np.flatnonzero((records["kind"] == self._log.vocabulary.end) & (measured != 0))
+        if not len(places):
+            return repeat(b"", len(records))
+        found = [b""] * len(records)
+        these = take(records, places)
+        times = [
+            wire.numbers(number, these[name].astype(np.uint64) * np.uint64(1000), 6)
+            for number, name in ((1, "handshake"), (2, "rtt"), (3, "min_rtt"))
+        ]
+        again = [wire.numbers(4 + way, these["retransmissions"][:, way], 3) for way in (0, 1)]
+        pieces = wire.pieces(wire.blocks(17, *times, *again))
+        for place, piece in zip(places.tolist(), pieces, strict=True):
+            found[place] = piece
         return found
 
     def _rarities(self, records: Records) -> Pieces:

@@ -81,6 +81,13 @@ def flows(log: FlowLog, seed: int, count: int = 40) -> Records:
     return records
 
 
+def _measured(rng: np.random.Generator) -> dict[str, Any]:
+    if rng.random() < 0.5:
+        return {}
+    times = {name: int(rng.choice([0, 90, (1 << 32) - 1])) for name in ("handshake", "rtt", "min_rtt")}
+    return {**times, "retransmissions": rng.choice([0, 3, 65535], 2).tolist()}
+
+
 def _fields(rng: np.random.Generator) -> dict[str, Any]:
     source = str(rng.choice([*PODS, *WORLD]))
     same = [each for each in (*PODS, *WORLD) if (":" in each) == (":" in source)]
@@ -115,4 +122,5 @@ def _fields(rng: np.random.Generator) -> dict[str, Any]:
         "frontend_port": 80,
         "service": int(rng.choice([5, 6, 77])),
         "started": 1_000,
+        **_measured(rng),
     }

@@ -89,6 +89,8 @@ def ours(said: dict[str, Any]) -> dict[str, Any]:
             policy.pop("labels", None)
     counts = {name: int(details.pop(name, 0)) for name in COUNTS}
     request = details.pop("request", {})
+    if health := details.get("tcp_health"):
+        details["tcp_health"] = {name: int(value) for name, value in health.items()}
     if layer7 := said.get("l7"):
         layer7["latency_ns"] = int(layer7.get("latency_ns", 0))
     return {**said, **counts, "details": {**details, **request}}
@@ -104,6 +106,7 @@ def theirs(flow: Flow) -> dict[str, Any]:
     ip = said["IP"]
     for inside, outside in (("source_port_xlated",) * 2, ("frontend",) * 2, ("frontend_port",) * 2):
         details[outside] = ip.pop(inside, 0)
+    details["tcp_health"] = said.pop("tcp_health", {})
     details["protocol"] = ip.pop("protocol", 0)
     said["event_type"] = said["event_type"]["type"]
     if (reason := said.get("drop_reason_desc")) and reason not in enum("flow.DropReason"):
