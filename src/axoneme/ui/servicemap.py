@@ -234,7 +234,8 @@ class ServiceMap:
             ends = whose(source), (f"service:{name}", "service", service.namespace, service.name, "")
         else:
             ends = whose(source), whose(destination)
-        key = f"{ends[0][0]}>{ends[1][0]}:{port}/{protocol}"
+        spoken = PROTOCOLS.get(protocol, str(protocol))
+        key = f"{ends[0][0]}>{ends[1][0]}:{port}/{spoken}"
         if told is None and flow.verdict != "DROPPED" and not self._told_here(flow):
             self._remember(key, name)
             return
@@ -243,7 +244,7 @@ class ServiceMap:
             key,
             self._of(source, *ends[0]),
             self._of(destination, *ends[1]),
-            PROTOCOLS.get(protocol, str(protocol)),
+            spoken,
             port,
         )
         if name or not edge.service:
