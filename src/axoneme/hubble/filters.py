@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from axoneme.flows.events import L7, Mask, Records, TrafficDirection, Verdict, words
-from axoneme.flows.filters import Condition, RowSet, address_range, either, inside
+from axoneme.flows.filters import Condition, RowSet, address_range, among, either, inside
 from axoneme.flows.flowfilter import FilterError, FlowFilter
 from axoneme.flows.flowlog import FlowLog
 from axoneme.flows.names import End
@@ -48,6 +48,7 @@ _NAMES: Final = {
     "source_service": "from_service",
     "destination_service": "to_service",
 }
+_WITH_PORTS: Final = (6, 17, 132)
 _PROTOCOLS: Final = {"vrrp": 112, "igmp": 2}
 _IPV4, _IPV6 = 1, 2
 _MAPPED: Final = address_range("", "::ffff:0:0/96")
@@ -91,6 +92,8 @@ class _Compiler:
         common = _common(wanted)
         found: Conditions = [self._log.matcher([common]).mask] if common != FlowFilter() else []
         given = {field.name: value for field, value in wanted.ListFields()}
+        if common.from_port or common.to_port:
+            found.append(_has_ports)
         found += [make(self, given[name]) for name, make in _OWN.items() if name in given]
         return found
 
@@ -289,6 +292,10 @@ def _name(field: str, value: int, numbers: type[Verdict] | type[TrafficDirection
         return numbers(value).name
     except ValueError:
         raise FilterError(field, value, f"one of {', '.join(each.name for each in numbers)}") from None
+
+
+def _has_ports(records: Records) -> Mask:
+    return among(records["protocol"], _WITH_PORTS)
 
 
 def _always(chosen: bool) -> Condition:

@@ -93,6 +93,7 @@ def _fields(rng: np.random.Generator) -> dict[str, Any]:
     same = [each for each in (*PODS, *WORLD) if (":" in each) == (":" in source)]
     flags = (made.REPLY, made.INGRESS, made.MASQUERADED, made.SERVED, made.PROXIED)
     audits = (made.AUDITED_EGRESS, made.AUDITED_INGRESS)
+    some = sum(int(flag) for flag in flags if rng.random() < 0.3)
     return {
         "source": source,
         "destination": str(rng.choice(same)),
@@ -101,8 +102,7 @@ def _fields(rng: np.random.Generator) -> dict[str, Any]:
         "protocol": int(rng.choice([6, 6, 17, 132, 1, 58, 47])),
         "kind": int(rng.choice([made.NEW, made.END, made.DROP])),
         "reason": int(rng.choice([made.DEFAULT_DENY, made.DENY, made.INVALID_SOURCE])),
-        "flags": sum(int(flag) for flag in flags if rng.random() < 0.3)
-        + sum(int(flag) for flag in audits if rng.random() < 0.1),
+        "flags": some + sum(int(flag) for flag in audits if rng.random() < 0.1),
         "source_identity": int(rng.choice([1, 2, 300, 301])),
         "destination_identity": int(rng.choice([1, 2, 300, 301])),
         "source_endpoint": int(rng.choice([0, 3])),
@@ -120,7 +120,7 @@ def _fields(rng: np.random.Generator) -> dict[str, Any]:
         "nat_address": "172.31.0.9" if ":" not in source else "fd00::99",
         "frontend": "10.96.0.1" if ":" not in source else "fd00:10::1",
         "frontend_port": 80,
-        "service": int(rng.choice([5, 6, 77])),
+        "service": int(rng.choice([5, 6, 77])) if some & made.SERVED else 0,
         "started": 1_000,
         **_measured(rng),
     }
