@@ -33,7 +33,7 @@ static __always_inline int holds(const struct flow *flow, const struct packet *p
 
 static __noinline int drop(struct __sk_buff *skb, struct packet *p, __u32 hook, int reason)
 {
-	struct circumstances c = {};
+	struct circumstances c = { .flags = is_arriving(p) ? EVENT_INGRESS : 0 };
 
 	report_drop(skb, p, hook, reason, &c);
 	return TC_ACT_SHOT;
@@ -155,10 +155,11 @@ static __always_inline int handle(struct __sk_buff *skb, struct packet *p, __u32
 	account(skb, p, flow, leg, now);
 	if (p->flags & PACKET_FIRST_FRAGMENT)
 		remember_fragment(skb, p, flow);
-	if (cut && flow->leg[leg].action == ACTION_ROUTE)
-		return TC_ACT_OK;
-	result = forward(skb, p, flow, leg);
-	return result < 0 ? drop(skb, p, hook, -result) : result;
+	result = cut && flow->leg[leg].action == ACTION_ROUTE ? TC_ACT_OK : forward(skb, p, flow, leg);
+	if (result < 0)
+		return drop(skb, p, hook, -result);
+	report_forward(skb, p->seen, flow->leg[leg].action);
+	return result;
 }
 
 /* Headers may lie outside of the linear part; programs read only there. */

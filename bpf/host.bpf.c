@@ -171,7 +171,7 @@ static __always_inline int read(struct __sk_buff *skb, struct packet *p)
  * first one. */
 static __always_inline int unreadable(struct __sk_buff *skb, const struct packet *p, __u32 hook, int result)
 {
-	struct circumstances c = {};
+	struct circumstances c = { .flags = is_arriving(p) ? EVENT_INGRESS : 0 };
 
 	if (result == NOT_IP || result == -DROP_FRAGMENT_NOT_FOUND || p->flags & PACKET_LATER_FRAGMENT)
 		return CONTINUE;

@@ -46,9 +46,6 @@ enum packet_flag {
 	PACKET_TOLD = 1 << 7,		/* of a connection that another node has balanced, which says so */
 };
 
-/* Where a program sees a packet. The policy that governs it depends on this, and who may be its sender. */
-enum hook_kind { FROM_POD, TO_POD, FROM_UPLINK, FROM_OVERLAY, TO_UPLINK, TO_OVERLAY };
-
 struct packet {
 	struct flow_key key;
 	__u8 from_low; /* sent by the lower end of the key */
@@ -66,6 +63,12 @@ struct packet {
 };
 
 enum parse_result { PARSED = 0, NOT_IP = 1 }; /* else a negative drop reason */
+
+/* Whether it is on its way to somebody here, as far as is known before anything is decided. */
+static __always_inline int is_arriving(const struct packet *p)
+{
+	return p->seen == FROM_UPLINK || p->seen == FROM_OVERLAY || p->seen == TO_POD;
+}
 
 static __always_inline __u32 ticks(void)
 {

@@ -4,14 +4,21 @@
 #pragma once
 #include "packet.h"
 
-static __always_inline void count(void *map, __u32 index, __u64 bytes)
+static __always_inline void count(void *map, __u32 index, __u64 packets, __u64 bytes)
 {
 	struct counter *c = bpf_map_lookup_elem(map, &index);
 
 	if (c) {
-		c->packets++;
+		c->packets += packets;
 		c->bytes += bytes;
 	}
+}
+
+/* A packet has been sent on its way. Verified on its own. */
+__noinline int report_forward(struct __sk_buff *skb, __u32 seen, __u32 action)
+{
+	count(&forwards, seen | action << FORWARD_ACTION, skb->gso_segs > 1 ? skb->gso_segs : 1, skb->len - ETH_HLEN);
+	return 0;
 }
 
 static __always_inline struct event *reserve(void *ring, __u32 which)
@@ -19,7 +26,7 @@ static __always_inline struct event *reserve(void *ring, __u32 which)
 	struct event *e = bpf_ringbuf_reserve(ring, sizeof(*e), 0);
 
 	if (!e)
-		count(&lost, which, 0);
+		count(&lost, which, 1, 0);
 	else
 		__builtin_memset(e, 0, sizeof(*e));
 	return e;
@@ -125,7 +132,7 @@ __noinline int report_drop(struct __sk_buff *skb, const struct packet *p, __u32 
 
 	if (!p || !c)
 		return 0;
-	count(&drops, reason & 0xff, skb->len - ETH_HLEN);
+	count(&drops, (reason & 0xff) | (c->flags & EVENT_INGRESS ? DROPS_INGRESS : 0), 1, skb->len - ETH_HLEN);
 	if (reason == DROP_LINK_LOCAL)
 		return 0;
 	e = reserve(&drop_events, RING_DROPS);

@@ -314,6 +314,9 @@ struct flow_leg {
 	__u8 tunnel[16]; /* underlay address of the peer's node, for sending and for checking */
 };
 
+/* Where a program sees a packet. The policy that governs it depends on this, and who may be its sender. */
+enum hook_kind { FROM_POD, TO_POD, FROM_UPLINK, FROM_OVERLAY, TO_UPLINK, TO_OVERLAY };
+
 enum hook { HOOK_EGRESS = 1U << 31 };
 
 /* What policies that are only tried would have done to a connection that has passed. */
@@ -513,7 +516,11 @@ struct event {
 	__u16 retransmissions[2]; /* by the initiator, and to it */
 };
 
-/* drops: per CPU, by reason. lost: per CPU, events that found their ring full, by enum ring. */
+/* Per CPU. drops: by reason, those that were on their way in from DROPS_INGRESS on. forwards: what has been sent on, by
+ * where it was seen (`enum hook_kind`), and from FORWARD_ACTION bits on by `enum flow_action`. lost: events that found
+ * their ring full, by enum ring. */
+enum drops_index { DROPS_INGRESS = 256, DROPS = 512 };
+enum forwards_index { FORWARD_ACTION = 3, FORWARDS = 64 };
 enum ring { RING_FLOWS = 0, RING_DROPS = 1, RINGS = 2 };
 
 struct counter {
@@ -546,6 +553,9 @@ union shared_types {
 	enum flow_flag flow_flag;
 	enum flow_action flow_action;
 	enum hook hook;
+	enum hook_kind hook_kind;
+	enum drops_index drops_index;
+	enum forwards_index forwards_index;
 	enum tick tick;
 	enum epoch_range epoch_range;
 	enum event_kind event_kind;

@@ -91,7 +91,10 @@ int to_uplink(struct __sk_buff *skb)
 	account(skb, &p, flow, 1, ticks());
 	if (p.flags & PACKET_FIRST_FRAGMENT)
 		remember_fragment(skb, &p, flow);
-	return translate(skb, &p, flow, 1) ? drop(skb, &p, hook, DROP_INVALID_PACKET) : TC_ACT_OK;
+	if (translate(skb, &p, flow, 1))
+		return drop(skb, &p, hook, DROP_INVALID_PACKET);
+	report_forward(skb, p.seen, ACTION_PASS);
+	return TC_ACT_OK;
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -217,6 +217,7 @@ int from_wire(struct xdp_md *ctx)
 	flow->leg[leg].bytes += plain.length;
 	if (flow->seen != now)
 		flow->seen = now;
+	count(&forwards, FROM_UPLINK | ACTION_ROUTE << FORWARD_ACTION, 1, plain.length);
 	return fib.ifindex == ctx->ingress_ifindex ? XDP_TX : bpf_redirect(fib.ifindex, 0);
 }
 

@@ -18,6 +18,7 @@ import socket
 import struct
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from ipaddress import ip_address
 from pathlib import Path
@@ -30,6 +31,7 @@ from one_node import Node, node
 from test_hostile_wire import hostile
 from two_nodes import inside
 
+from axoneme.datapath.counters import drops
 from axoneme.datapath.maps import Table
 from axoneme.datapath.schema import Schema
 from axoneme.net.commands import ip
@@ -162,10 +164,11 @@ class Besieged:
 
     def drops(self) -> dict[int, int]:
         """Packets by reason."""
+        found: Counter[int] = Counter()
         with contextlib.closing(self._table("drops", np.dtype(np.uint32), "counter")) as table:
-            keys, counters = table.sums()
-            found = zip(keys, counters["packets"], strict=True)
-            return {int(reason): int(packets) for reason, packets in found if packets}
+            for each in drops(table, Schema.load()):
+                found[each.reason] += each.packets
+        return found
 
     # ---- traffic -------------------------------------------------------------------------------
 

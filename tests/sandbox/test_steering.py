@@ -18,6 +18,7 @@ from proxies import Proxy
 from served import CLIENT, SERVER, SERVICE, balancer_of, place, with_servers
 from two_nodes import Cluster, Node, connect, inside, listening
 
+from axoneme.datapath.counters import drops
 from axoneme.datapath.plane import packed
 from axoneme.net import proxying
 from oracle.packets import TCP, UDP
@@ -271,8 +272,8 @@ def test_where_nobody_listens_nothing_passes(cluster: Cluster, version: int) -> 
 
 def dropped(one: Node) -> int:
     """For want of a proxy."""
-    reasons, counts = one.plane.drops.read_all()
-    return int(sum(c["packets"].sum() for r, c in zip(reasons, counts, strict=True) if int(r) == NO_PROXY))
+    found = drops(one.plane.drops, one.plane.schema)
+    return sum(int(each.packets) for each in found if each.reason == NO_PROXY)
 
 
 @VERSIONS

@@ -70,6 +70,8 @@ _TABLES: Final = (
     "half_open_translations",
     "exhausted",
     "drops",
+    "forwards",
+    "lost",
 )
 
 
@@ -124,6 +126,8 @@ class Datapath:
     half_open_translations: Table
     exhausted: Table
     drops: Table
+    forwards: Table
+    lost: Table
 
     def __init__(
         self, root: Path, folder: Path, constants: Constants, tables: TableSet, schema: Schema
