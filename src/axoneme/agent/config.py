@@ -13,6 +13,7 @@ from axoneme.agent.failsafe import failsafe
 from axoneme.flows.capacity import HistoryConfig, RecordingConfig
 from axoneme.health.answering import PORT
 from axoneme.hubble.config import HubbleConfig
+from axoneme.metrics.config import MetricsConfig
 from axoneme.model.policy import Policy
 from axoneme.model.redaction import Redaction
 from axoneme.proxy.config import ProxiesConfig
@@ -148,6 +149,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     proxies: ProxiesConfig = ProxiesConfig()
     host_policy: HostPolicyConfig = HostPolicyConfig()
     announcements: AnnouncementConfig = AnnouncementConfig()
+    metrics: MetricsConfig = MetricsConfig()
     denied: Literal["drop", "answer"] = "drop"  # answer: by TCP reset or ICMP "administratively prohibited"
     cgroup: str = ""  # whose processes call services at their sockets; empty: of the whole machine
     tcp_health: bool = True  # how connections of the processes in `cgroup` fare is measured at their sockets
@@ -205,6 +207,7 @@ def _check(config: AgentConfig) -> None:
     config.pools()
     config.redaction.check()
     config.proxies.check()
+    config.metrics.check()
     config.failsafe()
     for text in config.load_balancing.node_port_addresses:
         ip_network(text)

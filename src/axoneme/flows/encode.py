@@ -290,6 +290,11 @@ def _unknown(answer: bool) -> Layer7:
     return Layer7("RESPONSE" if answer else "REQUEST")
 
 
+def icmp_name(protocol: int, kind: int, code: int) -> str:
+    """Of a message of ICMP (protocol 1) or ICMPv6 (58), as Hubble calls it where it has a name for it."""
+    return _ICMP_NAMES.get((protocol, kind), f"type {kind} code {code}")
+
+
 def _layer4(row: _Row) -> tuple[Layer4, str]:
     """The ports or types, and one line that sums them up."""
     protocol = row.protocol
@@ -314,6 +319,5 @@ def layer4_text(protocol: int, tcp_flags: int, icmp_type: int, icmp_code: int) -
         names = _FLAG_NAMES[tcp_flags]
         return f"TCP Flags: {names}" if names else "TCP"
     if protocol in (_ICMP, _ICMPV6):
-        name = _ICMP_NAMES.get((protocol, icmp_type), f"type {icmp_type} code {icmp_code}")
-        return f"{'ICMPv4' if protocol == _ICMP else 'ICMPv6'} {name}"
+        return f"{'ICMPv4' if protocol == _ICMP else 'ICMPv6'} {icmp_name(protocol, icmp_type, icmp_code)}"
     return {_UDP: "UDP", _SCTP: "SCTP"}.get(protocol, f"protocol {protocol}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -13,6 +15,7 @@ from axoneme.flows.requests import Requests, layer7
 from axoneme.flows.rules import RuleJournal
 from axoneme.flows.store import FlowStore
 from axoneme.flows.traffic import Tally
+from axoneme.model.l7event import L7Event
 from axoneme.model.policy import Direction
 
 
@@ -30,16 +33,23 @@ class Ingest:
         self._names = names
         self._rules = rules
         self._vocabulary = vocabulary
+        #: Told of what comes, when it stands in the store: records of connections, and of requests.
+        self.on_flows: Callable[[Records], None] = lambda _: None
+        self.on_requests: Callable[[Records, Sequence[L7Event]], None] = lambda *_: None
+        #: Told before rows of names are given to others.
+        self.before_tidying: Callable[[], None] = lambda: None
         #: Of the connections to services that have ended.
         self.ended = Tally()
 
     def flows(self, events: Events, offset: int) -> None:
         """New and ended connections; ``offset``: wall clock minus CLOCK_MONOTONIC, ns."""
-        self._append(self._store.flows, events, offset)
+        if (records := self._append(self._store.flows, events, offset)) is not None:
+            self.on_flows(records)
         self.ended.add(events, (events["kind"] == self._vocabulary.end) & (events["service"] != 0))
 
     def drops(self, events: Events, offset: int) -> None:
-        self._append(self._store.drops, events, offset)
+        if (records := self._append(self._store.drops, events, offset)) is not None:
+            self.on_flows(records)
 
     def requests(self, joined: Joined, offset: int) -> None:
         """What proxies have told."""
@@ -49,10 +59,13 @@ class Ingest:
             np.uint64,
         )
         for ring, which in ((self._store.flows, ~refused), (self._store.drops, refused)):
-            self._append(ring, joined.events[which], offset, numbers[which])
+            records = self._append(ring, joined.events[which], offset, numbers[which])
+            if records is not None:
+                self.on_requests(records, [joined.told[place] for place in np.flatnonzero(which)])
 
     def tidy(self) -> None:
         """Now and then: takes up what the journal says, and gives up names that nothing refers to."""
+        self.before_tidying()
         self._read_journal()
         self._store.tidy()
         if self._names.crowded:
@@ -63,10 +76,10 @@ class Ingest:
 
     def _append(
         self, ring: Ring, events: Events, offset: int, requests: npt.NDArray[np.uint64] | None = None
-    ) -> None:
-        """``requests``: numbers of those whose events these are, which are in order of time."""
+    ) -> Records | None:
+        """``requests``: numbers of those whose events these are, in order of time. None: no events."""
         if not len(events):
-            return
+            return None
         records = stamp(events, self._store.dtype, offset, ring.newest)
         if requests is not None:
             records["request"] = requests
@@ -75,6 +88,7 @@ class Ingest:
         self._names.resolve(records)
         self._attribute(records)
         ring.append(records)
+        return records
 
     def _read_journal(self) -> None:
         self._rules.catch_up()

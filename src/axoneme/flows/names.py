@@ -10,6 +10,7 @@ that this node has not heard of yet). Rows that nothing refers to any more are g
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from sys import intern
@@ -54,6 +55,7 @@ class Names:
         self._local_from = local_from
         self._table = AddressTable()
         self._owners: dict[str, _Owner] = {}
+        self._pods: Counter[tuple[str, str]] = Counter()
         self._counter = 0
         self._ends: list[End | None] = [End()]
         self._rows: dict[End, int] = {End(): 0}
@@ -73,14 +75,23 @@ class Names:
         self._counter += 1
         owner = _Owner(self._counter, self._row(end), tuple(addresses))
         self._owners[key] = owner
+        self._pods[end.namespace, end.pod] += 1
         for address in owner.addresses:
             self._table.put(address, owner.row, owner.number)
 
     def forget(self, key: str) -> None:
         owner = self._owners.pop(key, None)
         if owner is not None:
+            if (end := self._ends[owner.row]) is not None:
+                self._pods[end.namespace, end.pod] -= 1
+                if not self._pods[end.namespace, end.pod]:
+                    del self._pods[end.namespace, end.pod]
             for address in owner.addresses:
                 self._table.remove(address, owner.number)
+
+    def has_pod(self, pod: tuple[str, str]) -> bool:
+        """Whether there is one of this namespace and name."""
+        return pod in self._pods
 
     def put_identity(self, identity: int, labels: Iterable[str]) -> None:
         self._identity_labels[identity] = tuple(labels)

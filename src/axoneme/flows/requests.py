@@ -87,7 +87,7 @@ def _http(event: HTTPEvent) -> HTTP:
 
 
 #: RFC 1035, 2136, by the names that Go's packet library, and so Hubble, has for them.
-_RCODES: Final = {
+RCODES: Final = {
     1: "Format Error",
     2: "Server Failure",
     3: "Non-Existent Domain",
@@ -112,7 +112,7 @@ def summary(request: Layer7) -> str:
             return f"DNS Query {asked}"
         words = ["DNS Answer"]
         if dns.rcode:
-            words.append(f"RCode: {_RCODES.get(dns.rcode, dns.rcode)}")
+            words.append(f"RCode: {RCODES.get(dns.rcode, dns.rcode)}")
         if dns.ips:
             words.append(f'"{",".join(dns.ips)}"')
         if dns.cnames:

@@ -8,6 +8,7 @@ import msgspec
 
 from axoneme.flows.capacity import HistoryConfig
 from axoneme.hubble.config import HubbleConfig
+from axoneme.metrics.config import MetricsConfig
 from axoneme.model.l7event import SOCKET
 from axoneme.sources.config import StoreConfig, read
 
@@ -31,6 +32,7 @@ class FlowServerConfig(msgspec.Struct, frozen=True):
     flow_history: HistoryConfig = HistoryConfig()
     hubble: HubbleConfig = HubbleConfig()
     proxies: Proxies = Proxies()
+    metrics: MetricsConfig = MetricsConfig()
 
     @property
     def maps(self) -> Path:

@@ -38,6 +38,7 @@ from axoneme.flowserver.bulk import Bulk
 from axoneme.flowserver.config import FlowServerConfig, load
 from axoneme.flowserver.hubbleapi import HubbleApi
 from axoneme.flowserver.listening import Listening
+from axoneme.flowserver.metering import Metering
 from axoneme.flowserver.observe import Bell, Observer, Reader
 from axoneme.flowserver.sweep import Sweep
 from axoneme.hubble.peers import Nodes
@@ -81,6 +82,11 @@ class FlowServer:
         rules = RuleJournal(config.state_path / FILE_NAME)
         requests = Requests(history.requests, history.request_bytes)
         self._ingest = Ingest(self._store, self._names, rules, requests, vocabulary)
+        self._metering = Metering(
+            config, self._names, self._store, vocabulary, lambda: self._proxies.lost + self._malformed
+        )
+        self._ingest.on_flows, self._ingest.on_requests = self._metering.flows, self._metering.told
+        self._ingest.before_tidying = self._metering.tidy
         self._bell = Bell()
         record = FlowLog(
             config.node, self._store, self._names, rules.refs, rules.services, requests, vocabulary
@@ -105,6 +111,7 @@ class FlowServer:
             for prefix in feed.PREFIXES:
                 tasks.create_task(self._follow(prefix))
             tasks.create_task(self._pump())
+            tasks.create_task(self._metering.serve())
             tasks.create_task(server.serve())
             tasks.create_task(HubbleApi(self._config, self._reader, self._nodes, self._status).serve())
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Self
@@ -18,7 +17,7 @@ from typing import Final, Self
 from axoneme.metrics.exposition import OPENMETRICS, TEXT, exposition, wants_openmetrics
 from axoneme.metrics.families import Collector, Family
 from axoneme.rpc.httpanswers import HttpAnswers, Reply, Request
-from axoneme.rpc.listening import TlsFiles, is_loopback, keep_current, listening_at
+from axoneme.rpc.listening import CurrentTls, TlsFiles, is_loopback, listening_at
 
 log = logging.getLogger(__name__)
 
@@ -92,18 +91,16 @@ class Exposition:
                 if problem != reason:
                     at = f"{where.address}:{where.port}"
                     at += f" with {where.files.certificate}" if where.files else ""
-                    log.error("metrics are not served at %s: %s", at, reason)
+                    log.error("metrics are not served at %s: %s (docs/metrics.md)", at, reason)
                 problem = reason
             await asyncio.sleep(_RETRY_EVERY)
 
     async def _serve(self, where: Listening, ready: Callable[[int], None]) -> None:
-        context: ssl.SSLContext | None = where.files.context() if where.files else None
-        server = HttpAnswers(self.respond, context, _PATIENCE)
+        tls = CurrentTls(where.files) if where.files else None
+        server = HttpAnswers(self.respond, tls.context if tls else None, _PATIENCE)
         await server.start([where.address] if where.address else [], where.port)
         ready(min(server.ports))
         try:
-            if context and where.files:
-                await keep_current(context, where.files)
-            await asyncio.Event().wait()
+            await (tls.keep() if tls else asyncio.Event().wait())
         finally:
             server.close()

@@ -67,26 +67,37 @@ class TlsFiles:
         return tuple((found.st_mtime_ns, found.st_ino) for found in (file.stat() for file in files))
 
 
-async def keep_current(context: ssl.SSLContext, files: TlsFiles) -> None:
-    """Until cancelled: handshakes to come use the files as they are then. Files that are not whole (a renewal
-    is under way) leave what was."""
-    known, problem = files.state(), ""
-    while True:
-        await asyncio.sleep(_LOOK_EVERY)
-        try:
-            found = files.state()
-            if found != known:
-                files.context()  # whether they belong together
-                context.load_cert_chain(files.certificate, files.key)
-                if files.ca:
-                    context.load_verify_locations(files.ca)
-                known = found
-                log.info("%s: read anew", files.certificate)
-            problem = ""
-        except OSError as error:
-            if problem != str(error):
-                log.error("%s: %s; the certificate from before stays in use", files.certificate, error)
-            problem = str(error)
+class CurrentTls:
+    """A server's TLS by files that change: each handshake uses them as they are then."""
+
+    def __init__(self, files: TlsFiles) -> None:
+        """OSError where they cannot be used."""
+        self._files = files
+        self._state = files.state()
+        self._current = files.context()
+        #: To listen with.
+        self.context = files.context()
+        self.context.sni_callback = self._choose
+
+    def _choose(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        """An authority that is trusted no longer cannot be taken out of a context, so there is a new one."""
+        connection.context = self._current
+
+    async def keep(self) -> None:
+        """Until cancelled. Files that are not whole (a renewal is under way) leave what was."""
+        problem = ""
+        while True:
+            await asyncio.sleep(_LOOK_EVERY)
+            try:
+                found = self._files.state()
+                if found != self._state:
+                    self._current, self._state = self._files.context(), found
+                    log.info("%s: read anew", self._files.certificate)
+                problem = ""
+            except OSError as error:
+                if problem != str(error):
+                    log.error("%s: %s; what was before stays in use", self._files.certificate, error)
+                problem = str(error)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from aiohttp import web
 from axoneme import __version__
 from axoneme.flows.flow import ObserveRequest
 from axoneme.model.policy import Enforcement
-from axoneme.rpc.listening import keep_current
+from axoneme.rpc.listening import CurrentTls
 from axoneme.sources.config import ConfigError, open_store
 from axoneme.ui import api, asking, flowlist, guard, watching
 from axoneme.ui.access import COOKIE, SESSION_LASTS, Access
@@ -72,12 +72,14 @@ class UiServer:
                 tasks.create_task(self._watcher.run())
                 address, tls = self._config.address(), self._config.tls()
                 try:
-                    context = tls.context() if tls else None
-                    await web.TCPSite(runner, *address, ssl_context=context).start()
+                    current = CurrentTls(tls) if tls else None
+                    await web.TCPSite(
+                        runner, *address, ssl_context=current.context if current else None
+                    ).start()
                 except (OSError, ssl.SSLError) as error:
                     raise ConfigError(f"listen: {self._config.listen}: {error}") from error
-                if tls and context:
-                    tasks.create_task(keep_current(context, tls))
+                if current:
+                    tasks.create_task(current.keep())
                 await asyncio.Event().wait()
         finally:
             await runner.cleanup()
