@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from ipaddress import ip_address
 from sys import intern
@@ -41,6 +41,7 @@ from axoneme.identity.prefixes import Prefix, is_address, parse_address, parse_p
 from axoneme.model.labels import NODE, RESERVED, Label, Labels
 from axoneme.model.policy import CIDRGroup, Direction, Policy, PolicyRef, Protocol
 from axoneme.model.state import EndpointState, NodeState
+from axoneme.model.wishes import KIND as WATCHING
 from axoneme.policy.arrays import entry_arrays, key_array, read_arrays
 from axoneme.policy.engine import PolicyEngine, PolicyKey
 from axoneme.policy.identities import HOST_TRIED
@@ -123,9 +124,11 @@ class Control:
         versions: Versions | None = None,
         names: NameCache | None = None,
         proxies: ProxyPorts | None = None,
+        tell: Callable[[PolicyKey, int], None] = lambda _key, _policies: None,
     ) -> None:
         """``limits``: how many entries tables may grow to. ``names``: what is known of DNS names.
-        ``proxies``: who gives listeners their ports; nobody makes them where it is absent."""
+        ``proxies``: who gives listeners their ports; nobody makes them where it is absent. ``tell``: is told
+        of each object whose policies have come into force, and how many these are; 0: it is gone."""
         self.engine = engine
         self.book = AddressBook()
         self._node = node
@@ -133,6 +136,7 @@ class Control:
         self._journal = journal
         self._underlay_version = underlay_version
         self._versions = versions
+        self._tell = tell
         self._proxies: ProxyPorts = ListenerPorts(11000, 19999) if proxies is None else proxies
         #: What is written when the listeners that it names are ready, or have taken too long.
         self._held: TableDiff | None = None
@@ -483,6 +487,8 @@ class Control:
             self._in_force[key] = policies
             if not policies:
                 del self._in_force[key]
+            if key.kind != WATCHING:  # which is no object's
+                self._tell(key, len(policies))
             if self._versions:
                 self._versions.accepted(_object_key(key))
 

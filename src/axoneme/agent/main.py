@@ -46,6 +46,8 @@ from axoneme.datapath import features
 from axoneme.datapath.bpf import BpfError
 from axoneme.datapath.libbpf import LoadError
 from axoneme.datapath.plane import Datapath
+from axoneme.flows.agentevents import FILE_NAME as EVENTS
+from axoneme.flows.agentevents import EventWriter
 from axoneme.flows.kernel import LAYOUT, fingerprint
 from axoneme.flows.rules import FILE_NAME, RuleWriter
 from axoneme.identity.labels import LabelFilter
@@ -54,7 +56,7 @@ from axoneme.ipam.pools import AddressPools
 from axoneme.model import l7event
 from axoneme.model.hostpolicystate import HostPolicyState
 from axoneme.model.policy import Enforcement
-from axoneme.model.state import encode, node_key
+from axoneme.model.state import EndpointState, encode, node_key
 from axoneme.net.commands import NetworkError
 from axoneme.net.pods import accept_own
 from axoneme.policy.engine import Options, PolicyEngine
@@ -111,6 +113,7 @@ class Agent:
         (config.state_path / LAYOUT).write_text(fingerprint(self._plane.schema))
         self._versions = versions = tuple(4 if family == "ipv4" else 6 for family in config.families)
         self._journal = RuleWriter(config.state_path / FILE_NAME)
+        self._events = EventWriter(config.state_path / EVENTS, time.time_ns)
         self._last_good = LastGood(config.state_path / "last-good")
         limits = NameLimits(config.names.min_ttl, config.names.addresses_per_name)
         self._name_cache = NameCache(limits)
@@ -135,6 +138,7 @@ class Agent:
             self._last_good,
             self._name_cache,
             self._proxies,
+            lambda key, rules: self._events.policy(key.kind, key.namespace, key.name, rules),
         )
         self._names_folder = directory(config.state_path, "dns")
         self._names = Names(
@@ -186,6 +190,7 @@ class Agent:
             LabelFilter.parse(config.labels),
             self._link,
             self._services,
+            self._tell_pod,
         )
         health = Health(config, self._machine, self._health_endpoint) if config.health.enabled else None
         listener = Listener(
@@ -268,6 +273,7 @@ class Agent:
                 len(self._control.engine.table),
                 written,
             )
+            self._events.started()
             gc.freeze()
             if health:
                 tasks.create_task(health.run())
@@ -283,6 +289,9 @@ class Agent:
             tasks.create_task(Keeper(config.node, config.state_path, self._store, listener.problems).run())
             tasks.create_task(self._services.serve())
             tasks.create_task(self._services.keep_settled())
+
+    def _tell_pod(self, pod: EndpointState, gone: bool) -> None:
+        self._events.endpoint(pod.id, pod.namespace, pod.pod, pod.labels, gone)
 
     def _namespaces(self) -> list[Path]:
         """Where there are sockets whose calls go through the tables of this node."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -111,7 +111,9 @@ class Pods:
         labels: LabelFilter,
         link: Link,
         services: Balanced | None = None,
+        tell: Callable[[EndpointState, bool], None] = lambda _pod, _gone: None,
     ) -> None:
+        """``tell``: is told of each pod that has been attached, or detached (True)."""
         self._node = node
         self._cluster = cluster
         self._store = store
@@ -122,6 +124,7 @@ class Pods:
         self._filter = labels
         self._link = link
         self._services = services
+        self._tell = tell
         self._busy: dict[str, asyncio.Lock] = {}
         self._confirmed = False
         self._ids: set[int] = set()
@@ -203,6 +206,7 @@ class Pods:
             plugged = await self._endpoints.plug(record, Path(wish.netns))
             self._endpoints.remember(plugged)
             await self._store.put(self._key(state), encode(state))
+            self._tell(state, False)
             return attached(plugged)
         except BaseException:
             if record is not None:
@@ -238,6 +242,7 @@ class Pods:
         self._leave(record)
         self._pools.release(self._endpoints.link(record).addresses)
         self._removing[host] = asyncio.create_task(self._remove_link(host))
+        self._tell(record.state, True)
         await self._withdraw(record.state)
         await self._let_go(Labels.parse(record.state.labels), host)
 

@@ -10,8 +10,10 @@ from typing import Any, Final
 
 import axoneme
 from axoneme.certificates.names import hubble_name
+from axoneme.flows.agentevents import FILE_NAME, EventReader
 from axoneme.flows.status import Status
 from axoneme.flowserver.config import FlowServerConfig
+from axoneme.flowserver.hubbleevents import AgentEvents
 from axoneme.flowserver.hubbleobserver import HubbleObserver
 from axoneme.flowserver.observe import Reader
 from axoneme.hubble.address import Address
@@ -43,7 +45,11 @@ class HubbleApi:
         port = self._address.port if self._address else 0
         peers = Peers(nodes, config.cluster_name, port, tls)
         observer = HubbleObserver(reader, self.site, status, time.time_ns, self._about)
-        self._server = Server([observer.service(), peers.service()], "hubble-server-version")
+        events = AgentEvents(
+            EventReader(config.state_path / FILE_NAME), lambda: self.site().name, time.time_ns
+        )
+        services = [observer.service(events.events), peers.service()]
+        self._server = Server(services, "hubble-server-version")
 
     async def serve(self) -> None:
         """Until cancelled."""

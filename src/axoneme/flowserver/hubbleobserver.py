@@ -15,7 +15,7 @@ from axoneme.hubble.fieldmask import Mask, MaskError
 from axoneme.hubble.filters import Filters
 from axoneme.hubble.parts import Site
 from axoneme.hubble.schema import enum, message
-from axoneme.hubble.serving import CallError, Service
+from axoneme.hubble.serving import CallError, Service, Stream
 
 #: Flows that are sent at once, which is what a client that does not read makes us keep.
 _BULK: Final = 256
@@ -43,13 +43,14 @@ class HubbleObserver:
         self._about = about
         self._encoders: OrderedDict[frozenset[str], Encoder] = OrderedDict()
 
-    def service(self) -> Service:
+    def service(self, agent_events: Stream) -> Service:
+        """There are no debug events: the datapath tells of none."""
         answers = {
             "GetNodes": self.nodes,
             "GetNamespaces": self.namespaces,
             "ServerStatus": self.server_status,
         }
-        return Service("observer.Observer", answers, {"GetFlows": self.flows})
+        return Service("observer.Observer", answers, {"GetFlows": self.flows, "GetAgentEvents": agent_events})
 
     # ---- flows -----------------------------------------------------------------------------------
 

@@ -239,13 +239,14 @@ class Parts:
         return found
 
 
+def policy_labels(kind: str, namespace: str, name: str) -> Sequence[str]:
+    """Those that Cilium gives to a policy's rules."""
+    said = {"derived-from": kind, "name": name, "namespace": namespace}
+    return [f"k8s:io.cilium.k8s.policy.{key}={value}" for key, value in said.items() if value]
+
+
 def _policy(ref: PolicyRef) -> dict[str, Any]:
-    """With the labels that Cilium gives to a policy's rules."""
-    labels = [
-        f"k8s:io.cilium.k8s.policy.{name}={value}"
-        for name, value in (("derived-from", ref.kind), ("name", ref.name), ("namespace", ref.namespace))
-        if value and ref.kind
-    ]
+    labels = policy_labels(ref.kind, ref.namespace, ref.name) if ref.kind else ()
     return {"name": ref.name, "namespace": ref.namespace, "kind": ref.kind, "labels": labels}
 
 
