@@ -41,6 +41,7 @@ lint: setup ## style and types; the datapath is compiled with every warning an e
 	@$(PYTHON) -m ruff check src tests build_backend bench
 	@$(PYTHON) -m ruff format --check src tests build_backend bench
 	@$(PYTHON) -m mypy src
+	@if [ -d ui/node_modules ]; then npm --prefix ui run --silent lint; else echo "lint: ui/ is left out: 'make ui' installs what checks it"; fi
 
 build: setup ## the wheel, with the compiled datapath inside, and the source distribution, into dist/
 	@$(PYTHON) -m build --wheel --sdist --no-isolation

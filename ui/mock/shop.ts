@@ -102,23 +102,30 @@ export function cards(): Card[] {
         ? ["reserved:world"]
         : [`k8s:app=${name}`, `k8s:io.kubernetes.pod.namespace=${namespaceOf(name)}`],
     pods: name === "world" ? [] : [`${name}-7c9d5b6f4-x2x${name.length}q`],
-    ports: [
-      ...new Map(WAYS.filter((each) => each.destination === name).map((each) => [each.port, each])).values(),
-    ].map((each) => ({
-      port: each.port,
-      protocol: each.protocol,
-      calls_not_shown: each.calls && each.calls.length > 3 ? 4 : 0,
-      calls: (each.calls ?? []).map((what, at) => ({
-        kind: each.kind ?? "http",
+    ports: portsOf(name),
+  }));
+}
+
+function portsOf(name: string): Card["ports"] {
+  const ways = WAYS.filter((each) => each.destination === name);
+  return [...new Set(ways.map((each) => each.port))].map((port) => {
+    const among = ways.filter((each) => each.port === port);
+    const most = among.toSorted((a, b) => (b.calls?.length ?? 0) - (a.calls?.length ?? 0))[0] as Way;
+    return {
+      port,
+      protocol: most.protocol,
+      calls_not_shown: 0,
+      calls: (most.calls ?? []).map((what, at) => ({
+        kind: most.kind ?? "http",
         what,
-        count: Math.round(each.rate * 200) >> at,
-        rate: each.rate / (at + 2),
+        count: Math.round(most.rate * 200) >> at,
+        rate: most.rate / (at + 2),
         dropped: what.includes("checkout") ? 14 : 0,
         failed: what === "POST /cart" ? 3 : 0,
         latency: 0.0021 * (at + 1),
       })),
-    })),
-  }));
+    };
+  });
 }
 
 export function edges(): Edge[] {

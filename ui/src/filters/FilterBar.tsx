@@ -237,8 +237,8 @@ function placeholder(pending: Pending, terms: Term[]): string {
 }
 
 function helpOf(name: string, filter: Filter): string {
-  if (name.startsWith("from_")) return "The same of the source only.";
-  if (name.startsWith("to_")) return "The same of the destination only.";
+  if (name.startsWith("from_")) return `Of the source: ${filter.help}`;
+  if (name.startsWith("to_")) return `Of the destination: ${filter.help}`;
   return filter.help;
 }
 

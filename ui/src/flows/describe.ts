@@ -97,6 +97,7 @@ function what(flow: Flow): string {
     const sent = `${bytes(flow.bytes ?? 0)} ↑ ${bytes(flow.reply_bytes ?? 0)} ↓`;
     return `ended after ${duration((flow.duration_ns ?? 0) / 1e9)} · ${sent}`;
   }
+  if (flow.event === "new" && flow.l4?.TCP) return "connection opened";
   if (flow.event === "drop") return flow.drop_reason_desc || "dropped";
   if (l7) return l7.reason || l7.type.toLowerCase();
   return flow.Summary?.replace("TCP Flags: ", "") || flow.event || "";

@@ -18,11 +18,12 @@ import { useShortcuts } from "../shell/useShortcuts";
 import { useTheme } from "../theme/theme";
 import styles from "./Canvas.module.css";
 import { type CardNode, CardView, type GroupNode, GroupView } from "./CardNode";
-import { lay, shapeOf } from "./layout";
+import { drawing, lay, type Spot, shapeOf, wayKey } from "./layout";
+import type { Point } from "./route";
 import { nameOf, neighbours, portKey, totals, type Wanted } from "./state";
 import { type WayEdge, WayView } from "./WayEdge";
 
-const NODES = { card: CardView, group: GroupView };
+const NODES = { card: CardView, namespace: GroupView };
 const EDGES = { way: WayView };
 /** With more edges than this, only those that are looked at say their rates. */
 const LABELS = 140;
@@ -49,42 +50,25 @@ function Drawn({ cards, edges, wanted, selection, onSelect }: Props) {
   const theme = useTheme();
   const flow = useReactFlow();
   const ready = useNodesInitialized();
-  const shape = shapeOf(cards, edges);
+  const drawn = useMemo(() => drawing(cards, edges), [cards, edges]);
+  const shape = shapeOf(drawn);
   // biome-ignore lint/correctness/useExhaustiveDependencies: the shape is all that a layout depends on
-  const layout = useMemo(() => lay(cards, edges), [shape]);
+  const layout = useMemo(() => lay(drawn), [shape]);
   const chosen = edges.find((edge) => edge.id === selection.edge);
-  const near = useMemo(
-    () =>
-      selection.card
-        ? neighbours(edges, selection.card)
-        : chosen
-          ? new Set([chosen.source, chosen.destination])
-          : null,
-    [edges, selection.card, chosen],
-  );
+  const near = useMemo(() => {
+    if (selection.card) return neighbours(edges, selection.card);
+    return chosen ? new Set([chosen.source, chosen.destination]) : null;
+  }, [edges, selection.card, chosen]);
 
   const nodes = useStable<CardNode | GroupNode>([
-    ...[...layout.groups].map(
-      ([name, { x, y, width, height }]): GroupNode => ({
-        id: `namespace ${name}`,
-        type: "group",
-        position: { x, y },
-        width,
-        height,
-        data: { name },
-        selectable: false,
-        focusable: false,
-        draggable: false,
-        zIndex: -1,
-      }),
-    ),
-    ...cards.flatMap((card): CardNode[] => {
-      const spot = layout.cards.get(card.id);
+    ...[...layout.groups].map(([name, spot]) => groupNode(name, spot)),
+    ...drawn.places.flatMap(({ id, card }): CardNode[] => {
+      const spot = layout.places.get(id);
       if (!spot) return [];
       const port = chosen?.destination === card.id ? portKey(chosen) : "";
       return [
         {
-          id: card.id,
+          id,
           type: "card",
           position: { x: spot.x, y: spot.y },
           width: spot.width,
@@ -97,36 +81,46 @@ function Drawn({ cards, edges, wanted, selection, onSelect }: Props) {
       ];
     }),
   ]);
+  const names = useMemo(() => new Map(cards.map((card) => [card.id, card])), [cards]);
   const ways = useStable<WayEdge>(
-    edges.map((edge): WayEdge => {
+    drawn.ways.map((way): WayEdge => {
+      const { edge, source, target } = way;
       const focused =
         edge.id === selection.edge || edge.source === selection.card || edge.destination === selection.card;
       const bad = Object.hasOwn(edge.verdicts, "DROPPED");
+      const key = portKey(edge);
+      const there = names.get(edge.destination)?.ports.some((port) => portKey(port) === key);
       return {
         id: edge.id,
         type: "way",
-        source: edge.source,
-        target: edge.destination,
+        source,
+        target,
         sourceHandle: "out",
-        targetHandle: portKey(edge),
+        targetHandle: there ? key : "in",
         data: {
           totals: totals(edge, wanted),
+          route: layout.routes.get(wayKey(way)) ?? NO_POINTS,
+          top: source === target ? layout.places.get(source)?.y : undefined,
           label: focused || edges.length <= LABELS || bad,
           dim: near !== null && !focused,
           verdicts: edge.verdicts,
         },
         selected: edge.id === selection.edge,
         markerEnd: { type: MarkerType.Arrow, width: 14, height: 14, color: "var(--edge)" },
-        ariaLabel: describe(edge, cards, wanted),
+        ariaLabel: describe(edge, names, wanted),
         zIndex: focused ? 1 : 0,
       };
     }),
   );
 
-  const showAll = () => void flow.fitView({ padding: 0.08, maxZoom: 1.1, duration: 200 });
+  const touched = useRef(false);
+  const showAll = () => {
+    touched.current = false;
+    void flow.fitView({ padding: 0.06, maxZoom: 1.1, duration: 200 });
+  };
   // biome-ignore lint/correctness/useExhaustiveDependencies: when something came or went, not when numbers change
   useEffect(() => {
-    if (ready) showAll();
+    if (ready && !touched.current) showAll();
   }, [ready, shape]);
   useShortcuts({ f: showAll });
 
@@ -146,15 +140,16 @@ function Drawn({ cards, edges, wanted, selection, onSelect }: Props) {
       nodesDraggable={false}
       nodeTypes={NODES}
       onEdgeClick={(_, edge) => onSelect({ card: "", edge: edge.id })}
-      onNodeClick={(_, node) => node.type === "card" && onSelect({ card: node.id, edge: "" })}
+      onMoveStart={(event) => {
+        if (event) touched.current = true;
+      }}
+      onNodeClick={(_, node) => isCard(node) && onSelect({ card: node.data.card.id, edge: "" })}
       onPaneClick={() => onSelect({ card: "", edge: "" })}
       onKeyDown={(event) => {
-        const element = (event.target as Element).closest("[data-id]");
-        if (event.key !== "Enter" || !element) return;
-        const id = element.getAttribute("data-id") ?? "";
-        onSelect(
-          element.classList.contains("react-flow__edge") ? { card: "", edge: id } : { card: id, edge: "" },
-        );
+        const id = (event.target as Element).closest("[data-id]")?.getAttribute("data-id");
+        if (event.key !== "Enter" || !id) return;
+        const place = drawn.places.find((each) => each.id === id);
+        onSelect(place ? { card: place.card.id, edge: "" } : { card: "", edge: id });
       }}
       onlyRenderVisibleElements={cards.length > 150}
     >
@@ -164,9 +159,29 @@ function Drawn({ cards, edges, wanted, selection, onSelect }: Props) {
   );
 }
 
-function describe(edge: Edge, cards: Card[], wanted: Wanted): string {
+const NO_POINTS: Point[] = [];
+
+function isCard(node: DrawnNode): node is CardNode {
+  return node.type === "card";
+}
+
+function groupNode(name: string, { x, y, width, height }: Spot): GroupNode {
+  const still = { selectable: false, focusable: false, draggable: false };
+  return {
+    id: `namespace ${name}`,
+    type: "namespace",
+    position: { x, y },
+    width,
+    height,
+    data: { name },
+    zIndex: -1,
+    ...still,
+  };
+}
+
+function describe(edge: Edge, cards: ReadonlyMap<string, Card>, wanted: Wanted): string {
   const name = (id: string) => {
-    const card = cards.find((each) => each.id === id);
+    const card = cards.get(id);
     return card ? nameOf(card) : id;
   };
   const said = [...totals(edge, wanted).entries()].map(

@@ -8,7 +8,7 @@ import { shownCalls } from "./layout";
 import { portKey } from "./state";
 
 export type CardNode = Node<{ card: Card; dim: boolean; port: string }, "card">;
-export type GroupNode = Node<{ name: string }, "group">;
+export type GroupNode = Node<{ name: string }, "namespace">;
 
 const ICONS: Record<Card["kind"], IconName> = {
   workload: "box",

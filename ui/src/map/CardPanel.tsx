@@ -1,6 +1,6 @@
 import type { Card } from "../api/types";
-import { ButtonLink, Facts, Panel, Section, Tag } from "../parts/parts";
-import { across, changed, link } from "../place/place";
+import { Button, ButtonLink, Facts, Panel, Section, Tag } from "../parts/parts";
+import { across, changed, go, link } from "../place/place";
 import { CallTable } from "./CallTable";
 import type { Selection } from "./Canvas";
 import { EdgeList } from "./EdgeList";
@@ -40,6 +40,13 @@ export function CardPanel({ card, shown, query, onSelect, onClose }: Props) {
             Policies
           </ButtonLink>
         )}
+        <Button
+          onClick={() =>
+            go(link("map", changed(query, { card: null, hide: [...query.getAll("hide"), card.id] })))
+          }
+        >
+          Hide
+        </Button>
       </div>
       {into.length > 0 && (
         <Section title="Called by">

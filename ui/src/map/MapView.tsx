@@ -1,5 +1,5 @@
 import { useMemo } from "react";
-import { Empty, Missing, ProblemNotice } from "../parts/parts";
+import { Button, Empty, Missing, ProblemNotice } from "../parts/parts";
 import { changed, go, link, usePlace } from "../place/place";
 import { useShortcuts } from "../shell/useShortcuts";
 import { TimeBar } from "../time/TimeBar";
@@ -18,7 +18,16 @@ export default function MapView() {
   const { shown, line, problem } = useMap(query.getAll("namespace"), since, until);
   const verdicts = query.getAll("verdict").join(" ");
   const wanted = useMemo(() => new Set(verdicts.split(" ").filter(Boolean)), [verdicts]);
-  const seen = useMemo(() => (shown ? visible(shown, wanted) : { cards: [], edges: [] }), [shown, wanted]);
+  const hide = query.getAll("hide");
+  const nodes = query.get("nodes") === "shown";
+  const hiding = hide.join("\n");
+  const seen = useMemo(
+    () =>
+      shown
+        ? visible(shown, wanted, { ids: new Set(hiding.split("\n")), nodes: !nodes })
+        : { cards: [], edges: [] },
+    [shown, wanted, hiding, nodes],
+  );
   const selection: Selection = { card: query.get("card") ?? "", edge: query.get("edge") ?? "" };
   const select = ({ card, edge }: Selection) => go(link("map", changed(query, { card, edge })));
   const close = () => select({ card: "", edge: "" });
@@ -35,6 +44,24 @@ export default function MapView() {
             onChange={(verdict) => go(link("map", changed(query, { verdict })))}
             wanted={wanted}
           />
+          <Button
+            aria-pressed={nodes}
+            icon="server"
+            onClick={() => go(link("map", changed(query, { nodes: nodes ? null : "shown" })))}
+            title="Nodes, and how they look whether pods are well"
+          >
+            Nodes
+          </Button>
+          {hide.map((id) => (
+            <Button
+              icon="close"
+              key={id}
+              onClick={() => go(link("map", changed(query, { hide: hide.filter((each) => each !== id) })))}
+              title="Show it again"
+            >
+              {shown?.cards.get(id)?.name ?? id} is hidden
+            </Button>
+          ))}
         </div>
         {shown && seen.cards.length > 0 && (
           <Canvas

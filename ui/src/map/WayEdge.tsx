@@ -1,27 +1,42 @@
-import {
-  BaseEdge,
-  type Edge as DrawnEdge,
-  EdgeLabelRenderer,
-  type EdgeProps,
-  getBezierPath,
-} from "@xyflow/react";
+import { BaseEdge, type Edge as DrawnEdge, EdgeLabelRenderer, type EdgeProps } from "@xyflow/react";
 import { memo } from "react";
 import type { Edge } from "../api/types";
 import { rate } from "../parts/numbers";
 import type { Tone } from "../parts/parts";
+import { line, loop, type Point } from "./route";
 import type { Total } from "./state";
 import styles from "./WayEdge.module.css";
 
-export type WayEdge = DrawnEdge<
-  { totals: Map<Tone, Total>; label: boolean; dim: boolean; verdicts: Edge["verdicts"] },
-  "way"
->;
+type Data = {
+  totals: ReadonlyMap<Tone, Total>;
+  /** Where it passes the columns between its ends. */
+  route: Point[];
+  /** Of who calls itself: the upper side of its card. */
+  top: number | undefined;
+  label: boolean;
+  dim: boolean;
+  verdicts: Edge["verdicts"];
+};
+export type WayEdge = DrawnEdge<Data, "way">;
+
+const NOTHING: Data = {
+  totals: new Map(),
+  route: [],
+  top: undefined,
+  label: false,
+  dim: false,
+  verdicts: {},
+};
 
 /** The colour of what passed, and over it, dashed, that of what was refused or only tried. */
 export const WayView = memo((props: EdgeProps<WayEdge>) => {
-  const { id, data, selected } = props;
-  const [path, x, y] = getBezierPath(props);
-  const { totals, label, dim } = data ?? { totals: new Map<Tone, Total>(), label: false, dim: false };
+  const { id, data = NOTHING, selected, sourceX, sourceY, targetX, targetY } = props;
+  const { totals, route, top, label, dim, verdicts } = data;
+  const [source, target] = [
+    { x: sourceX, y: sourceY },
+    { x: targetX, y: targetY },
+  ];
+  const { path, middle } = top === undefined ? line(source, target, route) : loop(source, target, top);
   const passed = (totals.get("good")?.rate ?? 0) + (totals.get("aside")?.rate ?? 0);
   const passes = totals.has("good") || totals.has("aside");
   const refused = totals.get("bad");
@@ -39,7 +54,7 @@ export const WayView = memo((props: EdgeProps<WayEdge>) => {
   return (
     <g
       data-edge-id={id}
-      data-verdicts={Object.keys(data?.verdicts ?? {}).join(" ")}
+      data-verdicts={Object.keys(verdicts).join(" ")}
       className={`${dim ? styles.dim : ""} ${selected ? styles.selected : ""}`}
     >
       <BaseEdge
@@ -56,7 +71,7 @@ export const WayView = memo((props: EdgeProps<WayEdge>) => {
         <EdgeLabelRenderer>
           <div
             className={`${styles.label} ${dim ? styles.dim : ""}`}
-            style={{ transform: `translate(-50%, -50%) translate(${x}px, ${y}px)` }}
+            style={{ transform: `translate(-50%, -50%) translate(${middle.x}px, ${middle.y}px)` }}
           >
             {passes && (!idle || !(refused || tried)) && <span>{idle ? "idle" : rate(passed)}</span>}
             {refused && <span className={styles.refused}>✕ {said(refused)}</span>}

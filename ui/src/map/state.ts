@@ -59,30 +59,57 @@ export function counts(edge: Edge, wanted: Wanted): [string, Count][] {
 
 export type Total = { rate: number; count: number; last: string };
 
+const known = new WeakMap<Edge, { wanted: Wanted; found: ReadonlyMap<Tone, Total> }>();
+
 /** What an edge says, by what that means to whoever looks: passed, refused, tried, through a proxy. */
-export function totals(edge: Edge, wanted: Wanted): Map<Tone, Total> {
+export function totals(edge: Edge, wanted: Wanted): ReadonlyMap<Tone, Total> {
+  const last = known.get(edge);
+  if (last?.wanted === wanted) return last.found;
   const found = new Map<Tone, Total>();
-  for (const [verdict, { count, rate, last }] of counts(edge, wanted)) {
+  for (const [verdict, { count, rate, last: when }] of counts(edge, wanted)) {
     const kind = tone(verdict);
     const old = found.get(kind) ?? { rate: 0, count: 0, last: "" };
     found.set(kind, {
       rate: old.rate + rate,
       count: old.count + count,
-      last: last > old.last ? last : old.last,
+      last: when > old.last ? when : old.last,
     });
   }
+  known.set(edge, { wanted, found });
   return found;
 }
 
-/** Cards and edges to be drawn: edges that have a wanted verdict, and their ends; cards without edges with `all`. */
-export function visible(shown: Shown, wanted: Wanted): { cards: Card[]; edges: Edge[] } {
-  const edges = [...shown.edges.values()].filter(
-    (edge) =>
-      counts(edge, wanted).length > 0 && shown.cards.has(edge.source) && shown.cards.has(edge.destination),
-  );
+/** What is not to be drawn: cards by their ids, and, unless something of theirs was refused, nodes and their probes. */
+export type Hidden = { ids: ReadonlySet<string>; nodes: boolean };
+
+/**
+ * Cards and edges to be drawn: edges that have a wanted verdict, with their ends; where every verdict is wanted also
+ * cards without edges. What touches a hidden card is not drawn, nor is a neighbour that has no other edge.
+ */
+export function visible(shown: Shown, wanted: Wanted, hidden: Hidden): { cards: Card[]; edges: Edge[] } {
+  const isNode = (id: string) => shown.cards.get(id)?.kind === "node";
+  const touched = new Set<string>();
+  const edges = [...shown.edges.values()].filter((edge) => {
+    const ends = [edge.source, edge.destination];
+    if (!ends.every((id) => shown.cards.has(id))) return false;
+    if (ends.some((id) => hidden.ids.has(id))) {
+      for (const id of ends) touched.add(id);
+      return false;
+    }
+    if (hidden.nodes && ends.some(isNode) && !refused(edge)) return false;
+    return counts(edge, wanted).length > 0;
+  });
   const ends = new Set(edges.flatMap((edge) => [edge.source, edge.destination]));
-  const cards = [...shown.cards.values()].filter((card) => wanted.size === 0 || ends.has(card.id));
-  return { cards, edges };
+  const alone = (card: Card) =>
+    wanted.size === 0 &&
+    !touched.has(card.id) &&
+    !hidden.ids.has(card.id) &&
+    !(hidden.nodes && card.kind === "node");
+  return { cards: [...shown.cards.values()].filter((card) => ends.has(card.id) || alone(card)), edges };
+}
+
+function refused(edge: Edge): boolean {
+  return Object.keys(edge.verdicts).some((verdict) => ["bad", "tried"].includes(tone(verdict)));
 }
 
 export function neighbours(edges: Edge[], card: string): Set<string> {

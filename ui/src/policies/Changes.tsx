@@ -16,7 +16,7 @@ export function Changes({ preview, title, query }: Props) {
         {breaks.length + opens.length + depends.length === 0
           ? `Nothing would change: ${plural(unchanged, "edge")} stay as they are.`
           : `${unchanged} of ${plural(all, "edge")} stay as they are.`}{" "}
-        {stale > 0 && `${plural(stale, "edge")} were decided by other policies than today's.`}
+        {stale > 0 && `${plural(stale, "edge")} seen under other policies than today's.`}
       </p>
       <Missing absent={absent} lost={lost} />
       <Group changes={breaks} query={query} title="Would break" tone="bad" />

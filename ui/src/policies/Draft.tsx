@@ -36,7 +36,7 @@ function Written({ policy, line, query, original }: Props & { original: string }
     <div className={styles.page}>
       <header className={styles.head}>
         <div>
-          <h1>{name}</h1>
+          <h2>{name}</h2>
           <p className="muted">
             {under}
             {line && line.closes.length > 0 && ` · closes ${line.closes.join(" and ")}`}
@@ -127,8 +127,12 @@ export function Workbench({ yaml, onChange, policy, changed: isChanged, query }:
             </select>
           </label>
           <div className={styles.actions}>
-            <Button disabled={busy || wrong || !yaml.trim()} look="primary" onClick={() => ask("draft")}>
-              Preview {isChanged ? "the draft" : "it"}
+            <Button
+              disabled={busy || wrong || !isChanged || !yaml.trim()}
+              look="primary"
+              onClick={() => ask("draft")}
+            >
+              Preview the draft
             </Button>
             {policy && (
               <Button disabled={busy} onClick={() => ask("delete")}>

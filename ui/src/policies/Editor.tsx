@@ -53,11 +53,11 @@ function marks(validation: Validation | null): Mark[] {
       severity: "error" as const,
       message: remedy ? `${message}; ${remedy}` : message,
     })),
-    ...validation.findings.map(({ line, column, severity, code, what, remedy }) => ({
+    ...validation.findings.map(({ line, column, severity, code, title, remedy }) => ({
       line,
       column,
       severity: SEVERITIES[severity],
-      message: `${code}: ${what}${remedy ? ` ${remedy}` : ""}`,
+      message: `${code}: ${title}${remedy ? `. ${remedy}` : ""}`,
     })),
   ];
 }

@@ -26,9 +26,10 @@ export function Findings({ validation: { valid, problems, findings, objects } }:
         <li className={styles[finding.severity]} key={`${finding.code} ${finding.line} ${finding.path}`}>
           <p>
             {finding.line > 0 && <b>Line {finding.line}: </b>}
-            {finding.what} <code className="muted">{finding.code}</code>
+            {finding.title} <code className="muted">{finding.code}</code>
           </p>
           <p className="muted">
+            {finding.what && <code>{finding.what} </code>}
             {finding.why} {finding.remedy}
           </p>
         </li>

@@ -55,7 +55,7 @@ export function WorkloadPolicies({ id, workload, query }: Props) {
     <div className={styles.page}>
       <header className={styles.head}>
         <div>
-          <h1>{workload?.name ?? id}</h1>
+          <h2>{workload?.name ?? id}</h2>
           <p className="muted">
             {workload && `${workload.kind} in ${workload.namespace} · ${plural(workload.pods, "pod")} · `}
             {closed.length === 2

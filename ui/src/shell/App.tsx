@@ -8,6 +8,7 @@ import { Empty, ProblemNotice } from "../parts/parts";
 import { usePlace, type View } from "../place/place";
 import { PoliciesView } from "../policies/PoliciesView";
 import styles from "./App.module.css";
+import { Boundary } from "./Boundary";
 import { Login } from "./Login";
 import { Known, useKnown } from "./session";
 import { TopBar } from "./TopBar";
@@ -49,9 +50,12 @@ function Inside({ session, signOut }: { session: Session; signOut: () => void })
         </button>
         <TopBar onSignedOut={signOut} view={view} />
         <main aria-label={NAMES[view]} className={styles.main} id="main" tabIndex={-1}>
+          <h1 className="visually-hidden">{NAMES[view]}</h1>
           {problem && <ProblemNotice problem={problem} />}
           {/* Filters in the address mean nothing before it is known which there are. */}
-          <Suspense>{data && <Shown view={view} />}</Suspense>
+          <Boundary key={view}>
+            <Suspense>{data && <Shown view={view} />}</Suspense>
+          </Boundary>
         </main>
       </div>
     </Known>
