@@ -94,7 +94,10 @@ def ui(
         key=key,
         login="none" if no_login else "token",
         token_file=str(token),
-        nodes={node: NodeConfig(str(each.flows), str(each.agent)) for node, each in sockets.items()},
+        nodes={
+            node: NodeConfig(str(each.flows), str(each.agent), _history(place, node))
+            for node, each in sockets.items()
+        },
         store=store,
         enforcement=machine.enforcement if machine else "default",
     )
@@ -115,6 +118,15 @@ def _whereabouts(place: Place) -> tuple[Path, StoreConfig]:
         return Path(machine.directory), machine.store
     layout = place.existing
     return layout.directory, StoreConfig(path=str(layout.store))
+
+
+def _history(place: Place, node: str) -> str:
+    """The folder in which the node keeps its flows; empty where it keeps none."""
+    from axoneme.history.sources import of_node
+
+    config = place.config if place.machine and place.config else place.existing.node(node).config
+    found = of_node(config).history
+    return str(found) if found else ""
 
 
 def _make_token(path: Path) -> None:

@@ -20,7 +20,7 @@ from axoneme.flows.flow import ObserveRequest
 from axoneme.model.policy import Enforcement
 from axoneme.rpc.listening import CurrentTls
 from axoneme.sources.config import ConfigError, open_store
-from axoneme.ui import api, asking, flowlist, guard, watching
+from axoneme.ui import api, asking, flowlist, guard, past, watching
 from axoneme.ui.access import COOKIE, SESSION_LASTS, Access
 from axoneme.ui.config import UiConfig
 from axoneme.ui.events import Streams
@@ -162,7 +162,7 @@ class UiServer:
             features=api.Features(
                 policies=self._shared is not None,
                 nodes=True,
-                history=False,
+                history=isinstance(self._feed, past.WithHistory),
             ),
         )
 
@@ -329,11 +329,21 @@ def _check_span(since: int, until: int) -> None:
         raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "since must be before until", field="since")
 
 
+def _feed(config: UiConfig) -> Feed:
+    sockets, histories = Sockets(config.flow_sockets()), config.history()
+    if not histories:
+        return sockets
+    if not past.readable():
+        log.warning("history is not shown: pyarrow is not installed (the extra `history`)")
+        return sockets
+    return past.WithHistory(sockets, histories)
+
+
 async def serve(config: UiConfig) -> None:
     """Until cancelled."""
     store = open_store(config.store) if config.store else None
     try:
-        await UiServer(config, Sockets(config.flow_sockets()), Shared(store) if store else None).run()
+        await UiServer(config, _feed(config), Shared(store) if store else None).run()
     finally:
         if store:
             await store.close()
