@@ -67,7 +67,7 @@ def observe(
         raise click.UsageError("give --all or --last N, not both")
     if place.namespace and not values["namespace"]:
         values["namespace"] = (place.namespace,)
-    sockets = _sockets(place, values["node"])
+    sockets = flow_sockets(place, values["node"])
     shown, hidden = flowoptions.filters(values)
     now = time.time_ns()
     if last is None and not (follow or every or since or until):
@@ -123,7 +123,8 @@ def _run(
     asyncio.run(go_on())
 
 
-def _sockets(place: Place, wanted: Iterable[str]) -> dict[str, Path]:
+def flow_sockets(place: Place, wanted: Iterable[str]) -> dict[str, Path]:
+    """Of the nodes that are wanted, or all."""
     nodes = place.nodes()
     for name in wanted:
         if name not in nodes:

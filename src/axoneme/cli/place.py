@@ -117,6 +117,12 @@ class Place:
         """The file that a node's processes read; of one of the `nodes`."""
         return self.config if self.config is not None and not self.named else self.existing.node(node).config
 
+    def network(self, node: str) -> Path:
+        """The file of the network namespace of one of the `nodes`."""
+        if self.machine is not None:
+            return Path("/proc/thread-self/ns/net")
+        return self.existing.namespace(node)
+
     def nodes(self) -> list[str]:
         """The names of the nodes that can be asked from here, in their order."""
         if machine := self.machine:

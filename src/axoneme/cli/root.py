@@ -47,6 +47,7 @@ COMMANDS: Table = {
         "observe": Entry("observe:observe", "Watch flows: who talks to whom, and what was decided."),
         "relay": Entry("relay:relay", "Serve the flows of all nodes at one address."),
         "ui": Entry("ui:ui", "Serve the web UI: service map, flows, policies, nodes."),
+        "capture": Entry("capture:capture", "Write packets of chosen flows into a file for Wireshark."),
         "names": Entry("names:names", "See what nodes know of DNS names."),
         "service": Entry("service:group", "See what is balanced, to which backends."),
         "policy": Entry("policy:group", "Explain and test what policies decide."),
