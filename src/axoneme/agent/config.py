@@ -141,6 +141,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     flow_history: HistoryConfig = HistoryConfig()
     hubble: HubbleConfig = HubbleConfig()  # the API for Hubble's clients
     history: RecordingConfig | None = None  # of `axo history`: flows on disk
+    flow_logs: str = ""  # the file that says which flows the flow server exports, where to; empty: none
     redaction: Redaction = Redaction()  # of what proxies tell of requests
     tables: TableConfig = TableConfig()
     health: HealthConfig = HealthConfig()

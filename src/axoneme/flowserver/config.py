@@ -31,6 +31,7 @@ class FlowServerConfig(msgspec.Struct, frozen=True):
     flows_socket: str = ""
     flow_history: HistoryConfig = HistoryConfig()
     hubble: HubbleConfig = HubbleConfig()
+    flow_logs: str = ""
     proxies: Proxies = Proxies()
     metrics: MetricsConfig = MetricsConfig()
 
@@ -49,6 +50,11 @@ class FlowServerConfig(msgspec.Struct, frozen=True):
     @property
     def hubble_socket(self) -> Path:
         return self.socket.with_name("hubble.sock")
+
+    @property
+    def flow_logs_path(self) -> Path | None:
+        """The file that says which flows are exported."""
+        return Path(self.flow_logs) if self.flow_logs else None
 
     @property
     def proxies_socket(self) -> Path:

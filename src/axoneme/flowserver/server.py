@@ -36,6 +36,7 @@ from axoneme.flows.transfer import RecordsRequest
 from axoneme.flowserver import allocator
 from axoneme.flowserver.bulk import Bulk
 from axoneme.flowserver.config import FlowServerConfig, load
+from axoneme.flowserver.exports.running import Exports, compile_with_hubble
 from axoneme.flowserver.hubbleapi import HubbleApi
 from axoneme.flowserver.listening import Listening
 from axoneme.flowserver.metering import Metering
@@ -112,8 +113,14 @@ class FlowServer:
                 tasks.create_task(self._follow(prefix))
             tasks.create_task(self._pump())
             tasks.create_task(self._metering.serve())
+            hubble = HubbleApi(self._config, self._reader, self._nodes, self._status)
+            exports = Exports(
+                self._config.flow_logs_path, self._reader, compile_with_hubble(self._reader, hubble.site)
+            )
+            server.method("flows.exports", NoParams, exports.status)
             tasks.create_task(server.serve())
-            tasks.create_task(HubbleApi(self._config, self._reader, self._nodes, self._status).serve())
+            tasks.create_task(hubble.serve())
+            tasks.create_task(exports.run())
 
     # ---- names ---------------------------------------------------------------------------------
 

@@ -52,6 +52,7 @@ class _Columns:
         self._service()
         self._policies()
         self._counts()
+        self._health()
         self._asked()
 
     def _what(self) -> None:
@@ -152,6 +153,14 @@ class _Columns:
             "reply_packets": _some(records["packets"][:, 1].astype(np.uint64), self._end),
             "reply_bytes": _some(records["bytes"][:, 1], self._end),
         }
+
+    def _health(self) -> None:
+        for name in ("handshake", "rtt", "min_rtt"):
+            measured = self._records[name].astype(np.int64) * 1000
+            self.made[f"{name}_ns"] = _some(measured, measured != 0)
+        again = self._records["retransmissions"].astype(np.uint32)
+        for place, name in enumerate(("retransmissions", "reply_retransmissions")):
+            self.made[name] = _some(again[:, place], again[:, place] != 0)
 
     def _asked(self) -> None:
         records = self._records

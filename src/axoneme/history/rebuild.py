@@ -70,6 +70,10 @@ class Rebuilder:
         made["hook"] = _numbers(batch, "interface")
         made["packets"] = np.stack([_numbers(batch, "packets"), _numbers(batch, "reply_packets")], 1)
         made["bytes"] = np.stack([_numbers(batch, "bytes"), _numbers(batch, "reply_bytes")], 1)
+        for column in ("handshake", "rtt", "min_rtt"):
+            made[column] = _numbers(batch, f"{column}_ns") // 1000
+        again = [_numbers(batch, column) for column in ("retransmissions", "reply_retransmissions")]
+        made["retransmissions"] = np.stack(again, 1)
         for side in ("source", "destination"):
             made[side] = _addresses(batch, side)
             for column in ("port", "identity", "endpoint"):

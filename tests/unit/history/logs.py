@@ -74,6 +74,9 @@ def some_records(log: FlowLog, offset: int = START) -> Records:
         made.event(flags=made.AUDITED_EGRESS),
         made.event(ingress_rule=77),
         made.event(kind=made.END, packets=[3, 4], bytes=[5, 1 << 40], time=10_000, started=4_000),
+        made.event(
+            kind=made.END, time=10_500, started=1, handshake=250, rtt=90, min_rtt=80, retransmissions=[2, 1]
+        ),
         made.event(kind=made.END, protocol=132, time=11_000, started=1_000),
         made.event(kind=made.DROP, reason=made.DEFAULT_DENY, flags=made.INGRESS, ingress_rule=7, time=12_000),
         made.event(

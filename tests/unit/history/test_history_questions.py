@@ -248,7 +248,7 @@ def test_the_past_is_bounded_and_filtered(tmp_path: Path) -> None:
 def test_tables_of_earlier_releases_are_read(tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
-    expected = written(tmp_path, "node1", 0, 0)[: len(logs.ASKED) + 16]
+    expected = written(tmp_path, "node1", 0, 0)[: len(logs.ASKED) + 17]
     table = Folder(tmp_path).tables()[0]
     footer, with_less = tables.footer(table), pq.read_table(table).drop_columns(["interface", "proxy_port"])
     with pq.ParquetWriter(table, with_less.schema) as writer:
