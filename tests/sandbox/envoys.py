@@ -86,6 +86,8 @@ class Proxy:
         self.process: subprocess.Popen[bytes] | None = None
         self._stack = stack
         self._events: list[L7Event] = []
+        #: Requests that were left out.
+        self.untold = 0
         hearing = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
         hearing.bind(str(self.place / "l7.sock"))
         (self.place / "l7.sock").chmod(0o666)
@@ -161,6 +163,16 @@ class Proxy:
             time.sleep(0.005)
         raise AssertionError(f"not among {self._events}")
 
+    def told(self, path: str) -> int:
+        """How many of the events so far are of requests for it."""
+        return sum(it.http is not None and it.http.url.endswith(path) for it in list(self._events))
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        end = time.monotonic() + 20
+        while not condition():
+            assert time.monotonic() < end, (self.untold, self._events[-3:])
+            time.sleep(0.01)
+
     def connect(self, port: int, family: socket.AddressFamily = socket.AF_INET) -> Connection:
         """To the server, by HTTP."""
         host = ADDRESSES[family][1]
@@ -185,7 +197,9 @@ class Proxy:
 
     def _take(self, taken: socket.socket) -> None:
         while message := taken.recv(1 << 20):
-            self._events += msgspec.json.decode(message, type=L7Report).events
+            report = msgspec.json.decode(message, type=L7Report)
+            self._events += report.events
+            self.untold += report.lost
 
 
 @contextmanager

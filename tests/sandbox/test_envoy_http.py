@@ -12,6 +12,7 @@ from steered import ADDRESSES
 
 from axoneme.model.l7 import L7, HeaderMatch, HTTPRule, L7Kind, Mismatch, SecretRef
 from axoneme.net import kernel, netns, proxying
+from axoneme.proxy.envoy.accesslogs import MOST_TOLD
 from axoneme.proxy.envoy.process import kernel_of_this_machine
 from axoneme.proxy.plan import Listener, SecretData
 from axoneme.proxy.sockets import OWN_PORTS
@@ -322,6 +323,24 @@ def test_requests_are_told_of(through: Proxy) -> None:
     assert (refused.verdict, refused.type, refused.reason) == ("DROPPED", "REQUEST", "no rule allows it")
     assert refused.http is not None
     assert refused.http.code == 403
+
+
+def test_of_a_flood_it_is_told_how_many_are_left_out(through: Proxy) -> None:
+    """And it does not hide what passes."""
+    through.serve(LISTENER, http(PUBLIC))
+    before, asked, raw = through.untold, 0, through.call(SERVER)
+    with raw.makefile("rb") as answers:
+        while asked < 3 * MOST_TOLD:
+            raw.sendall(b"GET /flood HTTP/1.1\r\nHost: a\r\n\r\n")
+            asked += 1
+            line = answers.readline()
+            assert line.startswith(b"HTTP/1.1 403"), (asked, line)
+            while answers.readline() != REFUSED:
+                pass
+    assert through.connect(SERVER).status("/public/beside") == 200
+    through.event(lambda it: it.http is not None and it.http.url.endswith("/public/beside"))
+    through.until(lambda: through.told("/flood") + through.untold - before == asked)
+    assert through.untold > before
 
 
 def test_what_would_be_refused_passes_where_policy_is_only_tried(through: Proxy) -> None:

@@ -53,9 +53,7 @@ class EventSender:
         """Sends them, without what must not be seen; several at once cost less than one after the other."""
         for start in range(0, len(events), MOST):
             some = events[start : start + MOST]
-            if self._deliver(L7Report(tuple(map(self._shown, some)), self._untold)):
-                self._untold = 0
-            else:
+            if not self._deliver(tuple(map(self._shown, some))):
                 self._untold += len(some)
                 self.lost += len(some)
 
@@ -63,18 +61,19 @@ class EventSender:
         """So many events are not worth what it costs to tell of them: they count as lost."""
         self._untold += count
         self.lost += count
+        self._deliver(())
 
     def close(self) -> None:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
 
-    def _deliver(self, report: L7Report) -> bool:
+    def _deliver(self, events: tuple[L7Event, ...]) -> bool:
         if self._socket is None and not self._connect():
             return False
         assert self._socket is not None
         try:
-            message = self._encoder.encode(report)
+            message = self._encoder.encode(L7Report(events, self._untold))
             self._socket.send(message, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
         except (BlockingIOError, UnicodeEncodeError):  # the latter: half a pair of surrogates
             return False
@@ -82,6 +81,7 @@ class EventSender:
             # The flow server has ended; or this message is longer than any may be, which costs a connection.
             self.close()
             return False
+        self._untold = 0
         return True
 
     def _connect(self) -> bool:

@@ -2,31 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from envoy.config.accesslog.v3 import accesslog_pb2
 from envoy.config.core.v3 import config_source_pb2
+from envoy.extensions.access_loggers.filters.cel.v3 import cel_pb2
+from envoy.extensions.access_loggers.filters.process_ratelimit.v3 import process_ratelimit_pb2
 from envoy.extensions.access_loggers.grpc.v3 import als_pb2
+from envoy.type.v3 import token_bucket_pb2
 
-from axoneme.proxy.envoy.protos import Message, number, packed, parent_service, seconds
+from axoneme.proxy.envoy.protos import Message, from_parent, number, packed, parent_service, seconds
 
 #: Seconds until what has happened is told, and bytes of which there are so many that it is told at once.
 _SOON: Final = 0.1
 _MANY: Final = 16 << 10
 GRPC_STATUS: Final = "grpc-status"
+#: Requests a second that are told of, by each of the two logs.
+MOST_TOLD: Final = 1000
+#: What the routes of requests that pass are called begins so (routes.py).
+_WHICH: Final = (
+    ("passed", "xds.route_name.startsWith('FORWARDED')"),
+    ("others", "!(has(xds.route_name) && xds.route_name.startsWith('FORWARDED'))"),
+)
 
 
-def of_requests(direction: str, headers: Iterable[str]) -> Message:
-    return _log(
-        "http_grpc",
-        als_pb2.HttpGrpcAccessLogConfig(
-            common_config=_common(direction),
-            additional_request_headers_to_log=sorted(headers),
-            additional_response_headers_to_log=[GRPC_STATUS],
-            additional_response_trailers_to_log=[GRPC_STATUS],
-        ),
+def of_requests(direction: str, headers: Iterable[str]) -> list[Message]:
+    """Of what passes and of what does not, each within a budget of its own: what is beyond it costs next to
+    nothing, while to tell of a request costs a third of what it takes to pass it on."""
+    config = als_pb2.HttpGrpcAccessLogConfig(
+        common_config=_common(direction),
+        additional_request_headers_to_log=sorted(headers),
+        additional_response_headers_to_log=[GRPC_STATUS],
+        additional_response_trailers_to_log=[GRPC_STATUS],
     )
+    return [_log("http_grpc", config, _both(_expression(which), _within(bucket))) for bucket, which in _WHICH]
+
+
+def buckets() -> Iterator[tuple[str, Message]]:
+    """The budgets by their names."""
+    for name, _ in _WHICH:
+        yield (
+            name,
+            token_bucket_pb2.TokenBucket(
+                max_tokens=MOST_TOLD, tokens_per_fill=number(MOST_TOLD // 10), fill_interval=seconds(0.1)
+            ),
+        )
 
 
 def of_connections(direction: str) -> Message:
@@ -43,5 +64,32 @@ def _common(direction: str) -> Message:
     )
 
 
-def _log(name: str, config: Message) -> Message:
-    return accesslog_pb2.AccessLog(name=f"envoy.access_loggers.{name}", typed_config=packed(config))
+def _log(name: str, config: Message, which: Message | None = None) -> Message:
+    return accesslog_pb2.AccessLog(
+        name=f"envoy.access_loggers.{name}", typed_config=packed(config), filter=which
+    )
+
+
+def _both(*which: Message) -> Message:
+    return accesslog_pb2.AccessLogFilter(and_filter=accesslog_pb2.AndFilter(filters=which))
+
+
+def _expression(text: str) -> Message:
+    return _filter("cel", cel_pb2.ExpressionFilter(expression=text))
+
+
+def _within(bucket: str) -> Message:
+    config = process_ratelimit_pb2.ProcessRateLimitFilter(
+        dynamic_config=process_ratelimit_pb2.DynamicTokenBucket(
+            resource_name=bucket, config_source=from_parent()
+        )
+    )
+    return _filter("process_ratelimit", config)
+
+
+def _filter(name: str, config: Message) -> Message:
+    return accesslog_pb2.AccessLogFilter(
+        extension_filter=accesslog_pb2.ExtensionFilter(
+            name=f"envoy.access_loggers.extension_filters.{name}", typed_config=packed(config)
+        )
+    )

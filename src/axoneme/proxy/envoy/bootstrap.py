@@ -54,7 +54,10 @@ def _bootstrap(node: str, connections: int) -> dict[str, Any]:
             # One a listener and cluster would be many, and nobody asks for them.
             "stats_matcher": {
                 "inclusion_list": {
-                    "patterns": [{"prefix": each} for each in ("listener_manager.", "overload.", "server.")]
+                    "patterns": [
+                        {"prefix": each}
+                        for each in ("listener_manager.", "overload.", "server.", "access_log.")
+                    ]
                 }
             }
         },

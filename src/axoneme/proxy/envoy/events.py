@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final
 
 from envoy.config.core.v3 import base_pb2
@@ -17,10 +17,6 @@ from axoneme.proxy.envoy.accesslogs import GRPC_STATUS
 from axoneme.proxy.envoy.protos import Message
 from axoneme.proxy.envoy.routes import REFUSED_CODE
 from axoneme.proxy.events import EventSender
-
-#: Requests a second of which there are events, of those that pass and of those that are refused. To
-#: tell of one takes some 30 µs, a third of what it takes to pass it on.
-MOST_TOLD: Final = 1000
 
 _VERSIONS: Final = {
     accesslog_pb2.HTTPAccessLogEntry.HTTP10: "HTTP/1.0",
@@ -35,56 +31,21 @@ _PERMISSION_DENIED: Final = 7
 _STATUS: Final = re.compile(r"[0-9]{1,5}\Z", re.ASCII).match
 
 
-class Budget:
-    """``rate`` a second on the long run, and as many at once."""
-
-    def __init__(self, rate: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._rate, self._clock = rate, clock
-        self._left, self._then = float(rate), clock()
-
-    def take(self, wanted: int) -> int:
-        """How many of so many there may be."""
-        now = self._clock()
-        self._left = min(self._rate, self._left + (now - self._then) * self._rate)
-        self._then = now
-        taken = min(wanted, int(self._left))
-        self._left -= taken
-        return taken
-
-
 class AccessLogs:
-    """The access log service. What passes is told of within a budget, what is refused in another one: neither
-    takes the processor from those who serve requests, nor hides the other."""
+    """The access log service. ``heard`` is set when there is something."""
 
     def __init__(self, sender: EventSender) -> None:
         self._sender = sender
-        self._passed, self._refused = Budget(MOST_TOLD), Budget(MOST_TOLD)
+        self.heard = asyncio.Event()
 
     async def serve(self, messages: Any, _: object) -> Message:
         """One stream of ``StreamAccessLogs``, which says in its beginning whose it is."""
         direction = ""
         async for message in messages:
             direction = message.identifier.log_name or direction
-            self._sender.send(*events(direction, self._affordable(message)))
+            self._sender.send(*events(direction, message))
+            self.heard.set()
         return als_pb2.StreamAccessLogsResponse()
-
-    def _affordable(self, message: Message) -> Message:
-        """Without what is beyond the budgets."""
-        entries = message.http_logs.log_entry
-        passed = [entry for entry in entries if entry.common_properties.route_name.startswith("FORWARDED")]
-        others = len(entries) - len(passed)
-        some = self._passed.take(len(passed)), self._refused.take(others)
-        if some == (len(passed), others):
-            return message
-        self._sender.leave_out(len(entries) - sum(some))
-        if others:
-            refused = [e for e in entries if not e.common_properties.route_name.startswith("FORWARDED")]
-            chosen = [*passed[: some[0]], *refused[: some[1]]]
-        else:
-            chosen = passed[: some[0]]
-        made = als_pb2.StreamAccessLogsMessage(tcp_logs=message.tcp_logs)
-        made.http_logs.log_entry.extend(chosen)
-        return made
 
 
 def events(direction: str, message: Message) -> Iterator[L7Event]:

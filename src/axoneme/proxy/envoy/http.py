@@ -55,7 +55,7 @@ def manager(it: Listener, headers: Iterable[str]) -> Message:
         ],
         local_reply_config=hcm.LocalReplyConfig(mappers=[_longer_than_buffered()]),
         upgrade_configs=[hcm.HttpConnectionManager.UpgradeConfig(upgrade_type=each) for each in _UPGRADES],
-        access_log=[accesslogs.of_requests(it.direction, headers)],
+        access_log=accesslogs.of_requests(it.direction, headers),
         # A stream may be silent as long as both ends like, but nobody waits for the beginning of a request.
         stream_idle_timeout=seconds(0),
         request_headers_timeout=seconds(HEADERS),

@@ -17,7 +17,7 @@ import grpc.aio
 from envoy.service.accesslog.v3 import als_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 
-from axoneme.proxy.envoy import child
+from axoneme.proxy.envoy import child, untold
 from axoneme.proxy.envoy.ads import Discovery
 from axoneme.proxy.envoy.bootstrap import PARENT_SOCKET
 from axoneme.proxy.envoy.events import AccessLogs
@@ -54,14 +54,17 @@ async def _work(surroundings: Surroundings, binary: child.Binary) -> None:
                     sender.redaction = plan.redaction
                     continue
                 sender = EventSender(surroundings.reachable(Path(plan.events)), plan.redaction)
-                server = await _serve(discovery, AccessLogs(sender))
+                logs = AccessLogs(sender)
+                server = await _serve(discovery, logs)
                 workers = min(_MOST_WORKERS, len(os.sched_getaffinity(0)))
                 keeping = tasks.create_task(child.keep(binary, plan.node, workers, changed.set))
                 reporting = tasks.create_task(reporter.run())
+                counting = tasks.create_task(untold.count(logs.heard, sender.leave_out))
             log.info("no plan any more")
             if sender is not None:
                 keeping.cancel()
                 reporting.cancel()
+                counting.cancel()
     finally:
         if server is not None:
             await server.stop(None)

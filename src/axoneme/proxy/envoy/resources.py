@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from axoneme.model.l7 import L7, L7Kind, SecretRef
-from axoneme.proxy.envoy import clusters, tls
+from axoneme.proxy.envoy import accesslogs, clusters, tls
 from axoneme.proxy.envoy.listeners import listener
 from axoneme.proxy.envoy.protos import Kernel, Message, packed
 from axoneme.proxy.envoy.routes import UnusableRule, route_configuration
@@ -18,9 +18,10 @@ _TYPE: Final = "type.googleapis.com/envoy."
 CLUSTER: Final = f"{_TYPE}config.cluster.v3.Cluster"
 SECRET: Final = f"{_TYPE}extensions.transport_sockets.tls.v3.Secret"
 ROUTES: Final = f"{_TYPE}config.route.v3.RouteConfiguration"
+BUDGET: Final = f"{_TYPE}type.v3.TokenBucket"
 LISTENER: Final = f"{_TYPE}config.listener.v3.Listener"
 #: Each kind after those that it refers to.
-ORDER: Final = (CLUSTER, SECRET, ROUTES, LISTENER)
+ORDER: Final = (CLUSTER, SECRET, ROUTES, BUDGET, LISTENER)
 
 
 class Key(NamedTuple):
@@ -79,6 +80,8 @@ def _parts(
     name = str(it.port)
     if rules.kind is L7Kind.HTTP:
         yield _resource(ROUTES, name, route_configuration(name, rules.http, secrets, cluster, it.audit))
+        for bucket, budget in accesslogs.buckets():
+            yield _resource(BUDGET, bucket, budget)
     yield _resource(LISTENER, name, listener(it, plan.families, plan.redaction.headers, kernel))
 
 

@@ -2,23 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from envoy.service.accesslog.v3 import als_pb2
 
-from axoneme.model.redaction import Redaction
-from axoneme.proxy.envoy.events import MOST_TOLD, AccessLogs, Budget, events
-from axoneme.proxy.events import EventSender
-
-
-def test_a_budget_fills_up_again() -> None:
-    now = 0.0
-    budget = Budget(10, lambda: now)
-    assert (budget.take(4), budget.take(10), budget.take(1)) == (4, 6, 0)
-    now = 0.5
-    assert budget.take(10) == 5
-    now = 100.0
-    assert budget.take(100) == 10
+from axoneme.proxy.envoy.events import events
 
 
 def logs(**routes: int) -> als_pb2.StreamAccessLogsMessage:
@@ -30,18 +16,6 @@ def logs(**routes: int) -> als_pb2.StreamAccessLogsMessage:
             entry.request.authority, entry.request.path = "h", "/x"
             entry.response.response_code.value = 403 if route == "DROPPED" else 200
     return message
-
-
-def test_a_flood_that_passes_does_not_hide_what_is_refused(tmp_path: Path) -> None:
-    sender = EventSender(tmp_path / "nobody", Redaction())
-    service = AccessLogs(sender)
-    flood = service._affordable(logs(FORWARDED=MOST_TOLD + 500))
-    assert MOST_TOLD <= len(flood.http_logs.log_entry) < MOST_TOLD + 500
-    assert sender.lost == MOST_TOLD + 500 - len(flood.http_logs.log_entry)
-    both = service._affordable(logs(FORWARDED=400, DROPPED=20))
-    verdicts = [event.verdict for event in events("egress", both)]
-    assert verdicts.count("DROPPED") == 20
-    assert verdicts.count("FORWARDED") < 400
 
 
 def test_what_cannot_be_known_is_an_error() -> None:
