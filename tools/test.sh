@@ -10,25 +10,25 @@ present() {
 	done
 }
 mapfile -t pure < <(present unit fuzz)
-mapfile -t emulated < <(present kernels)
-mapfile -t live < <(present datapath sandbox faults cluster)
+mapfile -t loading < <(present datapath kernels)
+mapfile -t live < <(present sandbox faults cluster)
 
 if [ "$(id -u)" -ne 0 ]; then
 	echo "test: not root, so only tests/unit and tests/fuzz run."
-	echo "test: left out: ${live[*]} ${emulated[*]} (they load programs into the kernel and make network namespaces);"
+	echo "test: left out: ${live[*]} ${loading[*]} (they load programs into the kernel and make network namespaces);"
 	echo "test: 'sudo make test' runs them too."
 	exec .venv/bin/python -m pytest "${pure[@]}" "$@"
 fi
-[ $# -eq 0 ] || exec .venv/bin/python -m pytest "${pure[@]}" "${live[@]}" "${emulated[@]}" "$@"
+[ $# -eq 0 ] || exec .venv/bin/python -m pytest "${pure[@]}" "${live[@]}" "${loading[@]}" "$@"
 
 said=$(mktemp)
 trap 'kill "$beside" 2>/dev/null || true; rm -f "$said"' EXIT
-echo "test: ${pure[*]} ${emulated[*]} run beside the others; what they say comes last"
-.venv/bin/python -m pytest "${pure[@]}" "${emulated[@]}" >"$said" 2>&1 &
+echo "test: ${pure[*]} ${loading[*]} run beside the others; what they say comes last"
+.venv/bin/python -m pytest "${pure[@]}" "${loading[@]}" >"$said" 2>&1 &
 beside=$!
 failed=0
 .venv/bin/python -m pytest "${live[@]}" || failed=$?
 wait "$beside" || failed=$?
-echo "test: ${pure[*]} ${emulated[*]}"
+echo "test: ${pure[*]} ${loading[*]}"
 cat "$said"
 exit "$failed"
