@@ -95,7 +95,7 @@ def judge(
     selecting = [policy for policy in world.policies if policy.subject.matches(subject.labels)]
     packet = (direction, peer, subject if direction is Direction.INGRESS else peer, protocol, port)
     in_force = [
-        policy
+        replace(policy, rules=lasting(policy.rules))
         for policy in selecting
         if not (policy.audit or (subject.audited and policy.tier is not Tier.ADMIN))
     ]
@@ -104,7 +104,8 @@ def judge(
     if found.outcome is Outcome.ALLOWED and (tried or subject.audited):
         shadow = verdict(world, replace(subject, audited=False), selecting, packet)
         if shadow.outcome is not Outcome.ALLOWED:
-            closing = {policy.ref for policy in tried if direction in policy.default_deny}
+            whole = [policy for policy in tried if policy.audit or subject.audited]
+            closing = {policy.ref for policy in whole if direction in policy.default_deny}
             open_ = not closed(world, subject, in_force, direction)
             refs = shadow.refs or frozenset(closing if open_ else ())
             found = Judgement(Outcome.ALLOWED, refs, found.above, audit=True)
@@ -114,6 +115,12 @@ def judge(
     if watching and found.outcome is Outcome.ALLOWED and not found.above and (seen := together(watching)):
         found = replace(found, above=seen, watched=True)
     return found
+
+
+def lasting(rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
+    """Without what is only tried of them."""
+    kept = (rule for rule in rules if not (rule.audit and rule.deny))
+    return tuple(replace(rule, l7=None) if rule.audit else rule for rule in kept)
 
 
 Packet = tuple[Direction, Party, Party, int, int]

@@ -185,6 +185,7 @@ def above_l4(rng: random.Random, policy: Policy) -> Policy:
             rules.append(replace(rule, l7=some_l7(rng), watch=rng.random() < 0.2))
         else:
             rules.append(rule)
+    rules = [replace(rule, audit=(rule.deny or bool(rule.l7)) and rng.random() < 0.2) for rule in rules]
     return replace(policy, rules=tuple(rules), audit=rng.random() < 0.2)
 
 

@@ -32,9 +32,9 @@ from axoneme.datapath.hostfilter import HostSettings
 from axoneme.datapath.plane import Datapath
 from axoneme.model.hostpolicystate import HostPolicyState
 from axoneme.model.labels import exists
-from axoneme.model.metadata import AUDIT
 from axoneme.model.policies import parse_policy
 from axoneme.model.policy import Policy
+from axoneme.model.trial import AUDIT
 from axoneme.policy.engine import PolicyKey
 from axoneme.policy.identities import HOST, HOST_TRIED
 from axoneme.sources.config import ConfigError

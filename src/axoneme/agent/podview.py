@@ -12,8 +12,8 @@ from ipaddress import ip_address
 
 import msgspec
 
-from axoneme.model.metadata import AUDIT
 from axoneme.model.state import NamedPortState
+from axoneme.model.trial import AUDIT
 from axoneme.model.wishes import CILIUM_VISIBILITY, VISIBILITY
 from axoneme.services.facts import LocalPod, PodPort
 

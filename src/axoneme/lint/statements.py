@@ -47,8 +47,8 @@ def statements(manifest: Manifest) -> Iterator[Statement]:
     except ManifestError:
         return
     for policy in policies:
-        if not policy.audit:
-            for rule in policy.rules:
+        for rule in policy.rules:
+            if not (policy.audit or rule.audit):
                 yield Statement(manifest, policy.subject, rule, policy.tier, policy.rank(rule))
 
 

@@ -30,7 +30,7 @@ from axoneme.model.labels import (
     equals,
     exists,
 )
-from axoneme.model.metadata import audited, naming, parse_metadata
+from axoneme.model.metadata import naming, parse_metadata
 from axoneme.model.paths import Fields, Place
 from axoneme.model.policy import (
     ALL_PORTS,
@@ -51,6 +51,7 @@ from axoneme.model.policy import (
     Rule,
     Tier,
 )
+from axoneme.model.trial import audited
 
 ADMIN = "AdminNetworkPolicy"
 BASELINE = "BaselineAdminNetworkPolicy"
@@ -87,14 +88,14 @@ def parse_admin_policy(object: Mapping[str, object], *, cluster_name: str | None
         known = ("subject", "ingress", "egress")
         spec = fields.need("spec").fields(("priority", *known) if tier is Tier.ADMIN else known)
         priority = spec.need("priority").number(0, LAST_PRIORITY) if tier is Tier.ADMIN else 0
-        return Policy(
+        policy = Policy(
             PolicyRef(kind, "", metadata.name),
             _subject(spec.need("subject", "a policy says whom it selects; namespaces: {} selects every pod")),
             tuple(rule for each in Direction for rule in _rules(spec, each, tier, cluster_name)),
             tier=tier,
             priority=priority,
-            audit=audited(metadata),
         )
+        return audited(metadata, [policy])[0]
 
 
 def _rules(spec: Fields, direction: Direction, tier: Tier, cluster: str | None) -> list[Rule]:

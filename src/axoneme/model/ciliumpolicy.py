@@ -17,9 +17,10 @@ from axoneme.model import selectors
 from axoneme.model.ciliumpeers import MEMBERS, REMOVED, Scope, parse_peers
 from axoneme.model.ciliumports import Ports, parse_ports
 from axoneme.model.labels import ANY, K8S, NAMESPACE, NODE, RESERVED, Label, Labels, Selector, equals, exists
-from axoneme.model.metadata import audited, naming, parse_metadata
+from axoneme.model.metadata import naming, parse_metadata
 from axoneme.model.paths import Fields, Place
 from axoneme.model.policy import ALL_PORTS, AnyPeer, Direction, Policy, PolicyRef, Rule
+from axoneme.model.trial import audited
 
 NAMESPACED = "CiliumNetworkPolicy"
 CLUSTERWIDE = "CiliumClusterwideNetworkPolicy"
@@ -71,8 +72,7 @@ def parse_cilium_policy(object: Mapping[str, object], *, cluster_name: str | Non
         specs = ([] if spec is None else [spec]) + fields.stated_items("specs")
         if not specs:
             fields.need("spec", "a policy needs spec, or specs with at least one item")
-        audit = audited(metadata)
-        return tuple(replace(_policy(place, ref, cluster_name), audit=audit) for place in specs)
+        return audited(metadata, (_policy(place, ref, cluster_name) for place in specs))
 
 
 def _policy(spec: Place, ref: PolicyRef, cluster: str | None) -> Policy:

@@ -9,9 +9,6 @@ from dataclasses import dataclass, field
 from axoneme.model import checks
 from axoneme.model.paths import Fields, ManifestError, Place
 
-#: An annotation.
-AUDIT = "axoneme.io/audit"
-
 DEFAULT_NAMESPACE = "default"
 
 _FIELDS = (
@@ -93,11 +90,3 @@ def title(object: object) -> str:
     name = "/".join(part for part in parts if isinstance(part, str) and part)
     kind = object.get("kind")
     return " ".join(part for part in (kind if isinstance(kind, str) else "", name) if part)
-
-
-def audited(metadata: Metadata) -> bool:
-    """Whether it is only tried what the object asks for: what that denies passes, and flows say so."""
-    value = metadata.annotations.get(AUDIT, "false")
-    if value not in ("true", "false"):
-        Place(value, f'metadata.annotations["{AUDIT}"]').refuse('"true" or "false" belongs here')
-    return value == "true"

@@ -20,7 +20,7 @@ from axoneme.model.labels import (
     equals,
     exists,
 )
-from axoneme.model.metadata import audited, naming, parse_metadata
+from axoneme.model.metadata import naming, parse_metadata
 from axoneme.model.paths import Fields, Place
 from axoneme.model.policy import (
     ALL_PORTS,
@@ -37,6 +37,7 @@ from axoneme.model.policy import (
     Protocol,
     Rule,
 )
+from axoneme.model.trial import audited
 
 KIND = "NetworkPolicy"
 _PROTOCOLS = {protocol.name: protocol for protocol in (Protocol.TCP, Protocol.UDP, Protocol.SCTP)}
@@ -59,13 +60,13 @@ def parse_network_policy(object: Mapping[str, object], *, cluster_name: str | No
         selected = spec.stated("podSelector")
         directions = _directions(spec)
         rules = [rule for direction in Direction for rule in _rules(spec, direction, scope)]
-        return Policy(
+        policy = Policy(
             PolicyRef(KIND, metadata.namespace, metadata.name),
             scope.subjects(selectors.kubernetes(selected) if selected else ()),
             tuple(rule for rule in rules if rule.direction in directions),
             directions,
-            audit=audited(metadata),
         )
+        return audited(metadata, [policy])[0]
 
 
 class _Scope:

@@ -174,6 +174,7 @@ class Rule:
     authenticate: bool | None = None  # whether both ends have to prove who they are; None: as wider rules say
     passes: bool = False  # neither allows nor denies: lower tiers decide (AdminNetworkPolicy's Pass)
     order: int = 0  # in a tier with an order: a rule decides before those of its policy with a greater number
+    audit: bool = False  # what it denies, or what its part above L4 refuses, passes, and flows say so
 
 
 class Tier(enum.IntEnum):

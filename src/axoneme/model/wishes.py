@@ -19,10 +19,10 @@ from dataclasses import dataclass
 
 from axoneme.model.l7 import L7, HTTPRule, KafkaRule, L7Kind
 from axoneme.model.labels import Labels, Selector, equals
-from axoneme.model.metadata import AUDIT
 from axoneme.model.names import EVERY_NAME
 from axoneme.model.paths import Place
 from axoneme.model.policy import AnyPeer, Direction, Policy, PolicyRef, PortRange, Protocol, Rule
+from axoneme.model.trial import AUDIT
 
 VISIBILITY = "axoneme.io/visibility"
 CILIUM_VISIBILITY = "policy.cilium.io/proxy-visibility"

@@ -166,7 +166,7 @@ def _policy_part(
             policy.tier,
             policy.rank(rule),
             rule.l7,
-            is_tried(policy.tier, policy.audit, audited),
+            is_tried(policy.tier, policy.audit or rule.audit, audited),
         )
         for rule in policy.rules
         if rule.direction is direction and not rule.watch

@@ -18,6 +18,7 @@ ruling is that of the next wider one is left out. What only a pass covers gets a
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import NamedTuple
 
 from axoneme.model.l7 import L7
@@ -79,10 +80,14 @@ def _ruling(grants: list[Grant], audited: bool) -> Ruling:
 
 
 def _tried(grants: list[Grant], audited: bool) -> Ruling:
-    real = [grant for grant in grants if grant.ref is None or not is_tried(grant.tier, grant.audit, audited)]
+    real = [
+        replace(grant, l7=None) if grant.loose else grant
+        for grant in grants
+        if grant.ref is None or not is_tried(grant.tier, grant.audit, audited)
+    ]
     closing = next((grant.closing for grant in grants if grant.closing is not None), None)
     ruling = _judged(real)
-    if ruling.verdict is not Verdict.ALLOW or (closing is None and len(real) == len(grants)):
+    if ruling.verdict is not Verdict.ALLOW or (closing is None and real == grants):
         return ruling
     if closing is not None:  # where a policy would close the direction, the baseline would not be asked
         grants = [g for g in grants if g.closing is None and not (closing and g.tier is Tier.BASELINE)]

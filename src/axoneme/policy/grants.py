@@ -22,8 +22,8 @@ class Grant:
 
     Without a ``ref`` it is nobody's rule: an open direction, or the node that reaches its own pods. ``l7``:
     what it allows, a proxy has to look at. ``watch``: it allows nothing; what others allow, a proxy looks at.
-    ``audit``: it is only tried. ``closing``, of an open direction: it is open because the policies that would
-    close it are only tried; these, by their refs.
+    ``audit``: it is only tried; ``loose``: what it says above L4 is. ``closing``, of an open direction: it is
+    open because the policies that would close it are only tried; these, by their refs.
     """
 
     prefixes: frozenset[Prefix]
@@ -36,6 +36,7 @@ class Grant:
     l7: L7 | None = None
     watch: bool = False
     audit: bool = False
+    loose: bool = False
     closing: Refs | None = None
 
     @property

@@ -52,7 +52,8 @@ class LoadedPolicy:
             rule.passes,
             rule.l7,
             rule.watch,
-            self.policy.audit,
+            self.policy.audit or (rule.audit and rule.deny),
+            rule.audit and not rule.deny,
         )
 
 

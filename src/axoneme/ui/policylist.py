@@ -131,7 +131,7 @@ def _line(stored: Stored, policies: Collection[Policy], selects: list[str], prob
         name=stored.name,
         directions=_names(closes | rules),
         closes=_names(closes),
-        audit=any(policy.audit for policy in policies),
+        audit=any(policy.audit or any(rule.audit for rule in policy.rules) for policy in policies),
         selects=selects[:_MOST_SELECTED],
         problem=problem,
     )

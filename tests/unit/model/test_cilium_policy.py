@@ -407,3 +407,42 @@ def test_peers_of_egress_that_are_refused(rule: object, path: str, remedy: str) 
 def test_policies_that_are_refused(object: Object, path: str, remedy: str) -> None:
     error = refusal(object)
     assert error.path == path and remedy in error.right
+
+
+# ---- what is only tried ------------------------------------------------------------------------
+
+
+def tried(value: str) -> dict[str, bool]:
+    """By the places of rules of a policy with a deny, an allow, and two with rules for HTTP."""
+    get = {**HTTP[0], "rules": {"http": [{"method": "GET"}]}}
+    made = cilium(
+        ingressDeny=[{"fromEntities": ["world"]}],
+        ingress=[{"fromEntities": ["cluster"]}, {"toPorts": [get, get]}],
+    )
+    made["metadata"]["annotations"] = {"axoneme.io/audit": value}
+    (policy,) = parse_policy(made, "default")
+    assert not policy.audit
+    return {rule.path.removeprefix("spec."): rule.audit for rule in policy.rules}
+
+
+def test_single_rules_can_be_tried() -> None:
+    assert tried("ingressDeny[0]")["ingressDeny[0]"]
+    both = tried("ingressDeny[0], spec.ingress[1].toPorts[0]")
+    assert {path for path, only in both.items() if only} == {"ingressDeny[0]", "ingress[1].toPorts[0]"}
+    assert {path for path, only in tried("ingress[1]").items() if only} == {
+        "ingress[1].toPorts[0]",
+        "ingress[1].toPorts[1]",
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("ingress[0]", "denies nothing that could be tried"),
+        ("egress[0]", "places of its rules belong here"),
+        ("yes", "places of its rules belong here"),
+    ],
+)
+def test_what_cannot_be_tried_is_refused(value: str, said: str) -> None:
+    with pytest.raises(ManifestError, match=said):
+        tried(value)
