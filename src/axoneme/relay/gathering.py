@@ -75,6 +75,8 @@ class Gathering:
         self._newest: dict[str, int] = {}
         self._heard_out: set[str] = set()
         self._news: list[Change] = []
+        #: What the client has been told of each node.
+        self._states: dict[str, State] = {}
         self._refusals: dict[str, HubbleError] = {}
         self._moved = asyncio.Event()
 
@@ -182,6 +184,7 @@ class Gathering:
             try:
                 async with aclosing(node.bulks(self._method, request)) as bulks:
                     async for bulk in bulks:
+                        self._hear(Change(name, State.NODE_CONNECTED))
                         items = self._stamped(name, bulk)
                         if sorter.size < self._limits.unread:
                             sorter.add(name, items, loop.time())
@@ -267,8 +270,10 @@ class Gathering:
         return _cut(ripe)
 
     def _hear(self, change: Change) -> None:
-        self._news.append(change)
-        self._moved.set()
+        if self._states.get(change.node) is not change.state:
+            self._states[change.node] = change.state
+            self._news.append(change)
+            self._moved.set()
 
     def _failed(self, node: str, error: HubbleError) -> None:
         """What a node answered to this request."""
@@ -286,14 +291,15 @@ class Gathering:
                 raise CallError(error.code, error.why)
 
     def _who_is_there(self) -> Iterator[bytes]:
-        nodes = self._pool.nodes.values()
-        self._news[:0] = [Change(node.peer.name, node.state, node.why) for node in nodes if node.state]
+        for node in self._pool.nodes.values():
+            if node.state:
+                self._hear(Change(node.peer.name, node.state, node.why))
         return self._told()
 
     def _told(self) -> Iterator[bytes]:
         """The news, those of one kind together."""
         by_kind: dict[tuple[State, str], list[str]] = {}
-        for change in dict.fromkeys(self._news):
+        for change in self._news:
             by_kind.setdefault((change.state, change.why), []).append(change.node)
         self._news.clear()
         if "node_status" in self._reply.DESCRIPTOR.fields_by_name:
