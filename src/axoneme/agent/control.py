@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
@@ -163,6 +164,14 @@ class Control:
         self._defaults = RuleNumbers()
         self._default_rules: dict[tuple[int, Direction], tuple[PolicyRef, ...]] = {}
         self._defaults_stale = False
+        #: Of these, by which nothing is denied: the policies are only tried.
+        self._tried: set[tuple[int, Direction]] = set()
+        #: When the first was heard of the policies that are not in force yet (monotonic), and how many.
+        self._heard: tuple[float, int] | None = None
+        #: Told how many changes of policies have come into force, and in how many seconds; and, of the
+        #: others, that one was refused.
+        self.on_implemented: Callable[[int, float], None] = lambda *_: None
+        self.on_refused: Callable[[], None] = lambda: None
         #: Whether a write has failed, so that the kernel lacks something until `reconcile`.
         self.broken = False
         #: Writes to kernel tables since the start, by table.
@@ -192,11 +201,15 @@ class Control:
         self._changed[key] = (self._changed[key][0], policies)
         self._refused.pop(key, None)
         self._defaults_stale = True
+        since, count = self._heard or (time.monotonic(), 0)
+        self._heard = since, count + 1
 
     def watched(self, key: PolicyKey, policies: Sequence[Policy]) -> None:
         """Rules of no object: what is only looked at for an identity; none: nothing any more."""
         if policies or key in self._watched:
+            heard = self._heard
             self.policy_changed(key, policies)
+            self._heard = heard  # nobody's policy has changed
             (self._watched.add if policies else self._watched.discard)(key)
 
     @property
@@ -382,6 +395,12 @@ class Control:
         """The identities of the cluster that were heard of, and those of what is outside and of nodes."""
         return {**self._known, **self.outside.identities}
 
+    def closed(self, subject: int) -> tuple[frozenset[Direction], frozenset[Direction]]:
+        """In which directions policies deny what none allows; and in which they are only tried."""
+        found = {direction for direction in Direction if (subject, direction) in self._default_rules}
+        tried = frozenset(direction for direction in found if (subject, direction) in self._tried)
+        return frozenset(found - tried), tried
+
     @property
     def counts(self) -> Counts:
         return Counts(len(self._nodes), len(self._known) + len(self.outside), len(self.book))
@@ -416,6 +435,9 @@ class Control:
             self._clear_away()
         self._note_defaults()
         self.broken = broken
+        if self._heard and not self.holds:
+            (since, count), self._heard = self._heard, None
+            self.on_implemented(count, time.monotonic() - since)
         return sum(self.writes.values()) - before
 
     def _clear_away(self) -> None:
@@ -476,6 +498,7 @@ class Control:
             except MapFull as error:
                 self.engine.upsert_policy(key, former)
                 self._refused[key] = policies, f"refused, what was before stays in force: {error.strerror}"
+                self.on_refused()
                 if self._versions:
                     self._versions.refused(_object_key(key))
             else:
@@ -562,6 +585,7 @@ class Control:
             return
         self._defaults_stale = False
         wanted: dict[tuple[int, Direction], tuple[PolicyRef, ...]] = {}
+        self._tried.clear()
         for subject in self._subjects:
             policies = self.engine.policies_selecting(subject)
             for direction in Direction:
@@ -569,6 +593,8 @@ class Control:
                 in_force = [policy for policy in closing if not policy.audit]
                 if refs := tuple(policy.ref for policy in in_force or closing):
                     wanted[subject, direction] = refs
+                    if not in_force:
+                        self._tried.add((subject, direction))
         before, self._default_rules = self._default_rules, wanted
         for place, refs in wanted.items():
             if refs != before.get(place):

@@ -27,6 +27,7 @@ from axoneme.agent.cniserver import CniServer, write_network
 from axoneme.agent.config import AgentConfig, load
 from axoneme.agent.control import Control
 from axoneme.agent.endpoints import EndpointTable
+from axoneme.agent.gauges import Gauges
 from axoneme.agent.health import Health
 from axoneme.agent.healthendpoint import HealthEndpoint
 from axoneme.agent.highmark import HighMark
@@ -36,6 +37,7 @@ from axoneme.agent.lastgood import LastGood
 from axoneme.agent.listener import PREFIXES, SERVICES, Listener
 from axoneme.agent.lock import only_agent
 from axoneme.agent.machine import Machine
+from axoneme.agent.metering import Metering
 from axoneme.agent.names import Names, connections, lend
 from axoneme.agent.pods import PODS, Link, Pods
 from axoneme.agent.proxies import Proxies
@@ -95,7 +97,8 @@ class Agent:
 
     def __init__(self, config: AgentConfig, store: Store) -> None:
         self._config = config
-        self._store = store
+        self._metering = Metering(config)
+        self._store = self._metering.timed(store)
         self._readiness = Readiness()
         self._machine = Machine(config)
         # Before programs are loaded: what is missing explains why one is refused.
@@ -231,6 +234,22 @@ class Agent:
             self._hosts,
             self._confirm_host_policies,
         ).register(server)
+        self._metering.watch(self._control, pods)
+        gauges = Gauges(
+            config.metrics.prefix,
+            config.cluster_name,
+            config.node,
+            self._plane,
+            self._control,
+            self._endpoints,
+            pods,
+            listener,
+            self._services,
+            self._names,
+            self._proxies,
+            self._hosts,
+            health,
+        )
         self._names_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Whoever can enter the folder, which is the DNS proxy's, may tell of names.
         learning = Server(self._names_folder / SOCKET, mode=0o666, draft_folder=self._names_folder.parent)
@@ -275,6 +294,7 @@ class Agent:
             )
             self._events.started()
             gc.freeze()
+            tasks.create_task(self._metering.serve(gauges.collect))
             if health:
                 tasks.create_task(health.run())
             tasks.create_task(self._look_after(pods, listener.problems))
@@ -342,6 +362,7 @@ class Agent:
                 for part in _parts(changes) if prefix in SERVICES else (changes,):
                     await listener.take(part)
                     announcer.hear(part)
+                    self._metering.heard(part)
                     await asyncio.sleep(0)
                 if self._readiness.ready:
                     await self._settle()
@@ -366,12 +387,13 @@ class Agent:
         while True:
             await asyncio.sleep(LOOK_EVERY)
             try:
-                if self._machine.look_again(self._plane):
-                    log.info("the addresses of this node are other than before")
-                    self._services.here(self._machine.facts())
-                    await self._announce()
-                for what in [*self._machine.mend(self._plane), *await pods.look_after()]:
-                    log.warning("%s had been deleted; made anew", what)
+                with self._metering.controller("look-after"):
+                    if self._machine.look_again(self._plane):
+                        log.info("the addresses of this node are other than before")
+                        self._services.here(self._machine.facts())
+                        await self._announce()
+                    for what in [*self._machine.mend(self._plane), *await pods.look_after()]:
+                        log.warning("%s had been deleted; made anew", what)
                 problems.pop("network", None)
             except Unavailable as error:
                 self._machine.forget_addresses()  # to be told once it can be
@@ -387,8 +409,9 @@ class Agent:
     async def _settle(self) -> None:
         """New policies are in force once proxies are ready for them, or have not been for too long."""
         try:
-            self._hosts.prepare()
-            self._control.settle(hold=True)
+            with self._metering.settling():
+                self._hosts.prepare()
+                self._control.settle(hold=True)
             self._proxies.names_are(self._names.plan())
             self._lend()
             if self._control.holds:
@@ -426,16 +449,17 @@ class Agent:
         while True:
             await asyncio.sleep(MEND_EVERY)
             try:
-                if self._control.broken:
-                    log.info("%d entries mended", self._control.reconcile())
-                self._services.mend()
-                self._proxies.retry()
-                # Neither should be so for long, unless what was to be done before has failed.
-                if self._hosts.owed or self._control.holds:
-                    await self._settle()
-                self._proxies.names_are(self._names.plan())
-                self._lend()
-                await pods.retry()
+                with self._metering.controller("mend"):
+                    if self._control.broken:
+                        log.info("%d entries mended", self._control.reconcile())
+                    self._services.mend()
+                    self._proxies.retry()
+                    # Neither should be so for long, unless what was to be done before has failed.
+                    if self._hosts.owed or self._control.holds:
+                        await self._settle()
+                    self._proxies.names_are(self._names.plan())
+                    self._lend()
+                    await pods.retry()
             except (BpfError, Unavailable, OSError) as error:
                 log.error("not mended: %s", error)
 
@@ -445,12 +469,13 @@ class Agent:
         while True:
             began = time.monotonic()
             try:
-                before = time.thread_time()
-                for _ in self._plane.audit():
-                    await asyncio.sleep((time.thread_time() - before) / AUDIT_SHARE)
-                    if self._control.broken or self._services.broken:
-                        break  # tables are about to be compared as a whole
+                with self._metering.controller("audit"):
                     before = time.thread_time()
+                    for _ in self._plane.audit():
+                        await asyncio.sleep((time.thread_time() - before) / AUDIT_SHARE)
+                        if self._control.broken or self._services.broken:
+                            break  # tables are about to be compared as a whole
+                        before = time.thread_time()
             except (BpfError, ValueError) as error:  # ValueError: tables were succeeded by others meanwhile
                 log.info("looking through the kernel's tables was given up: %s", error)
             await asyncio.sleep(max(0.1, AUDIT_EVERY + began - time.monotonic()))
@@ -461,7 +486,8 @@ class Agent:
         while True:
             await asyncio.sleep(COLLECT_EVERY * random.uniform(0.5, 1.5))
             try:
-                await collector.collect(time.time())
+                with self._metering.controller("identities"):
+                    await collector.collect(time.time())
             except Unavailable as error:
                 log.warning("unused identities were not collected: %s", error)
 

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -139,8 +140,15 @@ class Pods:
         self.outdated = False
         #: Keys of the shared state that are to be deleted once it can be reached.
         self._unpublish: set[str] = set()
+        #: Entered while a pod is attached, and while it gets another identity: for who wants to measure that.
+        self.attaching: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
+        self.becoming: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
 
     # ---- a pod comes ---------------------------------------------------------------------------
+
+    def capacity(self) -> dict[int, int]:
+        """How many addresses the node can give out, by version."""
+        return {version: pool.capacity for version, pool in self._pools.pools.items()}
 
     async def attach(self, wish: Attach) -> Attached:
         """RpcError: CONFLICT when it is there already, NOT_FOUND when nobody has told of the pod."""
@@ -156,7 +164,8 @@ class Pods:
                 await asyncio.wait([removal])
             try:
                 view = await self._pod(wish)
-                made = await self._plug(wish, view, host)
+                with self.attaching():
+                    made = await self._plug(wish, view, host)
                 self._introduce(wish.namespace, wish.pod, [each.address for each in made.addresses], view)
                 return made
             except OSError as error:
@@ -315,7 +324,8 @@ class Pods:
                 visibility=[str(watch) for watch in asked.watches],
             )
             if wanted != record.state:
-                await self._become(record, wanted, labels)
+                with self.becoming():
+                    await self._become(record, wanted, labels)
 
     async def _become(self, record: EndpointRecord, wanted: EndpointState, labels: Labels) -> None:
         """From one identity (or set of ports) to another, on the fly."""
@@ -370,7 +380,8 @@ class Pods:
             async with self._lock(state.host_interface):
                 identity = await self._identities.acquire(labels, state.host_interface)
                 if identity != state.identity:  # the shared state has been made anew
-                    await self._become(record, state, labels)
+                    with self.becoming():
+                        await self._become(record, state, labels)
                     continue
                 entry = await self._store.get(self._key(state))
                 if entry is None or entry.value != encode(state):

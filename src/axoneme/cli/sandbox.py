@@ -54,6 +54,11 @@ def group() -> None:
     help="Keep flows there, in a folder for each node; default: only the newest, in memory.",
 )
 @click.option(
+    "--metrics/--no-metrics",
+    default=None,
+    help="Serve Prometheus metrics within the nodes, at 127.0.0.1:9962 and of flows at 127.0.0.1:9965.",
+)
+@click.option(
     "--timeout", type=float, default=60.0, show_default=True, help="Seconds until everything must be ready."
 )
 @_NAME
@@ -70,6 +75,7 @@ def up(
     dns: bool | None,
     zone: Path | None,
     history: Path | None,
+    metrics: bool | None,
     timeout: float,
     name: str | None,
 ) -> None:
@@ -84,7 +90,7 @@ def up(
     place.sandbox = name or place.sandbox
     found = manifests.read(place, files, recursive)  # before anything is made
 
-    plan = _plan(place, nodes, routing, family, dns, zone, history)
+    plan = _plan(place, nodes, routing, family, dns, zone, history, metrics)
     report = lifecycle.up(
         plan,
         populate(found.objects, plan.service_ranges()) if found.objects else None,
@@ -106,6 +112,7 @@ def _plan(
     dns: bool | None,
     zone: Path | None,
     history: Path | None,
+    metrics: bool | None,
 ) -> Plan:
     """What is asked for; for the rest, what a sandbox that is there already has. `Failure` for a bad zone."""
     from msgspec.structs import replace
@@ -123,6 +130,7 @@ def _plan(
         dns=plan.dns if dns is None else dns,
         zone=plan.zone if zone is None else _checked(zone),
         history=plan.history if history is None else str(history),
+        metrics=plan.metrics if metrics is None else metrics,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from axoneme.certificates.files import DIRECTORY
 from axoneme.flows.events import Records, Vocabulary
+from axoneme.flows.figures import Counted, Figures, Walked
 from axoneme.flows.names import Names
 from axoneme.flows.store import FlowStore
 from axoneme.flowserver.config import FlowServerConfig
@@ -66,6 +67,14 @@ class Metering:
         if event.type == "RESPONSE" and event.latency_ns:
             protocol = "dns" if event.dns else "kafka" if event.kafka else "http"
             self.replies.observe(event.latency_ns / 1e9, "", protocol, "upstream")
+
+    def figures(self, walked: Walked) -> Figures:
+        """For the agent."""
+        return Figures(
+            walked,
+            [Counted(labels, value) for labels, value in self.requests.series()],
+            [Counted(labels, total, tuple(counts)) for labels, counts, total in self.replies.series()],
+        )
 
     def tidy(self) -> None:
         if self._flows:

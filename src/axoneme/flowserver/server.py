@@ -21,6 +21,7 @@ from axoneme.datapath.schema import Schema
 from axoneme.flows import feed
 from axoneme.flows.events import Vocabulary, record_dtype
 from axoneme.flows.expiry import FlowTable
+from axoneme.flows.figures import Figures, Walked
 from axoneme.flows.flow import ObserveRequest
 from axoneme.flows.flowlog import FlowLog
 from axoneme.flows.ingest import Ingest
@@ -105,6 +106,7 @@ class FlowServer:
         """Until cancelled."""
         server = Server(self._config.socket)
         server.method("status", NoParams, self._status)
+        server.method("figures", NoParams, self._figures)
         server.method("services.traffic", NoParams, self._traffic)
         server.stream("flows.observe", ObserveRequest, self._observe)
         server.stream("flows.records", RecordsRequest, Bulk(self._reader).records)
@@ -261,6 +263,9 @@ class FlowServer:
             expired=self._sweep.removed if self._sweep else 0,
             names=len(self._names),
         )
+
+    async def _figures(self, _: NoParams) -> Figures:
+        return self._metering.figures(self._sweep.walked if self._sweep else Walked())
 
     async def _traffic(self, _: NoParams) -> list[BackendTraffic]:
         return self._sweep.traffic() if self._sweep else []

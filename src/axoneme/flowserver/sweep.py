@@ -17,11 +17,13 @@ from axoneme.datapath import elements
 from axoneme.datapath.maps import Table
 from axoneme.flows.events import Events, Vocabulary
 from axoneme.flows.expiry import FlowTable
+from axoneme.flows.figures import KINDS, Walked
 from axoneme.flows.kernel import Kernel
 from axoneme.flows.traffic import BackendTraffic, Tally, traffic
 
 #: Entries that are looked at at once.
 _CHUNK = 512
+_TCP = 6
 
 
 class Sweep:
@@ -51,11 +53,16 @@ class Sweep:
         self.entries = 0
         self.half_open = 0
         self.removed = 0
+        #: For the agent's metrics.
+        self.walked = Walked()
+        self._alive, self._deleted = np.zeros(len(KINDS), np.int64), np.zeros(len(KINDS), np.int64)
+        self._worked = 0
 
     def step(self, budget: float = 0.001) -> list[Events]:
         """Goes on for about ``budget`` seconds; the ends of connections that it found."""
         ends: list[Events] = []
         began = now = self._clock()
+        busy = self._walk is not None
         while now - began < budget * 1e9:
             if self._walk is None:
                 if now < self._next:
@@ -67,6 +74,8 @@ class Sweep:
                 continue
             ends.append(found)
             now = self._clock()
+        if busy or ends:
+            self._worked += self._clock() - began
         return [each for each in ends if len(each)]
 
     def traffic(self) -> list[BackendTraffic]:
@@ -78,7 +87,8 @@ class Sweep:
         kernel, usage = self._kernel, self._kernel.usage
         held, share = usage["held"].copy(), np.zeros(len(usage), np.uint32)
         over, opened = self._ended.sums(), Tally()
-        count = 0
+        count, self._worked = 0, 0
+        self._alive[:] = self._deleted[:] = 0
         for keys, flows in kernel.flows.batches(_CHUNK):
             left, ends = self._look(kernel.flows, keys, flows)
             endpoint = np.where(
@@ -96,6 +106,14 @@ class Sweep:
             count += len(left)
             yield ends
         self.half_open = count
+        self.walked = Walked(
+            self.walked.walks + 1,
+            tuple(self._alive.tolist()),
+            tuple(self._deleted.tolist()),
+            self._worked / 1e9,
+            self.entries,
+            count,
+        )
 
     def _look(
         self, table: Table, keys: npt.NDArray[np.void], flows: npt.NDArray[np.void]
@@ -103,6 +121,9 @@ class Sweep:
         """What is left of these, and the ends of those that are not."""
         now = self._clock()
         due = self._meaning.due(flows, now)
+        kinds = _kinds(keys)
+        self._alive += np.bincount(kinds[~due], minlength=len(KINDS))
+        self._deleted += np.bincount(kinds[due], minlength=len(KINDS))
         left, keys, flows = flows[~due], keys[due], flows[due]
         if len(keys):
             # First: a packet that comes in between takes its port again, and keeps it.
@@ -135,3 +156,10 @@ class Sweep:
             there, found = table.read(left.outside)
             same = there & (found["address"] == left.behind["address"]).all(axis=1)
             table.delete(left.outside[same & (found["port"] == left.behind["port"])])
+
+
+def _kinds(keys: npt.NDArray[np.void]) -> npt.NDArray[np.intp]:
+    """Their places in `axoneme.flows.figures.KINDS`. Both ends of a key are of one family: IPv4 is mapped."""
+    high = keys["high"]
+    six = high[:, :10].any(axis=1) | (high[:, 10:12] != 0xFF).any(axis=1)
+    return np.asarray((six.astype(np.intp) << 1) | (keys["protocol"] != _TCP), np.intp)

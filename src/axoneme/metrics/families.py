@@ -60,6 +60,10 @@ class _Values(Family):
         """0 for a series that is not there."""
         return self._values.get(values, 0)
 
+    def series(self) -> Iterator[tuple[tuple[str, ...], float]]:
+        """Values of labels, and the value."""
+        yield from self._values.items()
+
 
 class Counter(_Values):
     kind = "counter"
@@ -108,6 +112,16 @@ class Histogram(Family):
             series = self._series[values] = _Series(len(self._bounds))
         series.counts[bisect_left(self._bounds, value)] += 1
         series.sum += value
+
+    def series(self) -> Iterator[tuple[tuple[str, ...], Sequence[int], float]]:
+        """Values of labels, how many fell into each bucket, and the sum."""
+        for values, series in self._series.items():
+            yield values, series.counts, series.sum
+
+    def put(self, values: tuple[str, ...], counts: Sequence[int], total: float) -> None:
+        """One series as another process has counted it, with the same buckets."""
+        made = self._series[values] = _Series(len(self._bounds))
+        made.counts[:], made.sum = counts, total
 
     def lines(self, exemplars: bool) -> Iterator[str]:
         for values, series in self._series.items():

@@ -24,6 +24,8 @@ from axoneme.sources.inotify import Folders
 
 #: Seconds between two tries to reach a process that is starting.
 _TRY = 0.01
+#: Where metrics are, from within a node.
+_METRICS = {"listen": "127.0.0.1:9962", "flows_listen": "127.0.0.1:9965"}
 
 
 class VirtualNode:
@@ -190,6 +192,7 @@ class VirtualNode:
                 "cni_socket": str(self._files.cni_socket),
                 "cgroup": str(self._group),
                 **({"history": {"directory": f"{kept}/{self.node.name}"}} if kept else {}),
+                **({"metrics": _METRICS} if self._plan.metrics else {}),
             },
             sort_keys=False,
         )

@@ -100,6 +100,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     zone: str = ""
     #: Where nodes keep flows, each in a folder of its name; empty: nowhere but in memory.
     history: str = ""
+    #: Whether agents and flow servers serve metrics, on the loopback addresses of their nodes.
+    metrics: bool = False
     #: With -P: what lies in the folder that the user is in is not Axoneme's, and is run by root.
     agent_command: tuple[str, ...] = (sys.executable, "-P", "-m", "axoneme.cli", "agent", "--config")
     flows_command: tuple[str, ...] = (
