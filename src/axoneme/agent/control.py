@@ -506,11 +506,11 @@ class Control:
         self._compile()
 
     def _accept(self, changed: _Changes) -> None:
-        for key, (_, policies) in changed.items():
+        for key, (former, policies) in changed.items():
             self._in_force[key] = policies
             if not policies:
                 del self._in_force[key]
-            if key.kind != WATCHING:  # which is no object's
+            if key.kind != WATCHING and former != policies:  # the former is no object's
                 self._tell(key, len(policies))
             if self._versions:
                 self._versions.accepted(_object_key(key))

@@ -17,8 +17,9 @@ from axoneme.flowserver.hubbleevents import AgentEvents
 from axoneme.flowserver.hubbleobserver import HubbleObserver
 from axoneme.flowserver.observe import Reader
 from axoneme.hubble.address import Address
+from axoneme.hubble.nodes import Nodes
 from axoneme.hubble.parts import Site
-from axoneme.hubble.peers import Nodes, Peers, full_name
+from axoneme.hubble.peers import Peers, full_name
 from axoneme.hubble.serving import Server
 
 log = logging.getLogger(__name__)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import logging
 import time
 from collections.abc import AsyncIterator
@@ -37,13 +38,11 @@ from axoneme.flows.transfer import RecordsRequest
 from axoneme.flowserver import allocator
 from axoneme.flowserver.bulk import Bulk
 from axoneme.flowserver.config import FlowServerConfig, load
-from axoneme.flowserver.exports.running import Exports, compile_with_hubble
-from axoneme.flowserver.hubbleapi import HubbleApi
 from axoneme.flowserver.listening import Listening
 from axoneme.flowserver.metering import Metering
 from axoneme.flowserver.observe import Bell, Observer, Reader
 from axoneme.flowserver.sweep import Sweep
-from axoneme.hubble.peers import Nodes
+from axoneme.hubble.nodes import Nodes
 from axoneme.rpc import Batch, NoParams, Server, privileges
 from axoneme.rpc.daemon import until_told
 from axoneme.sources.config import open_store
@@ -115,12 +114,21 @@ class FlowServer:
                 tasks.create_task(self._follow(prefix))
             tasks.create_task(self._pump())
             tasks.create_task(self._metering.serve())
-            hubble = HubbleApi(self._config, self._reader, self._nodes, self._status)
-            exports = Exports(
-                self._config.flow_logs_path, self._reader, compile_with_hubble(self._reader, hubble.site)
-            )
-            server.method("flows.exports", NoParams, exports.status)
             tasks.create_task(server.serve())
+            tasks.create_task(self._serve_hubble(server))
+
+    async def _serve_hubble(self, server: Server) -> None:
+        """And what is exported by Hubble's filters. The modules that it takes are loaded when the rest is at
+        work already: they are a quarter of all there is to load."""
+        api, exporting = [
+            await asyncio.to_thread(importlib.import_module, f"axoneme.flowserver.{name}")
+            for name in ("hubbleapi", "exports.running")
+        ]
+        hubble = api.HubbleApi(self._config, self._reader, self._nodes, self._status)
+        accepts = exporting.compile_with_hubble(self._reader, hubble.site)
+        exports = exporting.Exports(self._config.flow_logs_path, self._reader, accepts)
+        server.method("flows.exports", NoParams, exports.status)
+        async with asyncio.TaskGroup() as tasks:
             tasks.create_task(hubble.serve())
             tasks.create_task(exports.run())
 
