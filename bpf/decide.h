@@ -248,6 +248,8 @@ __noinline int judge(struct __sk_buff *skb, struct packet *p, __u32 hook)
 			slots[3] = subject_slot(b->identity);
 		epoch += epoch_of(slots) - addresses_only;
 		reason = permit(w, reply);
+		if (!reason && (w->egress.flags | w->ingress.flags) & POLICY_AUTHENTICATE && !authenticate(0))
+			reason = DROP_UNAUTHENTICATED;
 	}
 	if (!reason)
 		reason = choose_proxy(skb, w);

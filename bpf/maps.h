@@ -50,6 +50,7 @@ TABLE(slots, 524288, struct slot_key, __u32);
 TABLE(backends, 524288, __u32, struct backend);
 TABLE(served, 524288, struct served_key, struct served);
 TABLE(announced, 4096, struct announced_key, struct announced);
+TABLE(authenticated, 65536, struct authentication_key, struct authentication);
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH_OF_MAPS);

@@ -26,8 +26,6 @@ static __always_inline int permit_half(struct workspace *w, struct policy_key *k
 
 	if (reason)
 		return reason;
-	if (o->flags & POLICY_AUTHENTICATE) /* nobody can, so far */
-		return DROP_UNAUTHENTICATED;
 	if (o->flags & POLICY_AUDIT)
 		w->flow.shadow |= half == PROXIED_EGRESS ? SHADOW_EGRESS : SHADOW_INGRESS;
 	if (!o->proxy_port || w->flow.proxied & half)
@@ -74,4 +72,46 @@ static __noinline int permit(struct workspace *w, int reply)
 		}
 	}
 	return 0;
+}
+
+/* Whether an identity of this node and its peer have proved to each other who they are, for what policy (`flags`) asks.
+ * If not, the agent finds the pair in the table. */
+static __always_inline int has_proof(struct workspace *w, __u32 subject, const struct party *peer, __u8 flags)
+{
+	struct authentication_key *key = &w->pair;
+	const struct authentication *found;
+
+	if (!(flags & POLICY_AUTHENTICATE))
+		return 1;
+	if (flags & POLICY_ALWAYS_FAIL)
+		return 0;
+	key->subject = subject;
+	key->peer = peer->identity;
+	copy_address(key->node, peer->node);
+	found = bpf_map_lookup_elem(&authenticated, key);
+	if (found)
+		return bpf_ktime_get_boot_ns() < found->until;
+	/* Others have no identity that anybody could vouch for. */
+	if ((peer->place == PLACE_POD || peer->place == PLACE_REMOTE) && key->peer >= IDENTITY_FIRST_CLUSTER &&
+	    key->peer < IDENTITY_FIRST_LOCAL)
+		bpf_map_update_elem(&authenticated, key, &w->missing, BPF_NOEXIST);
+	return 0;
+}
+
+/* Of a connection that policy allows once both ends have proved who they are: whether they have. Verified on its own. */
+__noinline int authenticate(__u32 unused)
+{
+	__u32 zero = 0;
+	struct workspace *w = bpf_map_lookup_elem(&workspaces, &zero);
+	int egress, ingress;
+
+	if (!w)
+		return 0;
+	egress = has_proof(w, w->a.identity, &w->b, w->egress.flags);
+	ingress = has_proof(w, w->b.identity, &w->a, w->ingress.flags);
+	if (egress && ingress)
+		w->flow.shadow |= SHADOW_AUTHENTICATED;
+	else if (egress)
+		w->c.flags |= EVENT_INGRESS;
+	return egress && ingress;
 }

@@ -73,7 +73,7 @@ __noinline int report_flow(const struct flow_key *key, const struct flow *flow, 
 	if (!flow->source_endpoint && flow->destination_endpoint)
 		e->flags |= EVENT_INGRESS;
 	e->zone = key->zone;
-	e->flags |= (flow->shadow & (SHADOW_EGRESS | SHADOW_INGRESS)) << 5;
+	e->flags |= (flow->shadow & (SHADOW_EGRESS | SHADOW_INGRESS | SHADOW_AUTHENTICATED)) << 5;
 	if (flow->proxy_port || key->zone == ZONE_PROXY) {
 		e->flags |= EVENT_PROXIED;
 		e->nat_port = flow->proxy_port;

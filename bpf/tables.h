@@ -95,6 +95,7 @@ enum policy_flag {
 	POLICY_COMPLETE = 1 << 0,     /* of a peer's own entry: those for every peer are in it already */
 	POLICY_AUTHENTICATE = 1 << 1, /* where it allows: the two identities must have proved who they are */
 	POLICY_AUDIT = 1 << 2,	      /* it allows, and says that policy would have denied */
+	POLICY_ALWAYS_FAIL = 1 << 3,  /* with POLICY_AUTHENTICATE: nothing counts as proof */
 };
 
 struct policy_value {
@@ -102,6 +103,18 @@ struct policy_value {
 	__u8 flags;	   /* enum policy_flag */
 	__be16 proxy_port; /* where it allows: what a proxy at this port of the node has to look at; 0: nothing */
 	__u32 rule; /* which policies say so; 0: none selects the subject */
+};
+
+/* authenticated: which pairs of identities have proved to each other who they are. The agent writes them; the
+ * datapath adds the pairs that it has missed, which the agent sees to then. */
+struct authentication_key {
+	__u32 subject; /* an identity of this node, whose policy asks */
+	__u32 peer;
+	__u8 node[16]; /* of the peer, as in `addresses`; zero: this one */
+};
+
+struct authentication {
+	__u64 until; /* CLOCK_BOOTTIME, ns; 0: it is missing */
 };
 
 /* ---- services ----------------------------------------------------------------------------- */
@@ -323,6 +336,7 @@ enum hook { HOOK_EGRESS = 1U << 31 };
 enum shadow {
 	SHADOW_EGRESS = 1 << 0,	 /* the sender's would have denied it */
 	SHADOW_INGRESS = 1 << 1, /* the receiver's */
+	SHADOW_AUTHENTICATED = 1 << 2, /* no trial: both ends had to prove who they are, and have */
 };
 
 /* Which halves of policy a proxy's own connection has behind it. */
@@ -475,6 +489,7 @@ enum event_flag {
 	EVENT_PROXIED = 1 << 4,	    /* a proxy looks at it, at nat_port; or has begun it: zone */
 	EVENT_AUDITED_EGRESS = 1 << 5,	/* egress policy that is only tried would have denied it: shadow << 5 */
 	EVENT_AUDITED_INGRESS = 1 << 6, /* the same of ingress policy */
+	EVENT_AUTHENTICATED = 1 << 7, /* both ends have proved who they are */
 };
 
 /* One record, always of this size: a ring buffer of them is an array. `source` is the initiator of

@@ -14,6 +14,8 @@ struct workspace {
 	struct party spare;
 	struct circumstances c;
 	struct outcome egress, ingress;
+	struct authentication_key pair; /* whose proof is looked for */
+	struct authentication missing; /* always zero: there is none */
 	__be16 proxy_port; /* where policy wants leg 0 to go */
 	__u8 reply;  /* the packet at hand goes from b to a */
 	__u8 known;  /* the connection stands in a table */

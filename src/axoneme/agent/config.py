@@ -100,6 +100,12 @@ class HostPolicyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     failsafe_egress: tuple[str, ...] = ("UDP:67", "UDP:547")
 
 
+class AuthenticationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where nodes shake hands for identities that must prove who they are: alike on all nodes."""
+
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 4250
+
+
 class NamesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is kept of DNS names that policies select by. ``min_ttl``: seconds that an answer counts at least,
     whatever its TTL; ``addresses_per_name``: of one name, as told to one pod."""
@@ -147,6 +153,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     health: HealthConfig = HealthConfig()
     load_balancing: LoadBalancingConfig = LoadBalancingConfig()
     names: NamesConfig = NamesConfig()
+    authentication: AuthenticationConfig = AuthenticationConfig()
     proxies: ProxiesConfig = ProxiesConfig()
     host_policy: HostPolicyConfig = HostPolicyConfig()
     announcements: AnnouncementConfig = AnnouncementConfig()
@@ -180,7 +187,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def failsafe(self) -> Policy:
         """What no host policy can close. ValueError."""
         stores = {_port_of(each) for each in self.store.endpoints} if self.store.kind == "etcd" else set()
-        health = [f"TCP:{PORT}"]
+        health = [f"TCP:{PORT}", f"TCP:{self.authentication.port}"]
         return failsafe(
             [*self.host_policy.failsafe_ingress, *health],
             [*self.host_policy.failsafe_egress, *health, *(f"TCP:{port}" for port in sorted(stores))],

@@ -401,6 +401,19 @@ class Control:
         tried = frozenset(direction for direction in found if (subject, direction) in self._tried)
         return frozenset(found - tried), tried
 
+    def nodes(self) -> Iterable[tuple[str, bytes]]:
+        """Names, and the addresses (16 bytes; none: empty) behind which their pods are in `addresses`."""
+        return self._nodes.items()
+
+    def node_at(self, address: bytes) -> str | None:
+        """The node whose pods are behind it."""
+        return next((name for name, behind in self._nodes.items() if behind == address), None)
+
+    def is_on(self, identity: int, address: bytes) -> bool:
+        """Whether a pod of the identity is behind a node's address."""
+        keys = self._on_node.get(self.node_at(address) or "", ())
+        return any(self._endpoints[key].identity == identity for key in keys)
+
     @property
     def counts(self) -> Counts:
         return Counts(len(self._nodes), len(self._known) + len(self.outside), len(self.book))

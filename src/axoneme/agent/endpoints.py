@@ -57,6 +57,10 @@ class EndpointTable:
         """All but the node's health endpoint, which no runtime asked for and no object describes."""
         return [each for each in self.records.values() if each.state.identity != Reserved.HEALTH]
 
+    def identities(self) -> set[int]:
+        """Those of its pods."""
+        return {each.state.identity for each in self.of_pods()}
+
     def next_id(self, taken: Iterable[int] = ()) -> int:
         """A number from 1 to 65535 that no record has, and that is not ``taken``: the next one, all the way
         round, for connections of the pod that had a number may outlive it."""

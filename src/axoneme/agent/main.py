@@ -21,6 +21,7 @@ from typing import TypeVar
 from axoneme.agent import highmark
 from axoneme.agent.announcer import Announcer
 from axoneme.agent.api import Api, Readiness
+from axoneme.agent.authentication import Authentication
 from axoneme.agent.balancer import Balancer
 from axoneme.agent.callers import CallCloser
 from axoneme.agent.cniserver import CniServer, write_network
@@ -216,6 +217,22 @@ class Agent:
             self._versions,
             listener.problems,
         )
+        keeper = Keeper(
+            config.node,
+            config.state_path,
+            self._store,
+            listener.problems,
+            lambda: authentication.certificates_changed(),  # noqa: PLW0108 (the one needs the other)
+        )
+        authentication = Authentication(
+            config.node,
+            self._control,
+            lambda: self._plane,
+            keeper,
+            self._endpoints.identities,
+            config.authentication.port,
+            listener.problems,
+        )
         server = Server(config.agent_socket_path)
         Api(
             config.node,
@@ -306,7 +323,8 @@ class Agent:
             tasks.create_task(self._try_host_policies())
             tasks.create_task(announcer.run(heard=PREFIXES))
             tasks.create_task(self._closer.run())
-            tasks.create_task(Keeper(config.node, config.state_path, self._store, listener.problems).run())
+            tasks.create_task(keeper.run())
+            tasks.create_task(authentication.run())
             tasks.create_task(self._services.serve())
             tasks.create_task(self._services.keep_settled())
 

@@ -22,13 +22,26 @@ from axoneme.sources.inotify import Folders
 #: Below a node's state directory.
 DIRECTORY = "certificates"
 CERTIFICATE, KEY, AUTHORITY = "node.crt", "node.key", "ca.crt"
-#: The request for the certificate, which is made with the key.
-REQUEST = "node.csr"
 
-#: Seconds: files are looked at so often at least, for there are file systems that tell nothing.
-_LOOK_EVERY = 30.0
+#: Seconds: files are looked at so often at least, for there are file systems that tell nothing; and where
+#: there is no folder yet.
+_LOOK_EVERY, _LOOK_FOR = 30.0, 1.0
 #: Of several files that are replaced together, the others follow within so many seconds.
 _GATHER = 0.05
+
+
+def request_file(subject: str) -> str:
+    """Beside the key: the request that is made with it, as it goes into the shared state."""
+    return f"{subject}.request"
+
+
+def key_file(subject: str) -> str:
+    """Of a subject of `state`."""
+    return f"{subject}.key"
+
+
+def certificate_file(subject: str) -> str:
+    return f"{subject}.crt"
 
 
 class CertificateError(ValueError):
@@ -97,7 +110,7 @@ class Files:
         is told once. Never ends; leave it under ``contextlib.aclosing``."""
         last: Credentials | str | None = None
         while True:
-            folders = Folders(self._folders())
+            folders = Folders([folder for folder in self._folders() if folder.is_dir()])
             try:
                 found = await asyncio.to_thread(self._look)
                 text = str(found) if isinstance(found, CertificateError) else found
@@ -105,7 +118,7 @@ class Files:
                     last = text
                     yield found
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(_LOOK_EVERY):
+                    async with asyncio.timeout(_LOOK_EVERY if self._complete() else _LOOK_FOR):
                         await folders.changed()
                 await asyncio.sleep(_GATHER)
             finally:
@@ -117,16 +130,12 @@ class Files:
         except CertificateError as error:
             return error
 
-    def _folders(self) -> list[Path]:
-        """Where something happens when one is replaced, or the first of them comes: their folders, or the
-        nearest above that is there."""
-        found: dict[Path, None] = {}
-        for path in (self.certificate, self.key, self.authority):
-            folder = path.absolute().parent
-            while not folder.is_dir():
-                folder = folder.parent
-            found[folder] = None
-        return list(found)
+    def _folders(self) -> set[Path]:
+        """Where something happens when one is replaced."""
+        return {path.absolute().parent for path in (self.certificate, self.key, self.authority)}
+
+    def _complete(self) -> bool:
+        return all(folder.is_dir() for folder in self._folders())
 
     def _try(self) -> None:
         """Has the TLS library put them to use."""

@@ -60,6 +60,7 @@ _WATCHED: Final = (
 )
 _TABLES: Final = (
     *_WATCHED,
+    "authenticated",
     "served",
     "affinities",
     "datagrams",
@@ -116,6 +117,7 @@ class Datapath:
     backends: WatchedTable
     source_ranges: WatchedTable
     maglev: MaglevTables
+    authenticated: Table
     served: Table
     affinities: Table
     datagrams: Table

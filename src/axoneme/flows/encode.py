@@ -165,6 +165,9 @@ class Encoder:
         service = self._service(row.service) if row.flags & vocabulary.served else None
         reply = bool(row.flags & vocabulary.reply)
         to_proxy = row.flags & vocabulary.proxied and row.zone == vocabulary.zone_client
+        authenticated = row.flags & vocabulary.authenticated or (
+            drop and row.reason == vocabulary.unauthenticated
+        )
         layer4, text = _layer4(row)
         request = (self._requests.get(row.request) or _unknown(reply)) if l7 else None
         return Flow(
@@ -187,6 +190,7 @@ class Encoder:
             is_reply=reply,
             interface=Interface(row.hook & vocabulary.hook_interface) if row.hook else None,
             proxy_port=row.nat_port if to_proxy else 0,
+            auth_type="SPIRE" if authenticated else "",
             egress_allowed_by=() if egress_denied else egress_by,
             ingress_allowed_by=() if ingress_denied else ingress_by,
             egress_denied_by=egress_by if egress_denied else (),

@@ -90,10 +90,12 @@ class Vocabulary:
     proxied: int
     audited_egress: int
     audited_ingress: int
+    authenticated: int
     zone_client: int
     hook_interface: int  # mask of the interface index in ``hook``
     policy_default: int
     policy_deny: int
+    unauthenticated: int
     reasons: Mapping[int, str]  # drop reasons, by Hubble's names where it has them
     reserved: Mapping[int, str]  # identities with a fixed meaning: 1 -> "host"
     first_local: int  # from here on an identity means something on its node only: a prefix outside
@@ -116,10 +118,12 @@ class Vocabulary:
             proxied=flags["EVENT_PROXIED"],
             audited_egress=flags["EVENT_AUDITED_EGRESS"],
             audited_ingress=flags["EVENT_AUDITED_INGRESS"],
+            authenticated=flags["EVENT_AUTHENTICATED"],
             zone_client=enums["zone"]["ZONE_CLIENT"],
             hook_interface=0xFFFFFFFF ^ enums["hook"]["HOOK_EGRESS"],
             policy_default=reasons["DROP_POLICY_DEFAULT"],
             policy_deny=reasons["DROP_POLICY_DENY"],
+            unauthenticated=reasons["DROP_UNAUTHENTICATED"],
             reasons={number: _HUBBLE_REASONS.get(number, name) for number, name in names.items()},
             reserved={
                 number: name.removeprefix("IDENTITY_").lower().replace("_", "-")

@@ -63,6 +63,7 @@ class FlowTable:
     served: int
     shadow_egress: int
     shadow_ingress: int
+    shadow_authenticated: int
     icmp: tuple[int, int] = (1, 58)
 
     @classmethod
@@ -78,6 +79,7 @@ class FlowTable:
             served=enums["flow_flag"]["FLOW_SERVED"],
             shadow_egress=enums["shadow"]["SHADOW_EGRESS"],
             shadow_ingress=enums["shadow"]["SHADOW_INGRESS"],
+            shadow_authenticated=enums["shadow"]["SHADOW_AUTHENTICATED"],
         )
 
     def due(self, flows: npt.NDArray[np.void], now: int) -> Mask:
@@ -205,8 +207,8 @@ class FlowTable:
         proxied = flows["proxy_port"] != 0
         events["flags"] |= np.where(proxied, vocabulary.proxied, 0).astype(np.uint8)
         for shadow, flag in zip(
-            (self.shadow_egress, self.shadow_ingress),
-            (vocabulary.audited_egress, vocabulary.audited_ingress),
+            (self.shadow_egress, self.shadow_ingress, self.shadow_authenticated),
+            (vocabulary.audited_egress, vocabulary.audited_ingress, vocabulary.authenticated),
             strict=True,
         ):
             events["flags"] |= np.where((flows["shadow"] & shadow) != 0, flag, 0).astype(np.uint8)

@@ -194,6 +194,7 @@ class Flow(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     is_reply: bool | None = None
     interface: Interface | None = None
     proxy_port: int = 0
+    auth_type: str = ""  # SPIRE, Hubble's name: both ends had to prove who they are
     egress_allowed_by: tuple[PolicyName, ...] = ()
     ingress_allowed_by: tuple[PolicyName, ...] = ()
     egress_denied_by: tuple[PolicyName, ...] = ()

@@ -19,7 +19,7 @@ from axoneme.model.ciliumports import Ports, parse_ports
 from axoneme.model.labels import ANY, K8S, NAMESPACE, NODE, RESERVED, Label, Labels, Selector, equals, exists
 from axoneme.model.metadata import naming, parse_metadata
 from axoneme.model.paths import Fields, Place
-from axoneme.model.policy import ALL_PORTS, AnyPeer, Direction, Policy, PolicyRef, Rule
+from axoneme.model.policy import ALL_PORTS, AnyPeer, Authentication, Direction, Policy, PolicyRef, Rule
 from axoneme.model.trial import audited
 
 NAMESPACED = "CiliumNetworkPolicy"
@@ -53,6 +53,11 @@ _SPEC_FIELDS = (
 )
 #: What allow rules may have and deny rules may not.
 _ALLOW_ONLY = ("toFQDNs", "authentication")
+_MODES = {
+    "disabled": Authentication.DISABLED,
+    "required": Authentication.REQUIRED,
+    "test-always-fail": Authentication.ALWAYS_FAIL,
+}
 #: The reserved labels that endpoints have, which policies can select.
 _SELECTABLE = ("init", "health", "ingress")
 
@@ -146,7 +151,7 @@ def _node_subject(place: Place, fields: Fields, namespace: str | None) -> Select
 
 
 def _refuse_above_l4(rule: Rule) -> None:
-    if rule.authenticate:
+    if rule.authentication:
         Place(None, rule.path).refuse(
             "nodes have no identity to prove yet: the rule could not be enforced", "authentication"
         )
@@ -179,23 +184,29 @@ def _rules(place: Place, section: _Section, scope: Scope) -> Iterator[Rule]:
     for name in _ALLOW_ONLY if deny else ():
         if name in fields:
             fields.place(name).refuse(f"a deny rule cannot have {name}: it acts on other peers, and on ports")
-    _authentication(fields)
+    authentication = _authentication(fields)
     peers = parse_peers(fields, direction, scope)
     parts = parse_ports(fields, direction, deny, scope.namespace)
     if peers is None:
         # Ports alone are open to everybody; a rule that says nothing is about nobody.
         peers = () if parts is None else (AnyPeer(),)
     for part in (Ports(ALL_PORTS),) if parts is None else parts:
-        yield Rule(direction, peers, part.ports, deny, part.path or place.path, part.l7)
+        yield Rule(
+            direction,
+            peers,
+            part.ports,
+            deny,
+            part.path or place.path,
+            part.l7,
+            authentication=authentication,
+        )
 
 
-def _authentication(fields: Fields) -> None:
+def _authentication(fields: Fields) -> Authentication | None:
     place = fields.stated("authentication")
     if place is None:
-        return
-    mode = place.fields(("mode",)).need("mode")
-    if mode.one_of(("disabled", "required", "test-always-fail")) != "disabled":
-        mode.refuse("mutual authentication is not supported yet: the rule could not be enforced")
+        return None
+    return _MODES[place.fields(("mode",)).need("mode").one_of(_MODES)]
 
 
 # ---- what people note ---------------------------------------------------------------------------

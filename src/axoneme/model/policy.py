@@ -160,6 +160,14 @@ ALL_PORTS: tuple[Port, ...] = (PortRange(Protocol.ANY),)
 # ---- rules and policies ------------------------------------------------------------------------
 
 
+class Authentication(enum.IntEnum):
+    """Whether both ends of a connection must have proved who they are; the stricter one is the greater."""
+
+    DISABLED = 0
+    REQUIRED = 1
+    ALWAYS_FAIL = 2  # nobody can prove anything: for tests
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One item of one section: any of the peers, on any of the ports. Empty ``peers`` match nobody."""
@@ -171,7 +179,7 @@ class Rule:
     path: str = ""  # where in the manifest, e.g. "spec.ingress[0]"
     l7: L7 | None = None  # what a proxy has to look at; of an allow
     watch: bool = False  # allows nothing: a proxy looks at what others allow
-    authenticate: bool | None = None  # whether both ends have to prove who they are; None: as wider rules say
+    authentication: Authentication | None = None  # of an allow; None: as wider rules say
     passes: bool = False  # neither allows nor denies: lower tiers decide (AdminNetworkPolicy's Pass)
     order: int = 0  # in a tier with an order: a rule decides before those of its policy with a greater number
     audit: bool = False  # what it denies, or what its part above L4 refuses, passes, and flows say so

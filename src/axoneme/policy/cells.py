@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 
-from axoneme.model.policy import Direction
+from axoneme.model.policy import Authentication, Direction
 from axoneme.policy.flatten import Contribution, flatten
 from axoneme.policy.ports import Prefix
 from axoneme.policy.rulenumbers import Refs, RuleNumbers
@@ -30,13 +30,27 @@ class Compiled:
     uses: int = 0
 
     @property
+    def authenticates(self) -> bool:
+        """Whether some packet passes once both ends have proved who they are."""
+        wanted = PolicyFlag.AUTHENTICATE
+        return any(
+            value.flags & (wanted | PolicyFlag.ALWAYS_FAIL) == wanted for value in self.entries.values()
+        )
+
+    @property
     def restricts(self) -> bool:
         """Whether any packet does not simply pass here."""
         return any(
-            value.verdict != Verdict.ALLOW or value.listener or value.flags & PolicyFlag.AUDIT
+            value.verdict != Verdict.ALLOW or value.listener or value.flags & ~PolicyFlag.COMPLETE
             for value in self.entries.values()
         )
 
+
+_MODES = {
+    Authentication.DISABLED: 0,
+    Authentication.REQUIRED: PolicyFlag.AUTHENTICATE,
+    Authentication.ALWAYS_FAIL: PolicyFlag.AUTHENTICATE | PolicyFlag.ALWAYS_FAIL,
+}
 
 #: The content of a cell that is not there.
 EMPTY = Compiled(frozenset(), {}, frozenset())
@@ -78,7 +92,7 @@ class CellCompiler:
             prefix: Value(
                 ruling.verdict,
                 number[ruling.refs],
-                flags | (PolicyFlag.AUDIT if ruling.audit else 0),
+                flags | (PolicyFlag.AUDIT if ruling.audit else 0) | _MODES[ruling.authentication],
                 listener[RuleSet(direction, ruling.l7, ruling.watched)] if ruling.l7 else NO_LISTENER,
             )
             for prefix, ruling in rulings.items()

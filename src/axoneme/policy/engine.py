@@ -33,7 +33,15 @@ from typing import TypeVar
 
 from axoneme.model.l7 import NameMatch
 from axoneme.model.labels import RESERVED, Label, Labels
-from axoneme.model.policy import CIDRGroup, Direction, Enforcement, EntityPeer, Network, Policy
+from axoneme.model.policy import (
+    Authentication,
+    CIDRGroup,
+    Direction,
+    Enforcement,
+    EntityPeer,
+    Network,
+    Policy,
+)
 from axoneme.policy import identities
 from axoneme.policy.cells import EMPTY, CellCompiler, Compiled
 from axoneme.policy.grants import Grant
@@ -114,6 +122,7 @@ class PolicyEngine:
         self._subjects = Subjects(self._peer_sets, self._catalog, enforcement, options.host_reaches_pods)
         self._cells = CellCompiler(RuleNumbers(rule_bits))
         self._named_ports: dict[int, NamedPorts] = {}
+        self._authenticating: set[PolicyKey] = set()
         self._builtin = {i.number: i for i in identities.reserved(options.ipv4, options.ipv6)}
         #: Since the last `changes`: identities and subjects that were not there before it, and
         #: identities that were.
@@ -140,6 +149,12 @@ class PolicyEngine:
         for policy in former:
             self._needs.remove(policy)
         self._label_needs.exchange(former, policies)
+        if any(
+            rule.authentication is Authentication.REQUIRED for policy in policies for rule in policy.rules
+        ):
+            self._authenticating.add(key)
+        else:
+            self._authenticating.discard(key)
         self._waiting_policies[key] = None
 
     def remove_policy(self, key: PolicyKey) -> None:
@@ -462,6 +477,20 @@ class PolicyEngine:
     def enforced(self, subject: int, direction: Direction) -> bool:
         """Whether what no rule allows is dropped."""
         return self._subjects.enforced(subject, direction)
+
+    @property
+    def authenticates(self) -> bool:
+        """Whether any policy of the cluster asks that pods prove who they are."""
+        return bool(self._authenticating)
+
+    def asks_proof(self, subject: int, peer: int) -> bool:
+        """Whether something between a local subject and a peer passes only once both have proved who they
+        are."""
+        return any(
+            cell.authenticates
+            for side in self._subjects.sides.get(subject, ())
+            if (cell := side.cells.get(peer) or side.cells.get(EVERY_PEER))
+        )
 
     def audited(self, subject: int) -> bool:
         """Whether all policies are only tried on a subject."""

@@ -6,7 +6,8 @@ holds it, because prefixes nest. So each prefix gets the ruling of all rules tha
 
 - ADMIN: the first in order. An allow or deny is the ruling; a pass leaves it to the others.
 - NORMAL: deny if one of them denies; else allow if one allows, by way of a proxy if all that do have rules
-  above L4. The proxy gets the rules of all of them, as long as one proxy can hold to them all.
+  above L4. The proxy gets the rules of all of them, as long as one proxy can hold to them all. Whether both
+  ends have to be authenticated says the narrowest allow that says it.
 - BASELINE (which is not here where it is not asked): the first in order.
 - The rule of nobody, by which an open direction lets everything pass.
 
@@ -22,7 +23,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from axoneme.model.l7 import L7
-from axoneme.model.policy import Tier
+from axoneme.model.policy import Authentication, Tier
 from axoneme.policy.grants import HOST, Grant
 from axoneme.policy.ports import Prefix, wider
 from axoneme.policy.rulenumbers import Refs
@@ -38,7 +39,8 @@ class Ruling(NamedTuple):
 
     ``l7``: what a proxy has to look at; ``watched``: it only has to say what it would refuse. ``audit``: it
     passes although policies that are only tried would deny it, and ``refs`` are theirs. ``conflict``: no
-    proxy could hold to all of the rules, so they are denied.
+    proxy could hold to all of the rules, so they are denied. ``authentication``: what both ends must have
+    done.
     """
 
     verdict: Verdict
@@ -47,6 +49,7 @@ class Ruling(NamedTuple):
     watched: bool = False
     audit: bool = False
     conflict: bool = False
+    authentication: Authentication = Authentication.DISABLED
 
 
 def flatten(contributions: Iterable[Contribution], audited: bool = False) -> dict[Prefix, Ruling]:
@@ -56,12 +59,15 @@ def flatten(contributions: Iterable[Contribution], audited: bool = False) -> dic
     for prefixes, grant in contributions:
         for prefix in prefixes:
             named.setdefault(prefix, []).append(grant)
+    for grants in named.values():
+        grants.sort(key=_strictness)
 
     covering: dict[Prefix, list[Grant]] = {}
     rulings: dict[Prefix, Ruling] = {}
     entries: dict[Prefix, Ruling] = {}
     for prefix in sorted(named, key=lambda p: (p.length, p.protocol, p.port)):
         around = next((w for w in wider(prefix) if w in covering), None)
+        # The narrower, the later.
         covering[prefix] = [*covering[around], *named[prefix]] if around else named[prefix]
         ruling = rulings[prefix] = _ruling(covering[prefix], audited)
         if around is None or rulings[around] != ruling:
@@ -93,9 +99,9 @@ def _tried(grants: list[Grant], audited: bool) -> Ruling:
         grants = [g for g in grants if g.closing is None and not (closing and g.tier is Tier.BASELINE)]
     shadow = _judged(grants)
     if shadow.verdict is not Verdict.ALLOW:
-        return Ruling(Verdict.ALLOW, shadow.refs or closing or (), ruling.l7, audit=True)
+        return ruling._replace(refs=shadow.refs or closing or (), audit=True)
     if shadow.l7 and not ruling.l7:
-        return shadow._replace(watched=True)
+        return shadow._replace(watched=True, authentication=ruling.authentication)
     return ruling
 
 
@@ -127,14 +133,26 @@ def _normal(grants: list[Grant]) -> Ruling | None:
     named = [grant for grant in grants if grant.tier is Tier.NORMAL and grant.ref]
     if denies := [grant for grant in named if grant.deny]:
         return Ruling(Verdict.DENY, _refs(denies))
+    # The node itself has no identity that it could prove.
+    mode = Authentication.DISABLED if HOST in grants else _authentication(named)
     if plain := [grant for grant in named if grant.l7 is None]:
-        return Ruling(Verdict.ALLOW, _refs(plain))
+        return Ruling(Verdict.ALLOW, _refs(plain), authentication=mode)
     if not named or HOST in grants:
         return None
     rules = united([grant.l7 for grant in named if grant.l7])
     if rules is None:
         return Ruling(Verdict.DENY, _refs(named), conflict=True)
-    return Ruling(Verdict.ALLOW, _refs(named), rules)
+    return Ruling(Verdict.ALLOW, _refs(named), rules, authentication=mode)
+
+
+def _authentication(grants: list[Grant]) -> Authentication:
+    """The narrowest rule that says something about it; of several alike the strictest."""
+    said = (grant.authentication for grant in reversed(grants) if grant.authentication is not None)
+    return next(said, Authentication.DISABLED)
+
+
+def _strictness(grant: Grant) -> int:
+    return -1 if grant.authentication is None else grant.authentication
 
 
 def _refs(grants: Iterable[Grant]) -> Refs:

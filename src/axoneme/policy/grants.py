@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from axoneme.model.l7 import L7
-from axoneme.model.policy import NamedPort, PolicyRef, PortRange, Rank, Tier
+from axoneme.model.policy import Authentication, NamedPort, PolicyRef, PortRange, Rank, Tier
 from axoneme.policy.identities import Identity
 from axoneme.policy.ports import EVERYTHING, Prefix, prefixes
 from axoneme.policy.rulenumbers import Refs
@@ -22,8 +22,9 @@ class Grant:
 
     Without a ``ref`` it is nobody's rule: an open direction, or the node that reaches its own pods. ``l7``:
     what it allows, a proxy has to look at. ``watch``: it allows nothing; what others allow, a proxy looks at.
-    ``audit``: it is only tried; ``loose``: what it says above L4 is. ``closing``, of an open direction: it is
-    open because the policies that would close it are only tried; these, by their refs.
+    ``audit``: it is only tried; ``loose``: what it says above L4 is. ``authentication``: what both ends of a
+    connection must have done before. ``closing``, of an open direction: it is open because the policies that
+    would close it are only tried; these, by their refs.
     """
 
     prefixes: frozenset[Prefix]
@@ -38,12 +39,18 @@ class Grant:
     audit: bool = False
     loose: bool = False
     closing: Refs | None = None
+    authentication: Authentication | None = None
+
+    @property
+    def conditional(self) -> bool:
+        """Whether what it allows does not simply pass."""
+        return self.l7 is not None or bool(self.authentication)
 
     @property
     def layered(self) -> bool:
         """Whether it is not enough for a packet's verdict that a deny beats every allow."""
         tried = self.audit or self.closing is not None
-        return self.tier is not Tier.NORMAL or self.l7 is not None or tried
+        return self.tier is not Tier.NORMAL or self.conditional or tried
 
     def named(self, owner: Identity | None) -> frozenset[Prefix]:
         """What the names mean on endpoints of ``owner``."""

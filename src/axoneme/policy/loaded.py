@@ -54,6 +54,7 @@ class LoadedPolicy:
             rule.watch,
             self.policy.audit or (rule.audit and rule.deny),
             rule.audit and not rule.deny,
+            authentication=None if rule.audit else rule.authentication,
         )
 
 

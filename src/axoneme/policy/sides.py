@@ -47,7 +47,7 @@ class Side:
     ``cells`` is what `PolicyEngine.changes` last gave out, ``dirty`` the peers whose cell may differ
     by now. ``closers`` are the policies that make it default-deny, ``triers`` those that would, were they not
     only tried; ``audited``: all are. ``layers`` counts the bonds with a layered grant, ``above`` those with
-    rules above L4. ``was`` is what `nature` was of the cells.
+    rules above L4, or that ask for authentication. ``was`` is what `nature` was of the cells.
     """
 
     subject: int
@@ -104,7 +104,7 @@ class Side:
     def _count(self, grant: Grant, change: int) -> None:
         before = self.nature
         self.layers += change * grant.layered
-        self.above += change * (grant.l7 is not None)
+        self.above += change * grant.conditional
         self._look(before)
 
     def open_by(self, bases: frozenset[Bond]) -> None:

@@ -77,6 +77,7 @@ class PolicyFlag(enum.IntFlag):
     COMPLETE = 1
     AUTHENTICATE = 2
     AUDIT = 4
+    ALWAYS_FAIL = 8
 
 
 class Key(NamedTuple):

@@ -64,14 +64,16 @@ ENUMS = {
         "EVENT_PROXIED": PROXIED,
         "EVENT_AUDITED_EGRESS": AUDITED_EGRESS,
         "EVENT_AUDITED_INGRESS": AUDITED_INGRESS,
+        "EVENT_AUTHENTICATED": 128,
     },
     "zone": {"ZONE_CLIENT": 0, "ZONE_PROXY": 1},
-    "shadow": {"SHADOW_EGRESS": 1, "SHADOW_INGRESS": 2},
+    "shadow": {"SHADOW_EGRESS": 1, "SHADOW_INGRESS": 2, "SHADOW_AUTHENTICATED": 4},
     "drop_reason": {
         "DROP_NONE": 0,
         "DROP_INVALID_SOURCE": INVALID_SOURCE,
         "DROP_POLICY_DEFAULT": DEFAULT_DENY,
         "DROP_POLICY_DENY": DENY,
+        "DROP_UNAUTHENTICATED": 189,
         "DROP_UNROUTABLE": 211,
     },
     "identity": {

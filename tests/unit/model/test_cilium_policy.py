@@ -271,7 +271,7 @@ INGRESS: list[tuple[object, str, str]] = [
     ({"fromEndpoints": [{"matchLabels": {"cidr:10.0.0.0/8": ""}}]}, ".fromEndpoints[0]", "no pod has labels"),
     ({"fromEndpoints": [expression(POD, "DoesNotExist")]}, ".fromEndpoints[0]", "every pod has a namespace"),
     ({"fromEndpoints": [expression("reserved:host", "DoesNotExist")]}, ".fromEndpoints[0]", "name entities"),
-    ({"authentication": {"mode": "required"}}, ".authentication.mode", "not supported yet"),
+    ({"authentication": {"mode": "always"}}, ".authentication.mode", "must be one of"),
     ({"authentication": {}}, ".authentication.mode", "required"),
     ({"toPorts": HTTP, "icmps": [{"fields": [{"type": 8}]}]}, ".icmps", "make two rules"),
     ({"icmps": [{"fields": [{"type": "Ping"}]}]}, ".icmps[0].fields[0].type", "must be one of EchoReply"),

@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from axoneme.model.policy import PolicyRef, PortRange, Protocol, Rank, Tier
+from axoneme.model.policy import Authentication, PolicyRef, PortRange, Protocol, Rank, Tier
 from axoneme.policy.flatten import Contribution, Ruling, flatten
-from axoneme.policy.grants import Grant, open_but_for
+from axoneme.policy.grants import HOST, Grant, open_but_for
 from axoneme.policy.ports import EVERYTHING, Prefix, prefixes, wider
 from axoneme.policy.table import Verdict
 
@@ -154,3 +154,44 @@ def test_the_baseline_speaks_where_no_policy_would_close_the_direction() -> None
 
     assert ruling((A,)) == Ruling(Verdict.ALLOW, (A,), audit=True)
     assert not ruling(()).audit
+
+
+def asking(
+    ref: PolicyRef, mode: Authentication | None, *ranges: PortRange, audit: bool = False
+) -> Contribution:
+    covered = prefixes(ranges)
+    grant = Grant(covered, frozenset(), deny=False, ref=ref, audit=audit, authentication=mode)
+    return covered, grant
+
+
+def modes(*contributions: Contribution) -> dict[Prefix, Authentication]:
+    return {prefix: ruling.authentication for prefix, ruling in flatten(contributions).items()}
+
+
+DISABLED, REQUIRED, ALWAYS_FAIL = Authentication
+
+
+def test_the_narrowest_rule_that_speaks_of_authentication_decides_and_silent_ones_follow_wider_ones() -> None:
+    wide = asking(A, REQUIRED, PortRange(Protocol.TCP))
+    silent = asking(B, None, PortRange(Protocol.TCP, 80, 80))
+    free = asking(C, DISABLED, PortRange(Protocol.TCP, 443, 443))
+    assert modes(silent, free, wide) == {TCP: REQUIRED, TCP_80: REQUIRED, TCP_443: DISABLED}
+    assert modes(silent) == {TCP_80: DISABLED}
+
+
+def test_of_rules_for_the_same_ports_the_strictest_decides() -> None:
+    port = PortRange(Protocol.TCP, 80, 80)
+    rules = [asking(A, DISABLED, port), asking(B, REQUIRED, port), asking(C, None, port)]
+    assert modes(*rules) == modes(*reversed(rules)) == {TCP_80: REQUIRED}
+    assert modes(*rules, asking(C, ALWAYS_FAIL, port)) == {TCP_80: ALWAYS_FAIL}
+
+
+def test_a_policy_that_is_only_tried_asks_nobody_for_authentication() -> None:
+    port = PortRange(Protocol.TCP, 80, 80)
+    assert modes(asking(A, None, port), asking(B, REQUIRED, port, audit=True)) == {TCP_80: DISABLED}
+
+
+def test_the_node_reaches_its_pods_without_authentication() -> None:
+    asks = asking(A, REQUIRED, PortRange(Protocol.ANY))
+    assert modes(asks, (HOST.prefixes, HOST)) == {EVERYTHING: DISABLED}
+    assert modes(asks) == {EVERYTHING: REQUIRED}
