@@ -18,9 +18,9 @@ missing=()
 for package in "${packages[@]}"; do
 	[[ $'\n'$installed$'\n' == *$'\n'$package$'\n'* ]] || missing+=("$package")
 done
-# Container runtimes, for tests of the CNI plugin, a client of Kafka, what builds the web UI's page, and a browser to
-# try it: whoever has them from elsewhere keeps those.
-for pair in npm:npm chromium:chromium kcat:kafkacat podman:podman runc:runc containerd:containerd busybox:busybox-static /usr/lib/cni/loopback:containernetworking-plugins; do
+# Container runtimes, for tests of the CNI plugin, a client of Kafka, what builds the web UI's page, a browser to
+# try it, and a Prometheus that reads metrics: whoever has them from elsewhere keeps those.
+for pair in npm:npm chromium:chromium prometheus:prometheus kcat:kafkacat podman:podman runc:runc containerd:containerd busybox:busybox-static /usr/lib/cni/loopback:containernetworking-plugins; do
 	command -v "${pair%:*}" >/dev/null || missing+=("${pair#*:}")
 done
 

@@ -48,6 +48,7 @@ COMMANDS: Table = {
         "relay": Entry("relay:relay", "Serve the flows of all nodes at one address."),
         "ui": Entry("ui:ui", "Serve the web UI: service map, flows, policies, nodes."),
         "capture": Entry("capture:capture", "Write packets of chosen flows into a file for Wireshark."),
+        "metrics": Entry("metrics:group", "Dashboards and alert rules for Prometheus metrics."),
         "names": Entry("names:names", "See what nodes know of DNS names."),
         "service": Entry("service:group", "See what is balanced, to which backends."),
         "policy": Entry("policy:group", "Explain and test what policies decide."),
