@@ -1,5 +1,5 @@
 import type { Flow, PolicyName, Row } from "../api/types";
-import { bytes, clock, duration } from "../parts/numbers";
+import { bytes, clock, duration, plural } from "../parts/numbers";
 import { Button, CopyButton, Facts, Panel, Section, Tag, Verdict } from "../parts/parts";
 import { across, changed, go, link } from "../place/place";
 import { PolicyText } from "../policies/PolicyText";
@@ -48,10 +48,12 @@ export function FlowPanel({ row: { id, flow }, query, onClose }: Props) {
             ["Protocol", told.protocol],
             ["Direction", flow.traffic_direction?.toLowerCase()],
             ["Lasted", flow.duration_ns ? duration(flow.duration_ns / 1e9) : ""],
-            ["Sent", flow.packets ? `${bytes(flow.bytes ?? 0)} in ${flow.packets} packets` : ""],
+            ["Sent", flow.packets ? `${bytes(flow.bytes ?? 0)} in ${plural(flow.packets, "packet")}` : ""],
             [
               "Answered",
-              flow.reply_packets ? `${bytes(flow.reply_bytes ?? 0)} in ${flow.reply_packets} packets` : "",
+              flow.reply_packets
+                ? `${bytes(flow.reply_bytes ?? 0)} in ${plural(flow.reply_packets, "packet")}`
+                : "",
             ],
             ["Proxy port", flow.proxy_port],
             ["Time", <code key="time">{flow.time}</code>],

@@ -4,11 +4,12 @@ import {
   Controls,
   type Edge as DrawnEdge,
   type Node as DrawnNode,
+  getViewportForBounds,
   MarkerType,
   ReactFlow,
   ReactFlowProvider,
-  useNodesInitialized,
   useReactFlow,
+  useStore,
 } from "@xyflow/react";
 import "@xyflow/react/dist/base.css";
 import { useEffect, useMemo, useRef } from "react";
@@ -18,9 +19,10 @@ import { useShortcuts } from "../shell/useShortcuts";
 import { useTheme } from "../theme/theme";
 import styles from "./Canvas.module.css";
 import { type CardNode, CardView, type GroupNode, GroupView } from "./CardNode";
-import { drawing, lay, type Spot, shapeOf, wayKey } from "./layout";
 import type { Point } from "./route";
+import { around, drawing, type Spot, wayKey } from "./shape";
 import { nameOf, neighbours, portKey, totals, type Wanted } from "./state";
+import { useLayout } from "./useLayout";
 import { type WayEdge, WayView } from "./WayEdge";
 
 const NODES = { card: CardView, namespace: GroupView };
@@ -49,11 +51,8 @@ export function Canvas(props: Props) {
 function Drawn({ cards, edges, wanted, selection, onSelect }: Props) {
   const theme = useTheme();
   const flow = useReactFlow();
-  const ready = useNodesInitialized();
   const drawn = useMemo(() => drawing(cards, edges), [cards, edges]);
-  const shape = shapeOf(drawn);
-  // biome-ignore lint/correctness/useExhaustiveDependencies: the shape is all that a layout depends on
-  const layout = useMemo(() => lay(drawn), [shape]);
+  const { layout, shape } = useLayout(drawn);
   const chosen = edges.find((edge) => edge.id === selection.edge);
   const near = useMemo(() => {
     if (selection.card) return neighbours(edges, selection.card);
@@ -83,46 +82,52 @@ function Drawn({ cards, edges, wanted, selection, onSelect }: Props) {
   ]);
   const names = useMemo(() => new Map(cards.map((card) => [card.id, card])), [cards]);
   const ways = useStable<WayEdge>(
-    drawn.ways.map((way): WayEdge => {
+    drawn.ways.flatMap((way): WayEdge[] => {
       const { edge, source, target } = way;
+      if (!layout.places.has(source) || !layout.places.has(target)) return [];
       const focused =
         edge.id === selection.edge || edge.source === selection.card || edge.destination === selection.card;
       const bad = Object.hasOwn(edge.verdicts, "DROPPED");
       const key = portKey(edge);
       const there = names.get(edge.destination)?.ports.some((port) => portKey(port) === key);
-      return {
-        id: edge.id,
-        type: "way",
-        source,
-        target,
-        sourceHandle: "out",
-        targetHandle: there ? key : "in",
-        data: {
-          totals: totals(edge, wanted),
-          route: layout.routes.get(wayKey(way)) ?? NO_POINTS,
-          top: source === target ? layout.places.get(source)?.y : undefined,
-          label: focused || edges.length <= LABELS || bad,
-          dim: near !== null && !focused,
-          verdicts: edge.verdicts,
+      return [
+        {
+          id: edge.id,
+          type: "way",
+          source,
+          target,
+          sourceHandle: "out",
+          targetHandle: there ? key : "in",
+          data: {
+            totals: totals(edge, wanted),
+            route: layout.routes.get(wayKey(way)) ?? NO_POINTS,
+            top: source === target ? layout.places.get(source)?.y : undefined,
+            label: focused || edges.length <= LABELS || bad,
+            dim: near !== null && !focused,
+            verdicts: edge.verdicts,
+          },
+          selected: edge.id === selection.edge,
+          markerEnd: { type: MarkerType.Arrow, width: 14, height: 14, color: "var(--edge)" },
+          ariaLabel: describe(edge, names, wanted),
+          zIndex: focused ? 1 : 0,
         },
-        selected: edge.id === selection.edge,
-        markerEnd: { type: MarkerType.Arrow, width: 14, height: 14, color: "var(--edge)" },
-        ariaLabel: describe(edge, names, wanted),
-        zIndex: focused ? 1 : 0,
-      };
+      ];
     }),
   );
 
   const touched = useRef(false);
-  const showAll = () => {
+  const [width, height] = [useStore((store) => store.width), useStore((store) => store.height)];
+  const showAll = (duration = 200) => {
     touched.current = false;
-    void flow.fitView({ padding: 0.06, maxZoom: 1.1, duration: 200 });
+    const all = [...layout.places.values(), ...layout.groups.values()];
+    if (all.length === 0 || width === 0) return;
+    void flow.setViewport(getViewportForBounds(around(all), width, height, 0.1, 1.1, 0.05), { duration });
   };
   // biome-ignore lint/correctness/useExhaustiveDependencies: when something came or went, not when numbers change
   useEffect(() => {
-    if (ready && !touched.current) showAll();
-  }, [ready, shape]);
-  useShortcuts({ f: showAll });
+    if (!touched.current) showAll(0);
+  }, [shape, width, height]);
+  useShortcuts({ f: () => showAll() });
 
   return (
     <ReactFlow

@@ -4,7 +4,7 @@ import type { Card } from "../api/types";
 import { Icon, type IconName } from "../parts/Icon";
 import { plural, rate } from "../parts/numbers";
 import styles from "./CardNode.module.css";
-import { shownCalls } from "./layout";
+import { shownCalls } from "./shape";
 import { portKey } from "./state";
 
 export type CardNode = Node<{ card: Card; dim: boolean; port: string }, "card">;

@@ -2,6 +2,7 @@ import { useMemo } from "react";
 import { Button, Empty, Missing, ProblemNotice } from "../parts/parts";
 import { changed, go, link, usePlace } from "../place/place";
 import { useShortcuts } from "../shell/useShortcuts";
+import { secondsOf } from "../time/span";
 import { TimeBar } from "../time/TimeBar";
 import { Canvas, type Selection } from "./Canvas";
 import { CardPanel } from "./CardPanel";
@@ -12,10 +13,18 @@ import { visible } from "./state";
 import { useMap } from "./useMap";
 import { VerdictToggles } from "./VerdictToggles";
 
+/** For how long the server keeps edges that are not used, in seconds. */
+const LONGEST = 3600;
+
 export default function MapView() {
   const { query } = usePlace();
   const [since, until] = [query.get("since") ?? "", query.get("until") ?? ""];
-  const { shown, line, problem } = useMap(query.getAll("namespace"), since, until);
+  const { shown, line, problem } = useMap(
+    query.getAll("namespace"),
+    since,
+    until,
+    Math.min(LONGEST, secondsOf(query.get("scope"))),
+  );
   const verdicts = query.getAll("verdict").join(" ");
   const wanted = useMemo(() => new Set(verdicts.split(" ").filter(Boolean)), [verdicts]);
   const hide = query.getAll("hide");

@@ -1,7 +1,9 @@
 import { describe, expect, test } from "vitest";
 import type { Card, Edge, MapState } from "../api/types";
-import { drawing, heightOf, lay, shapeOf } from "./layout";
+import { lay } from "./layout";
+import { quick } from "./quick";
 import { line, loop } from "./route";
+import { drawing, heightOf, type Spot, shapeOf } from "./shape";
 import {
   begin,
   filtersFor,
@@ -172,6 +174,34 @@ describe("a layout", () => {
     const busy = card("busy", { ports: [{ port: 80, protocol: "TCP", calls, calls_not_shown: 0 }] });
     const idle = card("idle", { ports: [{ port: 80, protocol: "TCP", calls: [], calls_not_shown: 0 }] });
     expect(heightOf(busy)).toBeGreaterThan(heightOf(idle));
+  });
+});
+
+describe("a quick layout", () => {
+  const sizes = { width: 200, gap: 20, column: 80, pad: 20, title: 30 };
+  const overlap = (a: Spot, b: Spot) =>
+    a.x < b.x + b.width && b.x < a.x + a.width && a.y < b.y + b.height && b.y < a.y + a.height;
+
+  test("of hundreds of cards puts none over another, circles or not", () => {
+    const cards = Array.from({ length: 300 }, (_, at) =>
+      card(`c${at}`, { id: `c${at}`, namespace: `n${at % 7}` }),
+    );
+    const calls = Array.from({ length: 1500 }, (_, at) => {
+      const [from, to] = [cards[(at * 7919) % 300] ?? web, cards[(at * 104729 + 13) % 300] ?? db];
+      return { ...edge(from, to, {}), id: `e${at}` };
+    });
+    const spots = [...quick(drawing(cards, calls), sizes).values()];
+    expect(spots).toHaveLength(300);
+    expect(spots.some((one, at) => spots.slice(at + 1).some((other) => overlap(one, other)))).toBe(false);
+  });
+
+  test("keeps callers left", () => {
+    const spots = quick(
+      drawing([db, cache, web], [edge(web, db, {}), edge(db, cache, {}), edge(cache, web, {})]),
+      sizes,
+    );
+    const x = [db, cache, web].map((each) => spots.get(each.id)?.x ?? 0);
+    expect(new Set(x).size).toBe(3);
   });
 });
 

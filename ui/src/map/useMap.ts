@@ -6,12 +6,12 @@ import { begin, proceed, type Shown } from "./state";
 
 export type Followed = { shown: Shown | null; line: Line; problem: Problem | null };
 
-/** The map of these namespaces: live, or of the time between `since` and `until`. */
-export function useMap(namespaces: string[], since: string, until: string): Followed {
+/** The map of these namespaces: live with what was used in the last `window` seconds, or of the time between `since` and `until`. */
+export function useMap(namespaces: string[], since: string, until: string, window: number): Followed {
   const [state, setState] = useState<Followed>({ shown: null, line: "connecting", problem: null });
   const query: [string, string][] = namespaces.map((namespace) => ["namespace", namespace]);
   const past = since || until ? asked("map", [...query, ["since", since], ["until", until]]) : "";
-  const live = asked("map/stream", query);
+  const live = asked("map/stream", [...query, ["window", String(window)]]);
 
   useEffect(() => {
     setState({ shown: null, line: "connecting", problem: null });

@@ -26,8 +26,13 @@ export function useShortcuts(shortcuts: Record<string, () => void>): void {
   }, []);
 }
 
+/** Elements that know by themselves what these two keys mean. */
+const PRESSED = "button, a, summary, [role=button], [role=option]";
+
 function written(event: KeyboardEvent): boolean {
   const element = event.composedPath()[0];
+  if ([" ", "Enter"].includes(event.key) && element instanceof Element && element.closest(PRESSED))
+    return true;
   return (
     element instanceof HTMLElement &&
     (element.isContentEditable || ["INPUT", "TEXTAREA", "SELECT"].includes(element.tagName))

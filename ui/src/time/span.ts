@@ -10,6 +10,10 @@ export const SCOPES: Record<string, number> = {
 };
 export const USUAL = "15m";
 
+export function secondsOf(scope: string | null): number {
+  return SCOPES[scope ?? USUAL] ?? SCOPES[USUAL] ?? 900;
+}
+
 export type Span = { since: number; until: number };
 
 /** Null where the address means the present. Half a span is open at its other end. */
@@ -28,7 +32,7 @@ function read(text: string | null): number | null {
 
 /** What the bar shows: the scope up to now, widened so that a chosen span is in it. */
 export function window(scope: string, span: Span | null, now: number): Span {
-  const width = (SCOPES[scope] ?? SCOPES[USUAL] ?? 900) * 1000;
+  const width = secondsOf(scope) * 1000;
   const since = now - width;
   if (!span || span.since >= since) return { since, until: now };
   const margin = Math.max(width / 2, span.until - span.since);
