@@ -27,11 +27,15 @@ class Tool:
     version: str
     package: str = "."
     flags: str = ""
+    program: Path | None = None  # of ours, to be built with what the module requires
 
 
 TOOLS = {
     "hubble": Tool(
         "github.com/cilium/hubble", "v1.19.4", flags="-X github.com/cilium/cilium/hubble/pkg.Version=1.19.4"
+    ),
+    "hubble_count": Tool(
+        "github.com/cilium/hubble", "v1.19.4", "./ours", program=ROOT / "bench" / "hubble_count.go"
     ),
     "grpcurl": Tool("github.com/fullstorydev/grpcurl", "v1.9.3", "./cmd/grpcurl"),
 }
@@ -49,6 +53,9 @@ def build(name: str) -> Path:
         shutil.copytree(found["Dir"], source)
         for path in (source, *source.rglob("*")):
             path.chmod(path.stat().st_mode | 0o200)
+        if tool.program:
+            (source / "ours").mkdir()
+            shutil.copy(tool.program, source / "ours" / "main.go")
         FOLDER.mkdir(parents=True, exist_ok=True)
         draft = target.with_suffix(f".{os.getpid()}")
         command = ["go", "build", "-o", str(draft), "-ldflags", f"-s -w {tool.flags}", tool.package]

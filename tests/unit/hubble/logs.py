@@ -52,7 +52,8 @@ REQUESTS = (
 )
 
 
-def log() -> FlowLog:
+def log(room: int = 64) -> FlowLog:
+    """``room``: how many flows it keeps, and how many drops."""
     names = made.some_names()
     for address, end in PODS.items():
         names.put(address, [address_bytes(address)], end)
@@ -60,7 +61,7 @@ def log() -> FlowLog:
     services.put(5, ServicePort("shop/web", "http"))
     services.put(6, ServicePort("edge", "80/TCP"))
     requests = Requests()
-    return FlowLog("n1", FlowStore(DTYPE, 64, 64), names, RULES.get, services, requests, VOCABULARY)
+    return FlowLog("n1", FlowStore(DTYPE, room, room), names, RULES.get, services, requests, VOCABULARY)
 
 
 def flows(log: FlowLog, seed: int, count: int = 40) -> Records:
