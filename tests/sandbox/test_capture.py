@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import signal
 import subprocess
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from runtime import Live, addresses, live
 
 from oracle import pcapng
@@ -219,3 +222,62 @@ def test_tshark_reads_it(shop: Live, tmp_path: Path) -> None:
     assert "DROPPED POLICY_DENIED" in shown.stdout
     assert "client.shop" in shown.stdout, "addresses have names"
     assert len(shown.stdout.splitlines()) == len(pcapng.read(file.read_bytes()).packets)
+
+
+def test_top_shows_who_calls_whom_and_what_is_dropped(shop: Live) -> None:
+    """In the same sandbox, since a sandbox takes seconds."""
+    # In the node's control group, as pods' own processes are: else nothing measures their connections.
+    group = yaml.safe_load(shop.layout.node("node1").config.read_text())["cgroup"]
+    enter = f'echo $$ > {group}/cgroup.procs; exec nsenter --net=$0 "$@"'
+    calls = [
+        subprocess.Popen(
+            [*("sh", "-c", enter, shop.namespace(who, "shop"), sys.executable, "-c", BUSY, web(shop))],
+            stdin=subprocess.PIPE,
+        )
+        for who in ("client", "other")
+    ]
+    try:
+        command = [sys.executable, "-m", "axoneme.cli", "top", "--sandbox", shop.name, "--once"]
+        more = ["--interval", "2.5", "--sort", "drops", "-o", "json"]
+        done = subprocess.run([*command, *more], capture_output=True, text=True, check=True)
+        rows = {(row["source"], row["destination"]): row for row in json.loads(done.stdout)}
+        busy, refused = (rows[f"shop/{who}", "shop/web:8080"] for who in ("client", "other"))
+        assert busy["connections"] > 1
+        assert busy["sent"] > 100
+        assert busy["received"] > 100
+        assert busy["rtt"] > 0
+        assert busy["handshake"] > 0
+        assert busy["drops"] == 0
+        assert refused["drops"] > 0
+        assert refused["rtt"] == 0
+        first = json.loads(done.stdout)[0]
+        assert first["drops"] == max(row["drops"] for row in rows.values()), "sorted"
+        table = subprocess.run(
+            [*command, "--interval", "0.5", "--match", "client web"],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "COLUMNS": "80"},
+        ).stdout.splitlines()
+        assert table[0].split()[:2] == ["SOURCE", "DESTINATION"]
+        assert [line.split()[:2] for line in table[1:]] == [["shop/client", "shop/web:8080"]]
+        assert all(len(line) <= 80 for line in table)
+    finally:
+        for each in calls:
+            assert each.stdin
+            each.stdin.close()
+            each.wait()
+
+
+#: Calls until its input is closed.
+BUSY = """
+import select, socket, sys
+while not select.select([sys.stdin], [], [], 0.05)[0]:
+    try:
+        with socket.create_connection((sys.argv[1], 8080), timeout=0.3) as talk:
+            talk.sendall(b"GET / HTTP/1.0\\r\\n\\r\\n")
+            while talk.recv(4096):
+                pass
+    except OSError:
+        pass
+"""

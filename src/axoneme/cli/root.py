@@ -47,6 +47,7 @@ COMMANDS: Table = {
         "observe": Entry("observe:observe", "Watch flows: who talks to whom, and what was decided."),
         "relay": Entry("relay:relay", "Serve the flows of all nodes at one address."),
         "ui": Entry("ui:ui", "Serve the web UI: service map, flows, policies, nodes."),
+        "top": Entry("top:top", "See the busiest edges: traffic, drops, latencies, live."),
         "capture": Entry("capture:capture", "Write packets of chosen flows into a file for Wireshark."),
         "metrics": Entry("metrics:group", "Dashboards and alert rules for Prometheus metrics."),
         "names": Entry("names:names", "See what nodes know of DNS names."),

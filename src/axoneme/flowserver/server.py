@@ -20,6 +20,7 @@ from typing import Final
 from axoneme.datapath.bpf import NotFound
 from axoneme.datapath.schema import Schema
 from axoneme.flows import feed
+from axoneme.flows.edgecounts import EdgeCounts, EdgeReport
 from axoneme.flows.events import Vocabulary, record_dtype
 from axoneme.flows.expiry import FlowTable
 from axoneme.flows.figures import Figures, Walked
@@ -94,6 +95,7 @@ class FlowServer:
         )
         self._reader = Reader(record, self._bell, _clocks)
         self._observer = Observer(self._reader)
+        self._edges = EdgeCounts(record, self._meaning, time.monotonic_ns)
         self._nodes = Nodes()
         self._synced = {prefix: asyncio.Event() for prefix in feed.PREFIXES}
         self._started = time.monotonic_ns()
@@ -107,6 +109,7 @@ class FlowServer:
         server.method("status", NoParams, self._status)
         server.method("figures", NoParams, self._figures)
         server.method("services.traffic", NoParams, self._traffic)
+        server.method("flows.edges", NoParams, self._count_edges)
         server.stream("flows.observe", ObserveRequest, self._observe)
         server.stream("flows.records", RecordsRequest, Bulk(self._reader).records)
         async with self._proxies.serving(), asyncio.TaskGroup() as tasks:
@@ -159,7 +162,12 @@ class FlowServer:
         while True:
             with await self._kernel() as kernel:
                 self._sweep = Sweep(
-                    kernel, self._meaning, self._vocabulary, time.monotonic_ns, self._ingest.ended
+                    kernel,
+                    self._meaning,
+                    self._vocabulary,
+                    time.monotonic_ns,
+                    self._ingest.ended,
+                    edges=self._edges,
                 )
                 with contextlib.suppress(OtherSchema):
                     await self._drain(kernel, self._sweep)
@@ -197,6 +205,7 @@ class FlowServer:
                 looked = now
                 self._store.kernel_losses = kernel.losses()
                 self._store.requests_lost = self._proxies.lost
+                self._edges.catch_up()
                 self._ingest.tidy()
                 self._rates = [*self._rates[-10:], (now, self._seen())]
                 if kernel.replaced():
@@ -274,6 +283,9 @@ class FlowServer:
 
     async def _figures(self, _: NoParams) -> Figures:
         return self._metering.figures(self._sweep.walked if self._sweep else Walked())
+
+    async def _count_edges(self, _: NoParams) -> EdgeReport:
+        return self._edges.report()
 
     async def _traffic(self, _: NoParams) -> list[BackendTraffic]:
         return self._sweep.traffic() if self._sweep else []

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from axoneme.datapath import elements
 from axoneme.datapath.maps import Table
+from axoneme.flows.edgecounts import EdgeCounts
 from axoneme.flows.events import Events, Vocabulary
 from axoneme.flows.expiry import FlowTable
 from axoneme.flows.figures import KINDS, Walked
@@ -37,6 +38,7 @@ class Sweep:
         clock: Callable[[], int],
         ended: Tally,
         rest: float = 2.0,
+        edges: EdgeCounts | None = None,
     ) -> None:
         """``ended``: what connections to services have moved that are over. ``rest``: seconds from the
         beginning of one walk to that of the next, if it ends earlier."""
@@ -47,6 +49,7 @@ class Sweep:
         self._ended = ended
         self._open, self._over = Tally().sums(), Tally().sums()
         self._rest = round(rest * 1e9)
+        self._edges = edges
         self._next = clock()
         self._walk: Iterator[Events] | None = None
         #: Entries of ``flows`` and ``half_open`` when the last walk ended; entries removed since the start.
@@ -90,7 +93,9 @@ class Sweep:
         count, self._worked = 0, 0
         self._alive[:] = self._deleted[:] = 0
         for keys, flows in kernel.flows.batches(_CHUNK):
-            left, ends = self._look(kernel.flows, keys, flows)
+            kept, left, ends = self._look(kernel.flows, keys, flows)
+            if self._edges is not None:
+                self._edges.walk(kept, left)
             endpoint = np.where(
                 left["source_endpoint"], left["source_endpoint"], left["destination_endpoint"]
             )
@@ -99,10 +104,12 @@ class Sweep:
             opened.add(left, (left["service"] != 0) & (left["state"] != self._meaning.closed), "leg")
             yield ends
         usage["collected"] = held - share
+        if self._edges is not None:
+            self._edges.walked()
         self._open, self._over = opened.sums(), over
         self.entries, count = count, 0
         for keys, flows in kernel.half_open.batches(_CHUNK):
-            left, ends = self._look(kernel.half_open, keys, flows)
+            _, left, ends = self._look(kernel.half_open, keys, flows)
             count += len(left)
             yield ends
         self.half_open = count
@@ -117,20 +124,20 @@ class Sweep:
 
     def _look(
         self, table: Table, keys: npt.NDArray[np.void], flows: npt.NDArray[np.void]
-    ) -> tuple[npt.NDArray[np.void], Events]:
-        """What is left of these, and the ends of those that are not."""
+    ) -> tuple[npt.NDArray[np.void], npt.NDArray[np.void], Events]:
+        """What is left of these, keys and entries, and the ends of those that are not."""
         now = self._clock()
         due = self._meaning.due(flows, now)
         kinds = _kinds(keys)
         self._alive += np.bincount(kinds[~due], minlength=len(KINDS))
         self._deleted += np.bincount(kinds[due], minlength=len(KINDS))
-        left, keys, flows = flows[~due], keys[due], flows[due]
+        kept, left, keys, flows = keys[~due], flows[~due], keys[due], flows[due]
         if len(keys):
             # First: a packet that comes in between takes its port again, and keeps it.
             self._free_ports(keys, flows)
             self._forget_calls(keys, flows)
             self.removed += table.delete(keys)
-        return left, self._meaning.ends(keys, flows, now, self._vocabulary)
+        return kept, left, self._meaning.ends(keys, flows, now, self._vocabulary)
 
     def _free_ports(self, keys: npt.NDArray[np.void], flows: npt.NDArray[np.void]) -> None:
         """Ports that the other end may remember are kept among those that may be displaced, with the time."""
