@@ -27,6 +27,7 @@ from axoneme.sandbox.report import SandboxReport
 
 HERE = Path(__file__).parent
 WEB, GRPC, PLAIN = 8080, 50051, 8081
+ENVOY = "type.googleapis.com/envoy."
 REFUSED = b"Access denied: refused by network policy.\n"
 
 
@@ -183,6 +184,78 @@ def test_requests(app: App, directions: list[str]) -> None:
         assert connection.status("/public/b") == 200
         # What is allowed by port alone is nobody's business.
         assert app.call("client", where, version, PLAIN).status("/private") == 200
+
+
+def test_a_listener_that_somebody_has_written(app: App) -> None:
+    """It answers itself below /mine, and passes on the rest to whom the client has called."""
+    app.enforced()
+    http_filter = {
+        "name": "envoy.filters.http.router",
+        "typed_config": {"@type": f"{ENVOY}extensions.filters.http.router.v3.Router"},
+    }
+    manager = {
+        "@type": f"{ENVOY}extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "mine",
+        "rds": {"route_config_name": "routes"},
+        "http_filters": [http_filter],
+    }
+    routes = [
+        {"match": {"prefix": "/mine"}, "direct_response": {"status": 418}},
+        {"match": {"prefix": "/"}, "route": {"cluster": "onwards"}},
+    ]
+    app.apply(
+        json.dumps(
+            {
+                "apiVersion": "cilium.io/v2",
+                "kind": "CiliumEnvoyConfig",
+                "metadata": {"name": "mine"},
+                "spec": {
+                    "resources": [
+                        {
+                            "@type": f"{ENVOY}config.listener.v3.Listener",
+                            "name": "front",
+                            "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
+                        },
+                        {
+                            "@type": f"{ENVOY}config.route.v3.RouteConfiguration",
+                            "name": "routes",
+                            "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}],
+                        },
+                        {
+                            "@type": f"{ENVOY}config.cluster.v3.Cluster",
+                            "name": "onwards",
+                            "type": "ORIGINAL_DST",
+                            "lb_policy": "CLUSTER_PROVIDED",
+                            "connect_timeout": "5s",
+                        },
+                    ]
+                },
+            }
+        )
+    )
+    entry = {
+        "toEndpoints": [{"matchLabels": {"role": "server"}}],
+        "toPorts": [
+            {
+                "ports": [{"port": str(WEB), "protocol": "TCP"}],
+                "listener": {"envoyConfig": {"name": "mine"}, "name": "front"},
+            }
+        ],
+    }
+    handed = json.loads(policy("egress"))
+    handed["spec"]["egress"] = [entry]
+    app.enforced(json.dumps(handed))
+    for where, version in everywhere():
+        connection = app.call("client", where, version)
+        assert connection.status("/mine/too") == 418
+        seen = connection.ask("/private").seen
+        assert seen["client"][0].removeprefix("::ffff:") == app.address("client", version)
+    app.delete("CiliumEnvoyConfig", "mine")
+    app.wait(lambda: any(each["state"] == "failed" for each in app.listeners()), "it is missed", 30)
+    assert any("there is no CiliumEnvoyConfig default/mine" in each["problem"] for each in app.listeners())
+    with pytest.raises((OSError, http.client.HTTPException)):
+        app.call("client", "near", 4).ask("/mine")
+    app.enforced()
 
 
 def test_methods_of_grpc(app: App) -> None:

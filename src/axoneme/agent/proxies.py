@@ -23,9 +23,12 @@ from typing import Final, NamedTuple
 import msgspec
 
 from axoneme.agent import files
-from axoneme.agent.secrets import Secrets
+from axoneme.agent.referred import Referred
+from axoneme.model.envoyconfig import CLUSTERWIDE, NAMESPACED, parse_envoy_config
 from axoneme.model.l7 import SecretRef
 from axoneme.model.redaction import Redaction
+from axoneme.model.secrets import KIND as SECRET
+from axoneme.model.secrets import parse_secret
 from axoneme.policy.listenerports import ListenerPorts, Moves, proxy_of
 from axoneme.policy.rulesets import RuleSet
 from axoneme.proxy.config import ProxiesConfig
@@ -95,8 +98,13 @@ class Proxies:
         # would close what opens TLS, and let answers out before their addresses are in force.
         former = [plan for folder in self._folders.values() if (plan := read_plan(folder))]
         self._names: Names | None = next((plan.names for plan in former if plan.names), None)
-        self._secrets = Secrets(
-            {SecretRef(each.namespace, each.name): each.data for plan in former for each in plan.secrets}
+        self._secrets = Referred(
+            parse_secret,
+            {_secret(each.namespace, each.name): each.data for plan in former for each in plan.secrets},
+        )
+        self._configs = Referred(
+            parse_envoy_config,
+            {_config(each.namespace, each.name): each for plan in former for each in plan.configs},
         )
         self._changed = asyncio.Event()
         #: Why a file is not as it should be; empty: all are.
@@ -140,7 +148,9 @@ class Proxies:
     def write(self) -> None:
         """Brings the files up to date; what cannot be written stands in `trouble` until it can."""
         self._begun = True
-        self._secrets.need(ref for rules in self._ports.rules.values() for ref in _secrets_of(rules))
+        rules = self._ports.rules.values()
+        self._secrets.need(_secret(ref.namespace, ref.name) for each in rules for ref in _secrets_of(each))
+        self._configs.need(_config(*ref) for each in rules for ref in _configs_of(each))
         plans = {kind: self._plan(kind) for kind in KINDS}
         try:
             revisions = {kind: plan.revision for kind, plan in plans.items()}
@@ -183,6 +193,7 @@ class Proxies:
             for number, each in here.items()
         ]
         needed = sorted({ref for each in here.values() for ref in _secrets_of(each)})
+        configs = sorted({_config(*ref) for each in here.values() for ref in _configs_of(each)})
         known = self._secrets.known
         before = self._written[kind]
         plan = msgspec.structs.replace(
@@ -190,8 +201,11 @@ class Proxies:
             revision=before.revision,
             listeners=tuple(sorted(listeners, key=lambda listener: listener.port)),
             secrets=tuple(
-                SecretData(ref.namespace, ref.name, dict(known[ref])) for ref in needed if ref in known
+                SecretData(ref.namespace, ref.name, known[key])
+                for ref in needed
+                if (key := _secret(ref.namespace, ref.name)) in known
             ),
+            configs=tuple(self._configs.known[key] for key in configs if key in self._configs.known),
         )
         if kind == "dns" and listeners:
             plan = msgspec.structs.replace(plan, names=self._names)
@@ -203,6 +217,7 @@ class Proxies:
         """Hears reports and secrets, for ever."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._secrets.run(store, self.write))
+            tasks.create_task(self._configs.run(store, self.write))
             tasks.create_task(self._hear())
 
     async def _hear(self) -> None:
@@ -253,8 +268,8 @@ class Proxies:
         for state in self.states():
             if state.state == "failed":
                 yield f"proxy/{state.kind}/{state.port}", f"{state.rules}: {state.problem}"
-        for ref, why in sorted(self._secrets.missing.items()):
-            yield f"objects/Secret/{ref.namespace}/{ref.name}", f"rules refer to it: {why}"
+        for key, why in sorted({**self._secrets.missing, **self._configs.missing}.items()):
+            yield key, f"rules refer to it: {why}"
 
     def _states(self, kind: str) -> Iterator[ListenerState]:
         report = self._reports[kind] or Report(0)
@@ -280,6 +295,9 @@ def summary(listener: Listener) -> str:
     parts = [f"{len(rules.rules)} rule{'s' if len(rules.rules) != 1 else ''}"] if rules.rules else []
     parts += [f"server names {', '.join(rules.server_names)}"] if rules.server_names else []
     parts += ["TLS opened"] if rules.terminating else []
+    if rules.listener:
+        whose = f"{rules.listener.namespace}/{rules.listener.name}".removeprefix("/")
+        return f"listener {rules.listener.listener} of {whose}"
     return f"{rules.kind.name}: {', '.join(parts)}"
 
 
@@ -291,6 +309,20 @@ def _secrets_of(rules: RuleSet) -> Iterator[SecretRef]:
         for header in rule.headers:
             if header.secret:
                 yield header.secret
+
+
+def _configs_of(rules: RuleSet) -> Iterator[tuple[str, str]]:
+    if wanted := rules.rules.listener:
+        yield wanted.namespace, wanted.name
+
+
+def _secret(namespace: str, name: str) -> str:
+    """Its key in the shared state."""
+    return f"objects/{SECRET}/{namespace}/{name}"
+
+
+def _config(namespace: str, name: str) -> str:
+    return f"objects/{NAMESPACED if namespace else CLUSTERWIDE}/{namespace or '_'}/{name}"
 
 
 def _alive(pid: int) -> bool:

@@ -65,6 +65,10 @@ BASELINE_POLICY = Kind(
     namespaced=False,
 )
 CIDR_GROUP = Kind("CiliumCIDRGroup", "ciliumcidrgroups", "cilium.io", ("ccg",), namespaced=False)
+ENVOY_CONFIG = Kind("CiliumEnvoyConfig", "ciliumenvoyconfigs", "cilium.io", ("cec",))
+CLUSTERWIDE_ENVOY_CONFIG = Kind(
+    "CiliumClusterwideEnvoyConfig", "ciliumclusterwideenvoyconfigs", "cilium.io", ("ccec",), namespaced=False
+)
 LOCAL_REDIRECT = Kind("CiliumLocalRedirectPolicy", "ciliumlocalredirectpolicies", "cilium.io", ("clrp",))
 
 ADDRESS_POOL = Kind(
@@ -105,6 +109,8 @@ KINDS: tuple[Kind, ...] = (
     ADMIN_POLICY,
     BASELINE_POLICY,
     CIDR_GROUP,
+    ENVOY_CONFIG,
+    CLUSTERWIDE_ENVOY_CONFIG,
     LOCAL_REDIRECT,
     ADDRESS_POOL,
     ANNOUNCEMENT,

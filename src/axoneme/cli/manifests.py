@@ -13,6 +13,7 @@ import click
 
 from axoneme.cli.failures import Failure
 from axoneme.cli.place import DEFAULT_NAMESPACE, Place
+from axoneme.model import envoyconfig
 from axoneme.model.manifests import Manifest, load, validate
 from axoneme.model.paths import ManifestError
 from axoneme.sandbox.objects import ObjectKey
@@ -84,6 +85,7 @@ def sound(found: Sequence[Manifest], namespace: str | None = None, wrong: Sequen
         try:
             validate(manifest)
             _in_namespace(manifest, namespace)
+            _understood(manifest)
         except ManifestError as error:
             wrong.append(str(error))
     if wrong:
@@ -105,6 +107,21 @@ def names(place: Place, files: Sequence[str], recursive: bool = False) -> list[O
     for manifest in found:
         _in_namespace(manifest, place.namespace)
     return list(dict.fromkeys(ObjectKey(each.kind, each.namespace, each.name) for each in found))
+
+
+def _understood(manifest: Manifest) -> None:
+    """What Envoy is to do has to be what Envoy can understand."""
+    if manifest.kind not in envoyconfig.KINDS:
+        return
+    from axoneme.proxy.envoy.given import Given
+
+    try:
+        Given(envoyconfig.parse_envoy_config(manifest.object))
+    except ManifestError:
+        raise
+    except ValueError as error:
+        wrong = ManifestError("spec.resources", "something else", f"what Envoy takes belongs here: {error}")
+        raise wrong.of(str(manifest), manifest.origin) from None
 
 
 def _in_namespace(manifest: Manifest, namespace: str | None) -> None:

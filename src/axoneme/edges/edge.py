@@ -82,7 +82,7 @@ class Request:
                 return f"DNS {self.name}"
             case L7Kind.KAFKA:
                 return f"Kafka {self.api_key} {self.topic}".rstrip()
-            case L7Kind.TLS:
+            case L7Kind.TLS | L7Kind.LISTENER:
                 return f"TLS {self.name}"
 
     @property

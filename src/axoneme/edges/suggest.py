@@ -235,7 +235,7 @@ def _rules(requests: Iterable[Request]) -> Document:
             return {"rules": {"dns": [{"matchName": name} for name in names]}}
         case L7Kind.KAFKA:
             return {"rules": {"kafka": _kafka(asked)}}
-        case L7Kind.TLS:
+        case L7Kind.TLS | L7Kind.LISTENER:
             return {"serverNames": sorted({each.name for each in asked})}
 
 

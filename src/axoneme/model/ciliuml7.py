@@ -14,13 +14,16 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from axoneme.model import checks
+from axoneme.model.envoyconfig import CLUSTERWIDE, KINDS, NAMESPACED
 from axoneme.model.kafkaapis import API_KEYS, ROLES
 from axoneme.model.l7 import (
     L7,
+    LAST_PRIORITY,
     HeaderMatch,
     HTTPRule,
     KafkaRule,
     L7Kind,
+    ListenerRef,
     Mismatch,
     NameMatch,
     SecretRef,
@@ -68,7 +71,10 @@ def parse_l7(fields: Fields, direction: Direction, deny: bool, namespace: str | 
     if listener := stated.get("listener"):
         if direction is Direction.INGRESS:
             listener.refuse("a listener is for egress")
-        listener.refuse("listeners are not supported yet: the rule could not be enforced")
+        for name, place in stated.items():
+            if name != "listener":
+                place.refuse("a listener does what its configuration says: nothing else belongs beside it")
+        return L7(L7Kind.LISTENER, listener=_listener(listener, namespace))
     rules = _rules(stated["rules"], direction, namespace) if "rules" in stated else Rules()
     names = _server_names(stated["serverNames"]) if "serverNames" in stated else ()
     terminating, originating = (
@@ -86,6 +92,20 @@ def parse_l7(fields: Fields, direction: Direction, deny: bool, namespace: str | 
         if items:
             return L7(kind, rules.http, rules.kafka, rules.dns, names, terminating, originating)
     return L7(L7Kind.TLS, server_names=names) if names else None
+
+
+def _listener(place: Place, namespace: str | None) -> ListenerRef:
+    fields = place.fields(("envoyConfig", "name", "priority"))
+    config = fields.need("envoyConfig").fields(("kind", "name"))
+    kind = config.one_of("kind", KINDS, NAMESPACED if namespace else CLUSTERWIDE)
+    if kind == NAMESPACED and not namespace:
+        config.place("kind").refuse(f"a policy without namespace names a {CLUSTERWIDE}")
+    return ListenerRef(
+        (namespace or "") if kind == NAMESPACED else "",
+        config.need("name").name(),
+        fields.need("name").name(),
+        fields.number("priority", LAST_PRIORITY, 1, LAST_PRIORITY - 1),
+    )
 
 
 def _rules(place: Place, direction: Direction, namespace: str | None) -> Rules:

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 
 
 class L7Kind(enum.Enum):
-    """Which proxy understands it. ``TLS`` looks at server names only, and passes the rest on unread."""
+    """Which proxy understands it. ``TLS`` looks at server names only, and passes the rest on unread;
+    ``LISTENER`` does what somebody has told Envoy to do."""
 
     HTTP = "http"
     KAFKA = "kafka"
     DNS = "dns"
     TLS = "tls"
+    LISTENER = "listener"
 
 
 class Mismatch(enum.Enum):
@@ -94,14 +96,19 @@ class TLSContext:
     private_key: str = "tls.key"
 
 
+#: Of a listener for which none is said; those that may be said are less.
+LAST_PRIORITY = 101
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class ListenerRef:
-    """A listener of a CiliumEnvoyConfig (or, without namespace, a CiliumClusterwideEnvoyConfig)."""
+    """A listener of a CiliumEnvoyConfig (or, without namespace, a CiliumClusterwideEnvoyConfig). Of several
+    for the same traffic the one with the least ``priority`` has it."""
 
     namespace: str
     name: str
     listener: str
-    priority: int = 0
+    priority: int = LAST_PRIORITY
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +125,7 @@ class L7:
     server_names: tuple[str, ...] = ()
     terminating: TLSContext | None = None
     originating: TLSContext | None = None
-    listener: ListenerRef | None = None
+    listener: ListenerRef | None = None  # of ``LISTENER``
 
     @property
     def rules(self) -> tuple[HTTPRule, ...] | tuple[KafkaRule, ...] | tuple[NameMatch, ...]:

@@ -16,6 +16,8 @@ from axoneme.model.adminpolicy import ADMIN, API_VERSION, BASELINE
 from axoneme.model.announcementpolicy import KIND as ANNOUNCEMENT_POLICY
 from axoneme.model.ciliumpolicy import CLUSTERWIDE, NAMESPACED
 from axoneme.model.endpointslices import KIND as ENDPOINT_SLICE
+from axoneme.model.envoyconfig import CLUSTERWIDE as CLUSTERWIDE_ENVOY_CONFIG
+from axoneme.model.envoyconfig import NAMESPACED as ENVOY_CONFIG
 from axoneme.model.loadbalancerpool import KIND as ADDRESS_POOL
 from axoneme.model.localredirect import KIND as LOCAL_REDIRECT
 from axoneme.model.metadata import DEFAULT_NAMESPACE, title
@@ -46,13 +48,24 @@ SUPPORTED_KINDS: Mapping[str, tuple[str, ...]] = {
     ADMIN: (API_VERSION,),
     BASELINE: (API_VERSION,),
     CIDR_GROUP: ("cilium.io/v2", "cilium.io/v2alpha1"),
+    ENVOY_CONFIG: ("cilium.io/v2",),
+    CLUSTERWIDE_ENVOY_CONFIG: ("cilium.io/v2",),
     LOCAL_REDIRECT: ("cilium.io/v2",),
     ADDRESS_POOL: ("cilium.io/v2", "cilium.io/v2alpha1"),
     ANNOUNCEMENT_POLICY: ("cilium.io/v2alpha1", "cilium.io/v2"),
 }
 #: Kinds that are in no namespace.
 CLUSTER_KINDS = frozenset(
-    {"Namespace", CLUSTERWIDE, ADMIN, BASELINE, CIDR_GROUP, ADDRESS_POOL, ANNOUNCEMENT_POLICY}
+    {
+        "Namespace",
+        CLUSTERWIDE,
+        CLUSTERWIDE_ENVOY_CONFIG,
+        ADMIN,
+        BASELINE,
+        CIDR_GROUP,
+        ADDRESS_POOL,
+        ANNOUNCEMENT_POLICY,
+    }
 )
 
 #: The group from which workloads and policies moved to their own; its objects are meant as the new ones.
@@ -122,6 +135,7 @@ def validate(manifest: Manifest) -> None:
         announcementpolicy,
         cidrgroup,
         endpointslices,
+        envoyconfig,
         loadbalancerpool,
         localredirect,
         wishes,
@@ -140,6 +154,8 @@ def validate(manifest: Manifest) -> None:
             parsers: dict[str, Callable[[Mapping[str, object]], object]] = {
                 **workloads.PARSERS,
                 CIDR_GROUP: cidrgroup.parse_cidr_group,
+                ENVOY_CONFIG: envoyconfig.parse_envoy_config,
+                CLUSTERWIDE_ENVOY_CONFIG: envoyconfig.parse_envoy_config,
                 ENDPOINT_SLICE: endpointslices.parse_endpoint_slice,
                 LOCAL_REDIRECT: localredirect.parse_local_redirect,
                 SECRET: parse_secret,

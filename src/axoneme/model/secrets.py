@@ -13,13 +13,13 @@ from axoneme.model.paths import Place
 KIND = "Secret"
 
 
-def parse_secret(object: Mapping[str, object]) -> Mapping[str, bytes]:
+def parse_secret(object: Mapping[str, object]) -> dict[str, bytes]:
     """Its data by key; what ``stringData`` says goes before ``data``. Raises `ManifestError`."""
     with naming(object) as fields:
         fields.need("kind").one_of((KIND,))
         fields.only(("apiVersion", "kind", "metadata", "type", "immutable", "data", "stringData"))
         parse_metadata(fields, namespaced=True)
-        found = {}
+        found: dict[str, bytes] = {}
         if (data := fields.get("data")) is not None:
             found = {_key(key): _decoded(value) for key, value in data.fields().entries()}
         return found | {key: text.encode() for key, text in checks.texts(fields.get("stringData")).items()}

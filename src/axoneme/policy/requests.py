@@ -56,6 +56,8 @@ def judge(rules: L7, request: Request) -> Said:
     if rules.server_names and not named:
         wanted = " or ".join(rules.server_names)
         return Said(False, f"TLS for {wanted}", (_lack("server name", wanted, request.server_name),))
+    if rules.listener is not None:
+        return Said(True, f"what listener {rules.listener.listener} of {rules.listener.name} makes of it")
     if rules.kind is L7Kind.TLS:
         return Said(True, f"TLS for {' or '.join(rules.server_names)}")
     if rules.kind is L7Kind.KAFKA and _api_number(request) in ALWAYS:

@@ -36,11 +36,13 @@ class RuleSet:
 def united(parts: Collection[L7]) -> L7 | None:
     """Rules that let pass what one of the parts does; None where no proxy could hold to such.
 
-    That is so for different kinds, and where TLS is opened in different ways. The outcome does not depend on
-    the order of the parts, nor on that of their rules.
+    That is so for different kinds, for different listeners of one priority, and where TLS is opened in
+    different ways. The outcome does not depend on the order of the parts, nor on that of their rules.
     """
     if not parts:
         return None
+    if all(part.listener for part in parts):
+        return _first_listener(parts)
     first, *others = parts
     for other in others:
         if other.kind is not first.kind or _around(other) != _around(first):
@@ -59,6 +61,12 @@ def united(parts: Collection[L7]) -> L7 | None:
         first.originating,
         first.listener,
     )
+
+
+def _first_listener(parts: Collection[L7]) -> L7 | None:
+    first = min(part.listener.priority for part in parts if part.listener)
+    found = {part for part in parts if part.listener and part.listener.priority == first}
+    return found.pop() if len(found) == 1 else None
 
 
 def _around(rules: L7) -> tuple[object, ...]:

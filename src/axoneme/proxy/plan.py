@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from axoneme.model.envoyconfig import EnvoyConfig
 from axoneme.model.l7 import L7
 from axoneme.model.redaction import Redaction
 from axoneme.proxy.names import Names
@@ -49,6 +50,7 @@ class Plan(msgspec.Struct, frozen=True):
     events: str  # path of the flow server's socket, for `axoneme.proxy.events.EventSender`
     listeners: tuple[Listener, ...] = ()
     secrets: tuple[SecretData, ...] = ()
+    configs: tuple[EnvoyConfig, ...] = ()
     names: Names | None = None  # of the DNS proxy's; none: no policy speaks of names
     redaction: Redaction = Redaction()
 

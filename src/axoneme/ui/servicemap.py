@@ -429,7 +429,7 @@ def _what(request: Request) -> str:
             return f"{request.method} {request.path}"
         case L7Kind.KAFKA:
             return f"{request.api_key} {request.topic}".rstrip()
-        case L7Kind.DNS | L7Kind.TLS:
+        case L7Kind.DNS | L7Kind.TLS | L7Kind.LISTENER:
             return request.name
 
 

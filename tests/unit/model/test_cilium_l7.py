@@ -17,6 +17,7 @@ from axoneme.model.l7 import (
     HTTPRule,
     KafkaRule,
     L7Kind,
+    ListenerRef,
     Mismatch,
     NameMatch,
     SecretRef,
@@ -149,6 +150,8 @@ def test_tls() -> None:
 
 
 WEB = {"http": [{}]}
+HANDED = {"envoyConfig": {"name": "c"}, "name": "l"}
+
 IN_ENTRY: list[tuple[str, dict[str, Any], str, str]] = [
     ("ingress", entry({"port": "80"}, rules=WEB), ".ports[0].protocol", "with HTTP it must be TCP"),
     ("ingress", entry({"port": "80", "protocol": "UDP"}, rules=WEB), ".ports[0].protocol", "must be TCP"),
@@ -177,7 +180,9 @@ IN_ENTRY: list[tuple[str, dict[str, Any], str, str]] = [
     ("egress", entry(terminatingTLS=TLS), ".terminatingTLS", "opened for rules.http"),
     ("egress", entry(originatingTLS=TLS, serverNames=["a"]), ".originatingTLS", "opened for rules.http"),
     ("egress", entry(terminatingTLS={}, rules=WEB), ".terminatingTLS.secret", "Secret with the certificates"),
-    ("egress", entry(listener={"name": "a"}), ".listener", "not supported yet"),
+    ("egress", entry(listener={"name": "a"}), ".listener.envoyConfig", "required"),
+    ("egress", entry(listener=HANDED, rules=WEB), ".rules", "nothing else belongs beside"),
+    ("egress", entry(listener={**HANDED, "priority": 101}), ".listener.priority", "from 1 to 100"),
     ("ingress", entry(listener={"name": "a"}), ".listener", "is for egress"),
     ("egress", entry(rules={"l7": []}), ".rules.l7", "not supported yet"),
     ("egress", entry(rules={"l7proto": "r2d2"}), ".rules.l7proto", "not supported yet"),
@@ -273,3 +278,28 @@ def test_any_text_is_an_expression_or_is_refused_with_words(text: str) -> None:
         assert why.isprintable()
     else:
         regexes.matches(text, "some value")
+
+
+# ---- listeners that people write ---------------------------------------------------------------
+
+
+def handed_to(policy: Policy) -> ListenerRef | None:
+    (rule,) = policy.rules
+    assert rule.l7 is not None
+    return rule.l7.listener
+
+
+def test_a_listener_is_of_the_policys_namespace_or_of_the_cluster() -> None:
+    clusters = {**HANDED, "envoyConfig": {"kind": "CiliumClusterwideEnvoyConfig", "name": "c"}, "priority": 7}
+    own, shared = (
+        parsed(cilium(egress=[{"toPorts": [entry(listener=each)]}])) for each in (HANDED, clusters)
+    )
+    assert handed_to(own) == ListenerRef("shop", "c", "l", 101)
+    assert handed_to(shared) == ListenerRef("", "c", "l", 7)
+    wide = parsed(clusterwide(egress=[{"toPorts": [entry(listener=HANDED)]}]))
+    assert handed_to(wide) == ListenerRef("", "c", "l", 101)
+    foreign = {**HANDED, "envoyConfig": {"kind": "CiliumEnvoyConfig", "name": "c"}}
+    assert (
+        "names a CiliumClusterwideEnvoyConfig"
+        in refusal(clusterwide(egress=[{"toPorts": [entry(listener=foreign)]}])).right
+    )

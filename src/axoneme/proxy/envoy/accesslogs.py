@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Final
 
 from envoy.config.accesslog.v3 import accesslog_pb2
@@ -20,43 +20,51 @@ _MANY: Final = 16 << 10
 GRPC_STATUS: Final = "grpc-status"
 #: Requests a second that are told of, by each of the two logs.
 MOST_TOLD: Final = 1000
+PASSED, OTHERS = BUCKETS = "passed", "others"
+#: Behind the direction, in the name of a log of `of_given`.
+GIVEN: Final = " given"
 #: What the routes of requests that pass are called begins so (routes.py).
 _WHICH: Final = (
-    ("passed", "xds.route_name.startsWith('FORWARDED')"),
-    ("others", "!(has(xds.route_name) && xds.route_name.startsWith('FORWARDED'))"),
+    (PASSED, "xds.route_name.startsWith('FORWARDED')"),
+    (OTHERS, "!(has(xds.route_name) && xds.route_name.startsWith('FORWARDED'))"),
 )
 
 
 def of_requests(direction: str, headers: Iterable[str]) -> list[Message]:
     """Of what passes and of what does not, each within a budget of its own: what is beyond it costs next to
     nothing, while to tell of a request costs a third of what it takes to pass it on."""
-    config = als_pb2.HttpGrpcAccessLogConfig(
-        common_config=_common(direction),
+    config = _of_http(direction, headers)
+    return [_log("http_grpc", config, _both(_expression(which), _within(bucket))) for bucket, which in _WHICH]
+
+
+def of_given(direction: str, headers: Iterable[str]) -> Message:
+    """Of what a listener passes on whose routes are not ours, and which refuses nothing for us."""
+    return _log("http_grpc", _of_http(f"{direction}{GIVEN}", headers), _within(PASSED))
+
+
+def _of_http(name: str, headers: Iterable[str]) -> Message:
+    return als_pb2.HttpGrpcAccessLogConfig(
+        common_config=_common(name),
         additional_request_headers_to_log=sorted(headers),
         additional_response_headers_to_log=[GRPC_STATUS],
         additional_response_trailers_to_log=[GRPC_STATUS],
     )
-    return [_log("http_grpc", config, _both(_expression(which), _within(bucket))) for bucket, which in _WHICH]
 
 
-def buckets() -> Iterator[tuple[str, Message]]:
-    """The budgets by their names."""
-    for name, _ in _WHICH:
-        yield (
-            name,
-            token_bucket_pb2.TokenBucket(
-                max_tokens=MOST_TOLD, tokens_per_fill=number(MOST_TOLD // 10), fill_interval=seconds(0.1)
-            ),
-        )
+def budget() -> Message:
+    """What a bucket of `BUCKETS` has."""
+    return token_bucket_pb2.TokenBucket(
+        max_tokens=MOST_TOLD, tokens_per_fill=number(MOST_TOLD // 10), fill_interval=seconds(0.1)
+    )
 
 
 def of_connections(direction: str) -> Message:
     return _log("tcp_grpc", als_pb2.TcpGrpcAccessLogConfig(common_config=_common(direction)))
 
 
-def _common(direction: str) -> Message:
+def _common(name: str) -> Message:
     return als_pb2.CommonGrpcAccessLogConfig(
-        log_name=direction,
+        log_name=name,
         grpc_service=parent_service(),
         transport_api_version=config_source_pb2.V3,
         buffer_flush_interval=seconds(_SOON),

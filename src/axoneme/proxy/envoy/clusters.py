@@ -43,10 +43,6 @@ def name_for(context: TLSContext | None) -> str:
 
 def cluster(name: str, transport: Message | None, kernel: Kernel) -> Message:
     """``transport``: the transport socket, where it is TLS."""
-    options = [socket_option(socket.SOL_IP, _IP_BIND_ADDRESS_NO_PORT, 1)]
-    if kernel.own_ports:
-        ports = OWN_PORTS.start | (OWN_PORTS.stop - 1) << 16
-        options.append(socket_option(socket.SOL_IP, _IP_LOCAL_PORT_RANGE, ports))
     protocols = upstream.HttpProtocolOptions(
         common_http_protocol_options=protocol_pb2.HttpProtocolOptions(
             max_headers_count=number(1000), idle_timeout=seconds(_IDLE)
@@ -65,7 +61,7 @@ def cluster(name: str, transport: Message | None, kernel: Kernel) -> Message:
         lb_policy=cluster_pb2.Cluster.CLUSTER_PROVIDED,
         connect_timeout=seconds(_CONNECT),
         per_connection_buffer_limit_bytes=number(256 << 10),
-        upstream_bind_config=address_pb2.BindConfig(socket_options=options),
+        upstream_bind_config=own_ports(kernel),
         upstream_connection_options=cluster_pb2.UpstreamConnectionOptions(
             tcp_keepalive=address_pb2.TcpKeepalive(
                 keepalive_probes=number(4), keepalive_time=number(120), keepalive_interval=number(30)
@@ -84,6 +80,15 @@ def cluster(name: str, transport: Message | None, kernel: Kernel) -> Message:
         typed_extension_protocol_options={_OPTIONS: packed(protocols)},
         transport_socket=transport,
     )
+
+
+def own_ports(kernel: Kernel) -> Message:
+    """Calls onwards have ports of their own, where the kernel can choose among some."""
+    options = [socket_option(socket.SOL_IP, _IP_BIND_ADDRESS_NO_PORT, 1)]
+    if kernel.own_ports:
+        ports = OWN_PORTS.start | (OWN_PORTS.stop - 1) << 16
+        options.append(socket_option(socket.SOL_IP, _IP_LOCAL_PORT_RANGE, ports))
+    return address_pb2.BindConfig(socket_options=options)
 
 
 def http1() -> Message:

@@ -13,7 +13,7 @@ from envoy.data.accesslog.v3 import accesslog_pb2
 from envoy.service.accesslog.v3 import als_pb2
 
 from axoneme.model.l7event import HTTPEvent, L7Event
-from axoneme.proxy.envoy.accesslogs import GRPC_STATUS
+from axoneme.proxy.envoy.accesslogs import GIVEN, GRPC_STATUS
 from axoneme.proxy.envoy.protos import Message
 from axoneme.proxy.envoy.routes import REFUSED_CODE
 from axoneme.proxy.events import EventSender
@@ -40,25 +40,27 @@ class AccessLogs:
 
     async def serve(self, messages: Any, _: object) -> Message:
         """One stream of ``StreamAccessLogs``, which says in its beginning whose it is."""
-        direction = ""
+        name = ""
         async for message in messages:
-            direction = message.identifier.log_name or direction
-            self._sender.send(*events(direction, message))
+            name = message.identifier.log_name or name
+            self._sender.send(*events(name, message))
             self.heard.set()
         return als_pb2.StreamAccessLogsResponse()
 
 
-def events(direction: str, message: Message) -> Iterator[L7Event]:
-    yield from (_of_request(direction, entry) for entry in message.http_logs.log_entry)
+def events(name: str, message: Message) -> Iterator[L7Event]:
+    """``name``: of the log."""
+    direction = name.removesuffix(GIVEN)
+    yield from (_of_request(direction, entry, name != direction) for entry in message.http_logs.log_entry)
     for entry in message.tcp_logs.log_entry:
         event = _of_connection(direction, entry)
         if not ipaddress.ip_address(event.destination).is_loopback:  # to the listener itself
             yield event
 
 
-def _of_request(direction: str, entry: Message) -> L7Event:
+def _of_request(direction: str, entry: Message, given: bool) -> L7Event:
     common, request, response = entry.common_properties, entry.request, entry.response
-    verdict, _, reason = common.route_name.partition(" ")
+    verdict, _, reason = ("FORWARDED" if given else common.route_name).partition(" ")
     code = response.response_code.value
     status = response.response_trailers.get(GRPC_STATUS) or response.response_headers.get(GRPC_STATUS) or ""
     if verdict == "DROPPED":

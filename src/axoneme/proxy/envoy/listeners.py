@@ -26,6 +26,7 @@ from xds.type.matcher.v3 import matcher_pb2, regex_pb2, string_pb2
 
 from axoneme.model.l7 import L7, L7Kind
 from axoneme.proxy.envoy import accesslogs, clusters, http, servernames, tls, upstreamnames
+from axoneme.proxy.envoy.given import Given
 from axoneme.proxy.envoy.protos import Kernel, Message, address, number, packed, seconds, socket_option, truth
 from axoneme.proxy.plan import Listener
 from axoneme.proxy.sockets import LOOPBACK, ONWARDS, Mark
@@ -47,33 +48,61 @@ def listener(it: Listener, families: Sequence[int], headers: Iterable[str], kern
     """``families``: 4, 6. ``headers``: the only ones that are told of."""
     inspected = _is_tls(it.rules)
     names = it.rules.server_names or (_ANY_NAME,)
-    log = accesslogs.of_connections(it.direction)
-    where = [LOOPBACK[_FAMILIES[family]] for family in families]
-    return listener_pb2.Listener(
-        name=str(it.port),
-        address=address(where[0], it.port),
-        additional_addresses=[
-            listener_pb2.AdditionalAddress(address=address(each, it.port)) for each in where[1:]
-        ],
-        transparent=truth(True),
-        enable_reuse_port=truth(kernel.many_sockets),
-        tcp_backlog_size=number(_BACKLOG),
-        per_connection_buffer_limit_bytes=number(_BUFFER),
-        listener_filters_timeout=seconds(_HELLO),
-        socket_options=[
-            # Connections have both of the socket by which they came.
-            socket_option(socket.SOL_SOCKET, _SO_MARK, Mark.PROXY_ANSWERS),
-            socket_option(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-        ],
-        listener_filters=[
-            _listener_filter("original_dst", original_dst_pb2.OriginalDst()),
-            _listener_filter("original_src", original_src_pb2.OriginalSrc(mark=ONWARDS[it.direction])),
-            *([_listener_filter("tls_inspector", tls_inspector_pb2.TlsInspector())] if inspected else []),
-        ],
+    made = listener_pb2.Listener(
+        listener_filters=[_listener_filter("tls_inspector", tls_inspector_pb2.TlsInspector())]
+        if inspected
+        else [],
         filter_chains=[_closing(), *(_chain(name, it, headers) for name in names)],
         filter_chain_matcher=_which_chain(names, inspected),
-        access_log=[log] if inspected else [],
+        access_log=[accesslogs.of_connections(it.direction)] if inspected else [],
     )
+    return _placed(made, it, families, kernel)
+
+
+def given(
+    it: Listener, config: Given, families: Sequence[int], headers: Iterable[str], kernel: Kernel
+) -> Message:
+    """One that somebody has written. ValueError: there is none of its name."""
+    assert it.rules.listener is not None
+    made = config.listener(it.rules.listener.listener, it.direction, headers)
+    itself = _closing()
+    itself.filter_chain_match.prefix_ranges.extend([_range("127.0.0.0", 8), _range("::1", 128)])
+    made.filter_chains.append(itself)
+    return _placed(made, it, families, kernel)
+
+
+def _placed(made: Message, it: Listener, families: Sequence[int], kernel: Kernel) -> Message:
+    """The same where connections come: as they come, and to go on as they came."""
+    where = [LOOPBACK[_FAMILIES[family]] for family in families]
+    made.MergeFrom(
+        listener_pb2.Listener(
+            name=str(it.port),
+            transparent=truth(True),
+            enable_reuse_port=truth(kernel.many_sockets),
+            tcp_backlog_size=number(_BACKLOG),
+            per_connection_buffer_limit_bytes=number(_BUFFER),
+            listener_filters_timeout=seconds(_HELLO),
+            socket_options=[
+                # Connections have both of the socket by which they came.
+                socket_option(socket.SOL_SOCKET, _SO_MARK, Mark.PROXY_ANSWERS),
+                socket_option(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+            ],
+        )
+    )
+    made.address.CopyFrom(address(where[0], it.port))
+    del made.additional_addresses[:]
+    made.additional_addresses.extend(
+        listener_pb2.AdditionalAddress(address=address(each, it.port)) for each in where[1:]
+    )
+    first = [
+        _listener_filter("original_dst", original_dst_pb2.OriginalDst()),
+        _listener_filter("original_src", original_src_pb2.OriginalSrc(mark=ONWARDS[it.direction])),
+    ]
+    ours = {each.name for each in first}
+    others = [each for each in made.listener_filters if each.name not in ours]
+    del made.listener_filters[:]
+    made.listener_filters.extend([*first, *others])
+    return made
 
 
 def _is_tls(rules: L7) -> bool:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from axoneme.model.envoyconfig import CLUSTERWIDE, NAMESPACED
 from axoneme.model.l7 import L7, L7Kind, SecretRef
 from axoneme.proxy.envoy import accesslogs, clusters, tls
-from axoneme.proxy.envoy.listeners import listener
+from axoneme.proxy.envoy.given import Given
+from axoneme.proxy.envoy.listeners import given, listener
 from axoneme.proxy.envoy.protos import Kernel, Message, packed
 from axoneme.proxy.envoy.routes import UnusableRule, route_configuration
 from axoneme.proxy.plan import Listener, Plan
@@ -18,10 +20,11 @@ _TYPE: Final = "type.googleapis.com/envoy."
 CLUSTER: Final = f"{_TYPE}config.cluster.v3.Cluster"
 SECRET: Final = f"{_TYPE}extensions.transport_sockets.tls.v3.Secret"
 ROUTES: Final = f"{_TYPE}config.route.v3.RouteConfiguration"
+ENDPOINTS: Final = f"{_TYPE}config.endpoint.v3.ClusterLoadAssignment"
 BUDGET: Final = f"{_TYPE}type.v3.TokenBucket"
 LISTENER: Final = f"{_TYPE}config.listener.v3.Listener"
 #: Each kind after those that it refers to.
-ORDER: Final = (CLUSTER, SECRET, ROUTES, BUDGET, LISTENER)
+ORDER: Final = (CLUSTER, ENDPOINTS, SECRET, ROUTES, BUDGET, LISTENER)
 
 
 class Key(NamedTuple):
@@ -65,6 +68,9 @@ def _parts(
     secrets: Mapping[SecretRef, Mapping[str, bytes]],
     kernel: Kernel,
 ) -> Iterator[tuple[Key, Resource]]:
+    if it.rules.listener is not None:
+        yield from _given(it, plan, kernel)
+        return
     if lacking := _lacking(it.rules):
         raise UnusableRule(lacking)
     rules = it.rules
@@ -80,9 +86,29 @@ def _parts(
     name = str(it.port)
     if rules.kind is L7Kind.HTTP:
         yield _resource(ROUTES, name, route_configuration(name, rules.http, secrets, cluster, it.audit))
-        for bucket, budget in accesslogs.buckets():
-            yield _resource(BUDGET, bucket, budget)
+        yield from _budgets(accesslogs.BUCKETS)
     yield _resource(LISTENER, name, listener(it, plan.families, plan.redaction.headers, kernel))
+
+
+def _given(it: Listener, plan: Plan, kernel: Kernel) -> Iterator[tuple[Key, Resource]]:
+    wanted = it.rules.listener
+    assert wanted is not None
+    found = next((c for c in plan.configs if (c.namespace, c.name) == (wanted.namespace, wanted.name)), None)
+    if found is None:
+        kind = NAMESPACED if wanted.namespace else CLUSTERWIDE
+        raise UnusableRule(f"there is no {kind} {f'{wanted.namespace}/{wanted.name}'.removeprefix('/')}")
+    config = Given(found)
+    for type_url, name, message in config.others:
+        if type_url == CLUSTER and not message.HasField("upstream_bind_config"):
+            message.upstream_bind_config.CopyFrom(clusters.own_ports(kernel))
+        yield _resource(type_url, name, message)
+    yield from _budgets((accesslogs.PASSED,))
+    made = given(it, config, plan.families, plan.redaction.headers, kernel)
+    yield _resource(LISTENER, str(it.port), made)
+
+
+def _budgets(names: Iterable[str]) -> Iterator[tuple[Key, Resource]]:
+    return (_resource(BUDGET, name, accesslogs.budget()) for name in names)
 
 
 def _lacking(rules: L7) -> str:
@@ -93,8 +119,6 @@ def _lacking(rules: L7) -> str:
         return "requests inside TLS cannot be seen without terminatingTLS"
     if rules.kind is L7Kind.TLS and rules.originating is not None and rules.terminating is None:
         return "originatingTLS needs terminatingTLS, or rules for http: it would put TLS into TLS"
-    if rules.listener is not None:
-        return "listeners of CiliumEnvoyConfig are not supported"
     return ""
 
 

@@ -59,14 +59,14 @@ def test_a_port_that_cannot_be_served_is_alone_in_that() -> None:
     inside = Listener(10001, "egress", L7(L7Kind.HTTP, http=(PUBLIC,), terminating=OURS))
     foreign = Listener(10002, "egress", L7(L7Kind.KAFKA))
     named = Listener(10003, "egress", L7(L7Kind.HTTP, http=(PUBLIC,), server_names=("a.test",)))
-    handed = Listener(10004, "egress", L7(L7Kind.TLS, listener=ListenerRef("default", "c", "l")))
+    handed = Listener(10004, "egress", L7(L7Kind.LISTENER, listener=ListenerRef("default", "c", "l")))
     found = made(http(10000, PUBLIC), inside, foreign, named, handed)
     assert found.needs.keys() == {10000}
     assert found.errors == {
         10001: "Secret default/ours is not there",
         10002: "rules for kafka are none of this proxy's",
         10003: "requests inside TLS cannot be seen without terminatingTLS",
-        10004: "listeners of CiliumEnvoyConfig are not supported",
+        10004: "there is no CiliumEnvoyConfig default/c",
     }
 
 

@@ -1,0 +1,150 @@
+"""Listeners that people have written: what is made of them, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
+
+from axoneme.model.envoyconfig import parse_envoy_config
+from axoneme.model.l7 import L7, L7Kind, ListenerRef
+from axoneme.model.paths import ManifestError
+from axoneme.proxy.envoy.given import Given
+from axoneme.proxy.envoy.protos import Kernel
+from axoneme.proxy.envoy.resources import BUDGET, CLUSTER, ENDPOINTS, LISTENER, ROUTES, Key, resources
+from axoneme.proxy.plan import Listener, Plan
+
+TYPE = "type.googleapis.com/envoy."
+MANAGER: dict[str, Any] = {
+    "name": "envoy.filters.network.http_connection_manager",
+    "typed_config": {
+        "@type": f"{TYPE}extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "given",
+        "rds": {"route_config_name": "routes"},
+        "http_filters": [
+            {"name": "cilium.l7policy", "typed_config": {"@type": "type.googleapis.com/cilium.L7Policy"}},
+            {
+                "name": "envoy.filters.http.router",
+                "typed_config": {"@type": f"{TYPE}extensions.filters.http.router.v3.Router"},
+            },
+        ],
+    },
+}
+GIVEN: list[dict[str, Any]] = [
+    {
+        "@type": f"{TYPE}config.listener.v3.Listener",
+        "name": "front",
+        "filter_chains": [{"filters": [MANAGER]}],
+    },
+    {
+        "@type": f"{TYPE}config.route.v3.RouteConfiguration",
+        "name": "routes",
+        "virtual_hosts": [
+            {
+                "name": "all",
+                "domains": ["*"],
+                "routes": [
+                    {"match": {"prefix": "/a"}, "route": {"cluster": "there"}},
+                    {
+                        "match": {"prefix": "/"},
+                        "route": {
+                            "weightedClusters": {
+                                "clusters": [
+                                    {"name": "there", "weight": 9},
+                                    {"name": "elsewhere", "weight": 1},
+                                ]
+                            }
+                        },
+                    },
+                ],
+            }
+        ],
+    },
+    {"@type": f"{TYPE}config.cluster.v3.Cluster", "name": "there", "type": "EDS", "connect_timeout": "5s"},
+    {
+        "@type": f"{TYPE}config.endpoint.v3.ClusterLoadAssignment",
+        "cluster_name": "there",
+        "endpoints": [],
+    },
+]
+
+
+def config(resources: list[dict[str, Any]] = GIVEN, **spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "cilium.io/v2",
+        "kind": "CiliumEnvoyConfig",
+        "metadata": {"name": "c", "namespace": "shop"},
+        "spec": {"resources": resources, **spec},
+    }
+
+
+def test_names_that_are_defined_mean_ones_own() -> None:
+    eds = {**GIVEN[2], "eds_cluster_config": {}}
+    plan = Plan(
+        "n",
+        1,
+        (4, 6),
+        "",
+        (Listener(10000, "egress", L7(L7Kind.LISTENER, listener=ListenerRef("shop", "c", "front"))),),
+        configs=(parse_envoy_config(config([*GIVEN[:2], eds, GIVEN[3]])),),
+    )
+    made = resources(plan, Kernel(True, True))
+    assert not made.errors
+    types = {(key.type_url, key.name) for key in made.needs[10000]}
+    assert {(CLUSTER, "shop/c/there"), (ENDPOINTS, "shop/c/there"), (ROUTES, "shop/c/routes")} < types
+    assert {name for type_url, name in types if type_url == BUDGET} == {"passed"}
+    content = made.content[Key(ROUTES, "shop/c/routes")].content.value
+    assert content.count(b"shop/c/there") == 2 and b"shop/c/elsewhere" not in content
+    listener = made.content[Key(LISTENER, "10000")].content.value
+    assert b"shop/c/routes" in listener and b"cilium" not in listener
+    assert b"original_dst" in listener and b"original_src" in listener
+    assert b"shop/c/there" in made.content[Key(CLUSTER, "shop/c/there")].content.value
+
+
+def test_a_manager_gets_our_log_and_asks_us_for_routes() -> None:
+    listener = Given(parse_envoy_config(config())).listener("front", "egress", ())
+    manager = hcm.HttpConnectionManager()
+    listener.filter_chains[0].filters[0].typed_config.Unpack(manager)
+    assert manager.rds.config_source.HasField("ads") and len(manager.access_log) == 1
+    assert [each.name for each in manager.http_filters] == ["envoy.filters.http.router"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"filter_chain": []}, "filter_chain"),
+        (
+            {"filter_chains": [{"filters": [{"name": "x", "typed_config": {"@type": f"{TYPE}x.Y"}}]}]},
+            "no such",
+        ),
+    ],
+)
+def test_what_envoy_would_not_understand_is_refused(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said) as caught:
+        Given(parse_envoy_config(config([{**GIVEN[0], **change}])))
+    assert "Listener front" in str(caught.value)
+
+
+def test_who_names_a_listener_that_is_not_there_is_told_which_are() -> None:
+    with pytest.raises(ValueError, match="shop/c has no listener back; it has front"):
+        Given(parse_envoy_config(config())).listener("back", "egress", ())
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (config(services=[{"name": "web", "namespace": "shop"}]), "spec.services"),
+        (config([{**GIVEN[0], "address": {"pipe": {"path": "/run/x"}}}]), "out of a configuration's reach"),
+        (
+            config([{**GIVEN[0], "x": [{"local_file": {"filename": "/etc/shadow"}}]}]),
+            "out of a configuration's",
+        ),
+        (config([{"@type": f"{TYPE}config.bootstrap.v3.Bootstrap"}]), "@type"),
+        (config([GIVEN[0], GIVEN[0]]), "another one has this type and name"),
+        (config([{key: value for key, value in GIVEN[0].items() if key != "name"}]), "name"),
+    ],
+)
+def test_what_is_out_of_reach_is_refused(made: dict[str, Any], said: str) -> None:
+    with pytest.raises(ManifestError, match=said):
+        parse_envoy_config(made)
