@@ -22,25 +22,29 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "tests" / "sandbox")]
+sys.path[:0] = [str(ROOT / "tests" / "sandbox"), str(ROOT / "tests")]
 
 from one_node import Node, node
 
+import gotools
 from axoneme.rpc import Client, RpcError
 
 PORT = 5001
 FULL = 0
 MILLION = 1_000_000
+#: How connections are closed, and how many a second are asked for.
+RATES = (("fin", 1000), ("fin", 10000), ("fin", FULL), ("rst", FULL))
 
-#: Reads lines from its input, or from the socket that it is told, which it asks for flows first; at the end of
-#: its input or by SIGTERM it says, as JSON, of how many new connections it has read, what it was told to be
-#: lost, and the percentiles of their age in ms.
+#: Reads lines from its input, or from the socket that it is told, which it asks for flows first; by the end of
+#: its input or by SIGTERM it says, as JSON, of how many new connections (lines with its first argument in them)
+#: it has read, what it was told to be lost, and the percentiles of their age in ms.
 READER = """
 import json, os, re, signal, socket, sys, time
 import numpy as np
-if len(sys.argv) > 1:
+mark = sys.argv[1].encode()
+if len(sys.argv) > 2:
     follower = socket.socket(socket.AF_UNIX)
-    follower.connect(sys.argv[1])
+    follower.connect(sys.argv[2])
     follower.sendall(b'{"id":1,"method":"flows.observe","params":{"follow":true}}\\n')
     source = follower.fileno()
 else:
@@ -52,10 +56,10 @@ try:
     while data := os.read(source, 1 << 20):
         now = time.time_ns()
         whole, _, rest = (rest + data).rpartition(b"\\n")
-        fresh = [line for line in whole.split(b"\\n") if b'"event":"new"' in line]
-        flows += whole.count(b'"event":')
+        fresh = [line for line in whole.split(b"\\n") if mark in line]
+        flows += whole.count(b'"Summary":')
         if b"lost_events" in whole:
-            lost += sum(map(int, re.findall(rb'"num_events_lost":(\\d+)', whole)))
+            lost += sum(map(int, re.findall(rb'"num_events_lost":"?(\\d+)', whole)))
         times.extend(found[1] for line in fresh if (found := stamp.search(line)))
         ages.extend([now] * len(fresh))
 except KeyboardInterrupt:
@@ -72,15 +76,23 @@ class Follower:
     """``commands`` are a pipeline whose last part is a `READER`."""
 
     title: str
-    commands: Sequence[Sequence[str]]
+    commands: Sequence[Sequence[str | Path]]
 
 
 def followers(place: Node) -> list[Follower]:
     reader = [sys.executable, "-c", READER]
+    ours, hubbles = '"event":"new"', '"trace_reason":"NEW"'
     axo = [sys.executable, "-m", "axoneme.cli", "observe", "-f", "-o", "json"]
+    hubble = [gotools.build("hubble"), "observe", "-f", "-o", "jsonpb"]
     return [
-        Follower("reader of flows.sock", [[*reader, str(place.folder / "flows.sock")]]),
-        Follower("axo observe -f -o json", [[*axo, "--config", str(place.folder / "agent.yaml")], reader]),
+        Follower("reader of flows.sock", [[*reader, ours, place.folder / "flows.sock"]]),
+        Follower(
+            "axo observe -f -o json", [[*axo, "--config", place.folder / "agent.yaml"], [*reader, ours]]
+        ),
+        Follower(
+            "hubble observe -f -o jsonpb",
+            [[*hubble, "--server", f"unix://{place.folder}/hubble.sock"], [*reader, hubbles]],
+        ),
     ]
 
 
@@ -101,7 +113,7 @@ def flow_server(place: Node) -> Iterator[tuple[int, Client]]:
     argv = [sys.executable, "-m", "axoneme.cli", "flows", "serve", "--config", place.folder / "agent.yaml"]
     with (place.folder / "flows.log").open("ab") as log, subprocess.Popen(argv, stderr=log) as process:
         try:
-            while not answers(client):
+            while not (answers(client) and (place.folder / "hubble.sock").exists()):
                 time.sleep(0.05)
             yield process.pid, client
         finally:
@@ -232,7 +244,7 @@ def main() -> None:
                     "| missing | flow server | agent | client | ms p50 | p99 | most |\n|" + "---|" * 13
                 )
                 for follower in followers(place):
-                    for mode, rate in (("fin", 1000), ("fin", 10000), ("fin", FULL), ("rst", FULL)):
+                    for mode, rate in RATES:
                         bench.row(follower, mode, rate, seconds)
                 bench.million()
             finally:

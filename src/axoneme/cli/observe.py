@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Flows that are shown when nothing says how many.
 _USUAL = 20
+#: Lines that are written at once.
+_AT_ONCE = 1000
 
 
 @click.command(cls=ObserveCommand)
@@ -144,19 +145,23 @@ class _Printer:
         self.absent: set[str] = set()
 
     def show(self, items: Iterable[Item]) -> None:
+        from msgspec.json import encode
+
         from axoneme.flows import render
 
+        lines: list[str] = []  # one write for many
         for item in items:
             if item.flow is not None:
-                click.echo(self._line(item.flow))
+                lines.append(self._line(item.flow))
             if item.lost_events is not None:
                 if self._json:
-                    from msgspec.json import encode
-
-                    click.echo(encode(item).decode())
+                    lines.append(encode(item).decode())
                 else:
+                    _print(lines)
                     click.echo(f"-- {render.lost(item.lost_events, item.node_name)}", err=True)
-        sys.stdout.flush()
+            if len(lines) >= _AT_ONCE:
+                _print(lines)
+        _print(lines)
 
     def tell_absent(self, node: str, failure: RpcError | None) -> None:
         if failure is None:
@@ -165,6 +170,12 @@ class _Printer:
         else:
             self.absent.add(node)
             click.echo(f"-- {node}: no flows from there: {failure.message}", err=True)
+
+
+def _print(lines: list[str]) -> None:
+    if lines:
+        click.echo("\n".join(lines))
+        lines.clear()
 
 
 def _lines(form: str) -> Callable[[Flow], str]:

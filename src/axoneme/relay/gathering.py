@@ -31,6 +31,8 @@ _BULK: Final = 1024
 #: A request for so many wants all that there are: `hubble observe --all` asks for 2^64 - 1.
 _EVERYTHING: Final = 1 << 32
 
+#: Nanoseconds: nodes find the place of a moment a little too early or too late.
+_ROUGHLY: Final = 5_000_000
 #: Codes of nodes that may answer later.
 _GONE: Final = ("UNAVAILABLE", "DEADLINE_EXCEEDED")
 
@@ -181,11 +183,14 @@ class Gathering:
 
         async def read(node: Node, request: Any) -> None:
             name = node.peer.name
+            known = self._newest.get(name, -1)
             try:
                 async with aclosing(node.bulks(self._method, request)) as bulks:
                     async for bulk in bulks:
                         self._hear(Change(name, State.NODE_CONNECTED))
                         items = self._stamped(name, bulk)
+                        if items and 0 < items[0][0] <= known:
+                            items = [item for item in items if not 0 < item[0] <= known]
                         if sorter.size < self._limits.unread:
                             sorter.add(name, items, loop.time())
                         else:
@@ -240,7 +245,7 @@ class Gathering:
         request.number = 0
         request.ClearField("since")
         if name in self._newest:
-            request.since.FromNanoseconds(self._newest[name] + 1)
+            request.since.FromNanoseconds(max(1, self._newest[name] - _ROUGHLY))
         elif name in self._heard_out:  # it had nothing of this
             request.since.FromNanoseconds(1)
         elif late:

@@ -131,10 +131,12 @@ async def running(*nodes: Node) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def relay(folder: Path, limits: Limits | None = None) -> AsyncIterator[Client]:
+async def relay(
+    folder: Path, limits: Limits | None = None, patience: Patience = PATIENT
+) -> AsyncIterator[Client]:
     """A client of a relay over the nodes in the folder."""
     address = Address(path=folder / "relay.sock")
-    made = Relay(lambda: peers.in_folders(folder), [address], None, limits or Limits(0.05), PATIENT)
+    made = Relay(lambda: peers.in_folders(folder), [address], None, limits or Limits(0.05), patience)
     ready = asyncio.Event()
     running = asyncio.ensure_future(made.run(lambda _: ready.set()))
     try:

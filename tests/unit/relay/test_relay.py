@@ -12,7 +12,7 @@ import pytest
 
 from axoneme.hubble.client import Client, HubbleError
 from axoneme.relay.gathering import Limits
-from axoneme.relay.pool import State
+from axoneme.relay.pool import Patience, State
 
 from .nodes import SECOND, Node, now, relay, request, running
 
@@ -210,7 +210,7 @@ async def test_a_hundred_nodes_of_which_ten_hang(tmp_path: Path) -> None:
     for number, node in enumerate(nodes[::10]):
         node.hangs = "GetFlows" if number % 2 else "ServerStatus"
     ill = {node.name for node in nodes[::10]}
-    async with running(*nodes), relay(tmp_path, Limits(window=1.5)) as client:
+    async with running(*nodes), relay(tmp_path, Limits(window=1.5), Patience(call=4.0)) as client:
         seen = await everything(client, number=2**64 - 1)
         assert {name for name, state in seen.states.items() if state != State.NODE_CONNECTED} == ill
         assert seen.times == [time for time in range(1000, 3000) if (time - 1000) % 100 % 10]
