@@ -42,7 +42,7 @@ ALLOWED = {
     "cni": MODEL,
     "operator": EDGE | {"certificates", "metrics"},
     "sandbox": EDGE | {"certificates", "operator"},
-    "doctor": EDGE | {"agent", "health"},
+    "doctor": EDGE | {"agent", "certificates", "health"},
     "cli": EDGE
     | {"agent", "balancer", "doctor", "edges", "health", "lint", "operator", "sandbox"}
     | {"capture", "certificates", "flowserver", "history", "hubble", "metrics", "relay", "ui"},

@@ -42,6 +42,9 @@ _AT_ONCE = 16
 #: Of a certificate's time so much is left when what it has proved is proved anew.
 _LEFT = 1 / 4
 _HERE = bytes(16)
+#: How keys of problems begin.
+AUTHENTICATION = "authentication"
+_PROBLEM = f"{AUTHENTICATION} of identities "
 
 
 class Pair(NamedTuple):
@@ -124,7 +127,7 @@ class Authentication:
 
     async def _listen(self) -> None:
         """Where others' handshakes come in, as long as any policy asks for one."""
-        key = f"authentication port {self._port}"
+        key = f"{AUTHENTICATION} port {self._port}"
         while True:
             try:
                 self._problems.pop(key, None)
@@ -198,11 +201,12 @@ class Authentication:
     def _due(self) -> list[Pair]:
         """Pairs that are missing, or will be soon."""
         now, boot = time.monotonic(), time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        busy = self._working | self._given_up
         return [
             pair
             for pair, until in self._pairs.items()
-            if pair not in self._working | self._given_up
-            and self._rests.get(pair, 0.0) <= now
+            if pair not in busy
+            and (not until or self._rests.get(pair, 0.0) <= now)
             and (not until or pair in self._stale or until - boot < self._reserve(pair.subject))
         ]
 
@@ -284,6 +288,3 @@ class Authentication:
             "this node" if pair.node == _HERE else self._control.node_at(pair.node) or "a node that is gone"
         )
         return f"{_PROBLEM}{pair.subject} and {pair.peer} on {where}"
-
-
-_PROBLEM = "authentication of identities "

@@ -27,7 +27,7 @@ import msgspec
 from cryptography import x509
 
 from axoneme.certificates import making, names
-from axoneme.certificates.files import CertificateError, too_open, write
+from axoneme.certificates.files import CertificateError, is_too_open, write
 from axoneme.certificates.making import Key, Names, PublicKey, Root
 from axoneme.certificates.state import AuthorityState
 
@@ -191,7 +191,11 @@ class Authority:
 
     def problems(self) -> list[str]:
         """What of the directory could be better."""
-        return [text for text in (too_open(self.folder / _STATE), too_open(self.folder)) if text]
+        return [
+            f"{path}: mode: anybody on this machine can read the authority's key: chmod go= {path}"
+            for path in (self.folder / _STATE, self.folder)
+            if is_too_open(path)
+        ]
 
     # ---- signing -------------------------------------------------------------------------------
 

@@ -186,9 +186,6 @@ def write(path: Path, content: bytes, mode: int) -> None:
         raise
 
 
-def too_open(path: Path) -> str:
-    """What is wrong with who may read a key's file; empty when nothing is."""
-    mode = stat.S_IMODE(path.stat().st_mode)
-    if mode & 0o007:
-        return f"{path}: mode {mode:04o}: anybody on this machine can read the key: chmod 0600 {path}"
-    return ""
+def is_too_open(path: Path) -> bool:
+    """Whether anybody on this machine can read or change it."""
+    return bool(stat.S_IMODE(path.stat().st_mode) & 0o007)

@@ -21,6 +21,8 @@ CHECKS: Final[tuple[Check[Facts], ...]] = (
     Check("names", waychecks.names, ("store", "devices")),
     Check("agent", nodechecks.agent, (*_HOST, "store")),
     Check("answering", waychecks.answering, ("agent",)),
+    Check("certificates", nodechecks.certificates),
+    Check("authentication", nodechecks.authentication, ("certificates",)),
     Check("flows", nodechecks.flows, ("kernel", "bpffs", "agent")),
     Check("sysctls", nodechecks.sysctls),
     Check("proxies", nodechecks.proxies, ("agent",)),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from axoneme.agent.api import Status
 from axoneme.agent.config import AgentConfig
+from axoneme.certificates.examine import Problem
 from axoneme.datapath.features import Feature
 from axoneme.doctor.firewall import Rule
 from axoneme.flows.status import Status as FlowsStatus
@@ -132,6 +133,7 @@ class Facts:
     kube_proxy: tuple[str, ...] = ()
     control_group: Path | None = None
     at_sockets: Mapping[str, bool] = field(default_factory=dict)
+    certificates: tuple[Problem, ...] = ()
 
     @property
     def overlay(self) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ import msgspec
 from axoneme.agent.api import Status
 from axoneme.agent.config import AgentConfig
 from axoneme.agent.endpoints import EndpointRecord
+from axoneme.certificates.examine import Problem, problems
+from axoneme.certificates.files import DIRECTORY, Files
+from axoneme.certificates.names import hubble_name
 from axoneme.datapath import attach, bpf, bpffs, clsact, features, sockets
 from axoneme.datapath.uapi import AttachType, Command, LinkType
 from axoneme.doctor import firewall
@@ -147,7 +151,17 @@ def gather(config: AgentConfig, words: Words, before: dict[str, Device]) -> Fact
         }
         if mounted and group
         else {},
+        certificates=tuple(_certificates(config)),
     )
+
+
+def _certificates(config: AgentConfig) -> Iterator[Problem]:
+    """What is wrong with those that the agent keeps, and with those that the Hubble API was given."""
+    name, now = hubble_name(config.node, config.cluster_name), time.time()
+    if (config.state_path / DIRECTORY).is_dir():
+        yield from problems(Files.of_node(config.state_path), name, now)
+    if config.hubble.tls.given:
+        yield from problems(config.hubble.tls.files(config.state_path), name, now, kept=False)
 
 
 # ---- the kernel ---------------------------------------------------------------------------------

@@ -7,7 +7,9 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Final
 
+from axoneme.agent.authentication import AUTHENTICATION
 from axoneme.agent.healthendpoint import LINK as HEALTH_LINK
+from axoneme.certificates.files import DIRECTORY
 from axoneme.datapath.features import Feature
 from axoneme.doctor.facts import Facts, Route, within
 from axoneme.doctor.findings import Finding, Severity
@@ -106,12 +108,48 @@ def agent(facts: Facts) -> Iterator[Finding]:
         )
     else:
         for key, problem in facts.agent.problems.items():
+            if key.startswith((DIRECTORY, AUTHENTICATION)):
+                continue
             yield Finding(
                 severity=WARNING,
                 hop=key.removeprefix("objects/"),
                 what="the agent cannot use it, and what it said before stays in force",
                 evidence=(problem,),
                 remedy="put the object right, or delete it",
+            )
+
+
+def certificates(facts: Facts) -> Iterator[Finding]:
+    for problem in facts.certificates:
+        yield Finding(
+            severity=WARNING,
+            hop="certificates",
+            what=problem.reason,
+            evidence=(problem.what,),
+            remedy=problem.remedy,
+            suspect=True,
+        )
+    said = facts.agent.problems.get(DIRECTORY) if facts.agent else None
+    if said and not facts.certificates:
+        yield Finding(
+            severity=WARNING,
+            hop="certificates",
+            what="the agent does not get what it asks for",
+            evidence=(said,),
+            remedy="`axo ca show` where the authority is; its holder must run (docs/certificates.md)",
+            suspect=True,
+        )
+
+
+def authentication(facts: Facts) -> Iterator[Finding]:
+    for key, problem in facts.agent.problems.items() if facts.agent else ():
+        if key.startswith(AUTHENTICATION):
+            yield Finding(
+                severity=WARNING,
+                hop=key,
+                what="what policies allow only between who has proved who he is does not pass",
+                evidence=(problem,),
+                remedy="docs/authentication.md: certificates on both nodes, and the way to the other's port",
             )
 
 

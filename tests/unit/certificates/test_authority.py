@@ -43,7 +43,7 @@ class Node:
         write(self.files.authority, self.authority.public().bundle.encode(), 0o644)
 
     def problems(self, now: float, name: str = "node1.default.hubble-grpc.cilium.io") -> list[str]:
-        return list(examine.problems(self.files, name, now))
+        return list(map(str, examine.problems(self.files, name, now)))
 
 
 @pytest.fixture
@@ -79,8 +79,12 @@ def test_only_its_holder_can_read_an_authority(node: Node, file: str) -> None:
     assert stat.S_IMODE((folder / file).stat().st_mode) == 0o600
     assert stat.S_IMODE((node.folder / "node.key").stat().st_mode) == 0o600
     assert node.authority.problems() == []
+    (node.folder / "node.key").chmod(0o644)
+    assert node.problems(NOW) == [
+        f"{node.files.key}: mode: anybody on this machine can read the key: chmod 0600 {node.files.key}"
+    ]
     (folder / "authority.json").chmod(0o644)
-    assert "chmod 0600" in node.authority.problems()[0]
+    assert "chmod go=" in node.authority.problems()[0]
 
 
 def test_new_certificates_are_good_for_who_knows_the_old_authority_and_old_ones_for_who_knows_the_new(

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from axoneme.agent.api import Status
 from axoneme.agent.config import AgentConfig, PoolConfig
+from axoneme.certificates.examine import Problem
 from axoneme.datapath.features import Feature
 from axoneme.doctor.checks import CHECKS
 from axoneme.doctor.facts import Device, Facts, Pin, PodFacts, Program, Route, Usage
@@ -116,6 +117,13 @@ BY_CHECK: list[tuple[str, str, dict[str, Any]]] = [
     ("agent", "agent", {"agent": Status("a", 1, "1", 0.0, "starting", "the datapath")}),
     ("agent", "NetworkPolicy/x/y", {"agent": Status("a", 1, "1", 0.0, "ready", policies=1,
                                                     problems={"objects/NetworkPolicy/x/y": "bad"})}),
+    ("certificates", "certificates",
+     {"certificates": (Problem("node.crt: notAfter", "it has ended", "renew"),)}),
+    ("certificates", "certificates", {"agent": Status("a", 1, "1", 0.0, "ready", policies=2,
+                                                      problems={"certificates": "nobody answers"})}),
+    ("authentication", "authentication of identities 1 and 2 on b",
+     {"agent": Status("a", 1, "1", 0.0, "ready", policies=1,
+                      problems={"authentication of identities 1 and 2 on b": "no answer"})}),
     ("flows", "flow server", {"flows": None, "flows_fault": "nothing listens"}),
     ("flows", "events", {"flows": replace(FLOWS, lost_drops=3)}),
     ("devices", "uplink eth0", {"devices": {"eth0": Device(2, 1500, False, addresses=("192.0.2.1",)),
