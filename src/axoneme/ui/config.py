@@ -9,6 +9,8 @@ from typing import Literal
 
 import msgspec
 
+from axoneme.certificates.files import Files
+from axoneme.hubble.address import Address
 from axoneme.rpc.listening import TlsFiles, is_loopback, listening_at
 from axoneme.sources.config import ConfigError, StoreConfig, read
 
@@ -32,10 +34,33 @@ class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     history: str = ""
 
 
+class RelayConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where all nodes' flows come from in a cluster: ``address`` as ``HOST:PORT`` or ``unix:///PATH``. The
+    three files are for TLS, which other machines need: a relay there has to have a certificate of ``ca``,
+    made out to ``server_name`` or else to the host."""
+
+    address: str
+    server_name: str = ""
+    certificate: str = ""
+    key: str = ""
+    ca: str = ""
+
+    def files(self) -> Files | None:
+        named = (self.certificate, self.key, self.ca)
+        return Files(*map(Path, named)) if all(named) else None
+
+    def check(self) -> None:
+        if not Address.parse(self.address).local and self.files() is None:
+            raise ValueError(
+                f"relay: {self.address} is another machine, and flows do not go there and back without TLS: "
+                "name certificate, key and ca"
+            )
+
+
 class UiConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``place``: what the page calls itself. ``prefix``: the path below which everything is. ``hosts``: names
     by which browsers call it, besides addresses and ``localhost``. ``login``: ``none`` lets everybody in, on
-    loopback only."""
+    loopback only. ``relay`` in place of the ``flows`` of nodes."""
 
     place: str = "cluster"
     listen: str = "127.0.0.1:12000"
@@ -47,6 +72,7 @@ class UiConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     token_file: str = ""
     proxy: ProxyConfig | None = None
     nodes: dict[str, NodeConfig] = {}
+    relay: RelayConfig | None = None
     store: StoreConfig | None = None
     enforcement: Literal["default", "always", "never"] = "default"
 
@@ -81,6 +107,8 @@ class UiConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("token_file is missing: name a file with a token, or a proxy that asks users")
         if not _PREFIX.fullmatch(self.prefix):
             raise ValueError(f"prefix: {self.prefix!r} is not like /axoneme: no / at its end, no other signs")
+        if self.relay:
+            self.relay.check()
         for text in self.proxy.addresses if self.proxy else ():
             ip_network(text)
 
@@ -90,6 +118,8 @@ def load(path: Path) -> UiConfig:
     config = read(path, UiConfig, UiConfig.check, _PAGE)
     if config.store:
         config.store.need(path)
-    if not config.nodes:
-        raise ConfigError(f"{path}: nodes is missing: name those whose flows are to be shown; see {_PAGE}")
+    if not config.relay and not config.flow_sockets():
+        raise ConfigError(
+            f"{path}: whose flows are to be shown? Name a relay, or nodes with flows; see {_PAGE}"
+        )
     return config

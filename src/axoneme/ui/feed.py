@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +45,10 @@ class Feed(Protocol):
         """Whose flows can be had."""
         ...
 
+    def heard(self) -> Collection[str] | None:
+        """The same, where they do not change; None where every node of the cluster is heard."""
+        ...
+
     def past(self, request: ObserveRequest, gaps: Gaps, newest: dict[str, str]) -> AsyncGenerator[Flow, None]:
         """What is recorded, oldest first; with ``last``, so many of each node. ``newest`` gets the time of
         each node's newest flow."""
@@ -69,6 +73,9 @@ class Sockets:
 
     def nodes(self) -> list[str]:
         return sorted(self._sockets, key=lambda name: (len(name), name))
+
+    def heard(self) -> Collection[str]:
+        return self._sockets.keys()
 
     async def past(
         self, request: ObserveRequest, gaps: Gaps, newest: dict[str, str]

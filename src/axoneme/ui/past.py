@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import logging
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Collection, Iterator, Mapping
 from contextlib import aclosing
 from itertools import islice
 from pathlib import Path
@@ -44,6 +44,9 @@ class WithHistory:
 
     def nodes(self) -> list[str]:
         return self._feed.nodes()
+
+    def heard(self) -> Collection[str] | None:
+        return self._feed.heard()
 
     async def past(
         self, request: ObserveRequest, gaps: Gaps, newest: dict[str, str]

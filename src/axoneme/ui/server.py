@@ -8,6 +8,7 @@ import secrets
 import ssl
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final
@@ -30,6 +31,7 @@ from axoneme.ui.names import Names, is_field
 from axoneme.ui.nodes import NodeView
 from axoneme.ui.policylist import PolicyList
 from axoneme.ui.problems import Refusal
+from axoneme.ui.relayed import Relayed
 from axoneme.ui.shared import Shared
 from axoneme.ui.trial import Trial
 from axoneme.ui.watching import LONGEST_WINDOW, Watcher
@@ -329,7 +331,15 @@ def _check_span(since: int, until: int) -> None:
         raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "since must be before until", field="since")
 
 
-def _feed(config: UiConfig) -> Feed:
+async def _feed(config: UiConfig) -> Feed:
+    if config.relay:
+        from axoneme.hubble.credentials import client_context
+
+        files = config.relay.files()
+        credentials = partial(client_context, files) if files else None
+        relayed = Relayed(config.relay.address, config.relay.server_name, credentials)
+        await relayed.find_nodes()
+        return relayed
     sockets, histories = Sockets(config.flow_sockets()), config.history()
     if not histories:
         return sockets
@@ -343,7 +353,7 @@ async def serve(config: UiConfig) -> None:
     """Until cancelled."""
     store = open_store(config.store) if config.store else None
     try:
-        await UiServer(config, _feed(config), Shared(store) if store else None).run()
+        await UiServer(config, await _feed(config), Shared(store) if store else None).run()
     finally:
         if store:
             await store.close()

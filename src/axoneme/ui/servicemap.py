@@ -201,10 +201,10 @@ class Edge:
 
 
 class ServiceMap:
-    """``nodes``: those whose flows come in."""
+    """``nodes``: those whose flows come in; None: of all."""
 
-    def __init__(self, nodes: Collection[str]) -> None:
-        self._nodes = frozenset(nodes)
+    def __init__(self, nodes: Collection[str] | None) -> None:
+        self._nodes = None if nodes is None else frozenset(nodes)
         self.cards: dict[str, Card] = {}
         #: The least recent first.
         self.edges: OrderedDict[str, Edge] = OrderedDict()
@@ -291,7 +291,7 @@ class ServiceMap:
     def _told_here(self, flow: Flow) -> bool:
         """Whether it is this node's to tell of what passed."""
         for end in (flow.destination, flow.source):
-            if end.pod_name and end.node_name in self._nodes:
+            if end.pod_name and end.node_name and (self._nodes is None or end.node_name in self._nodes):
                 return flow.node_name == end.node_name
         return True
 

@@ -34,7 +34,7 @@ _MOST_OF_SPAN: Final = 200_000
 class Watcher:
     def __init__(self, feed: Feed) -> None:
         self._feed = feed
-        self.map = ServiceMap(feed.nodes())
+        self.map = ServiceMap(feed.heard())
         self._gaps = Gaps()
 
     async def run(self) -> None:
@@ -91,7 +91,7 @@ class Watcher:
 
 async def of_span(feed: Feed, namespaces: Collection[str], since: int, until: int) -> api.MapState:
     """The map of what was recorded between two moments (ns of the wall clock)."""
-    map_, gaps = ServiceMap(feed.nodes()), Gaps()
+    map_, gaps = ServiceMap(feed.heard()), Gaps()
     filters = [FlowFilter(namespace=tuple(namespaces))] if namespaces else []
     request = ObserveRequest(filters=filters, since=since, until=until, last=_MOST_OF_SPAN)
     async with aclosing(feed.past(request, gaps, {})) as flows:

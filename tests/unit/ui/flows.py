@@ -110,6 +110,9 @@ class FakeFeed:
     def nodes(self) -> list[str]:
         return ["node1", "node2"]
 
+    def heard(self) -> list[str]:
+        return self.nodes()
+
     async def past(
         self, request: ObserveRequest, gaps: Gaps, newest: dict[str, str]
     ) -> AsyncGenerator[Flow, None]:
