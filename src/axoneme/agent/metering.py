@@ -20,6 +20,7 @@ from axoneme.flows.figures import KINDS, Figures
 from axoneme.metrics.families import Collector, Counter, Family, Gauge, Histogram
 from axoneme.metrics.process import process_metrics
 from axoneme.metrics.serving import Exposition
+from axoneme.model.state import NODES
 from axoneme.rpc import RpcError
 from axoneme.rpc.asyncclient import AsyncClient
 from axoneme.sources.measured import MeasuredStore
@@ -94,6 +95,11 @@ class Metering:
             "Number of objects' changes heard",
             ("scope", "action", "status"),
         )
+        self.nodes = Counter(
+            f"{prefix}_nodes_all_events_received_total",
+            "Number of changes of nodes heard",
+            ("event_type", "source"),
+        )
         if self._where:
             logging.getLogger().addHandler(_Counting(self.warnings))
 
@@ -166,6 +172,8 @@ class Metering:
     def heard(self, changes: Iterable[Change]) -> None:
         """Objects of the shared state have changed."""
         for change in changes:
+            if change.key.startswith(NODES):
+                self.nodes.add("delete" if change.value is None else "update", "kvstore")
             parts = change.key.split("/", 2)
             if parts[0] == "objects" and len(parts) > 1:
                 action = "delete" if change.value is None else "update"
@@ -188,7 +196,7 @@ class Metering:
     def _families(self) -> Iterator[Family]:
         yield from (self.store, self.attached, self.regenerations, self.regeneration, self.policies)
         yield from (self.updates, self.changes, self.services, self.runs, self.run_times, self.warnings)
-        yield self.events
+        yield from (self.events, self.nodes)
         failing = Gauge(f"{self.prefix}_controllers_failing", "Number of failing controllers")
         failing.set(len(self._failures))
         yield failing
