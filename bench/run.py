@@ -32,6 +32,7 @@ PROGRAMS = {
     "dns_proxy": "Names through the DNS proxy",
     "kafka": "Kafka through the proxy",
     "flows_decode": "Flows: decoding and filtering",
+    "hubble_api": "Flows: from the ring to clients of Hubble's API",
     "l7_events": "Requests: told by proxies, kept by the flow server",
     "store": "The shared state on SQLite",
 }

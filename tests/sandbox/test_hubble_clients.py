@@ -66,9 +66,9 @@ class Cluster:
         text = self.hubble("observe", "--last", "1000", "-o", "jsonpb", *arguments, node=node)
         return [json.loads(line)["flow"] for line in text.splitlines()]
 
-    def grpcurl(self, *arguments: str, data: str = "{}") -> Any:
-        address = self.socket().removeprefix("unix://")
-        done = self._run(tool("grpcurl"), "-plaintext", "-unix", "-d", data, address, *arguments)
+    def grpcurl(self, *arguments: str, data: str = "") -> Any:
+        given = ("-d", data) if data else ()
+        done = self._run(tool("grpcurl"), "-plaintext", *given, self.socket(), *arguments)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
