@@ -1,4 +1,4 @@
-import { useMemo, useState } from "react";
+import { useEffect, useMemo, useState } from "react";
 import { FilterBar } from "../filters/FilterBar";
 import { asked, fromQuery, withTerms } from "../filters/language";
 import { compact, rate } from "../parts/numbers";
@@ -23,6 +23,9 @@ export function FlowsView() {
   const { feed, line, problem, older } = useFlows(asked(terms), since, until);
   const [paused, setPaused] = useState<Feed | null>(null);
   const live = !since && !until;
+  const asking = JSON.stringify([terms, since, until]);
+  // biome-ignore lint/correctness/useExhaustiveDependencies: what was paused is of other filters, or of another time
+  useEffect(() => setPaused(null), [asking]);
   const shown = (live && paused) || feed;
   const crowd = live && !paused && feed.crowded > 0;
   const rowsAnyway = query.get("tab") === "rows";

@@ -20,7 +20,7 @@ import { useTheme } from "../theme/theme";
 import styles from "./Canvas.module.css";
 import { type CardNode, CardView, type GroupNode, GroupView } from "./CardNode";
 import type { Point } from "./route";
-import { around, drawing, type Spot, wayKey } from "./shape";
+import { around, drawing, type Layout, type Spot, wayKey } from "./shape";
 import { nameOf, neighbours, portKey, totals, type Wanted } from "./state";
 import { useLayout } from "./useLayout";
 import { type WayEdge, WayView } from "./WayEdge";
@@ -119,9 +119,9 @@ function Drawn({ cards, edges, wanted, selection, onSelect }: Props) {
   const [width, height] = [useStore((store) => store.width), useStore((store) => store.height)];
   const showAll = (duration = 200) => {
     touched.current = false;
-    const all = [...layout.places.values(), ...layout.groups.values()];
-    if (all.length === 0 || width === 0) return;
-    void flow.setViewport(getViewportForBounds(around(all), width, height, 0.1, 1.1, 0.05), { duration });
+    if (layout.places.size === 0 || width === 0) return;
+    const viewport = getViewportForBounds(extent(layout), width, height, 0.1, 1.1, MARGINS);
+    void flow.setViewport(viewport, { duration });
   };
   // biome-ignore lint/correctness/useExhaustiveDependencies: when something came or went, not when numbers change
   useEffect(() => {
@@ -165,6 +165,13 @@ function Drawn({ cards, edges, wanted, selection, onSelect }: Props) {
 }
 
 const NO_POINTS: Point[] = [];
+/** Above there are buttons. */
+const MARGINS = { top: "54px", bottom: "24px", x: "24px" } as const;
+
+function extent({ places, groups, routes }: Layout): Spot {
+  const points = [...routes.values()].flat().map((point) => ({ ...point, width: 0, height: 0 }));
+  return around([...places.values(), ...groups.values(), ...points]);
+}
 
 function isCard(node: DrawnNode): node is CardNode {
   return node.type === "card";

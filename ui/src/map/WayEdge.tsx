@@ -28,7 +28,7 @@ const NOTHING: Data = {
   verdicts: {},
 };
 
-/** The colour of what passed, and over it, dashed, that of what was refused or only tried. */
+/** The colour of what passed, and over it, dashed, that of what is refused or only tried at the moment. */
 export const WayView = memo((props: EdgeProps<WayEdge>) => {
   const { id, data = NOTHING, selected, sourceX, sourceY, targetX, targetY } = props;
   const { totals, route, top, label, dim, verdicts } = data;
@@ -65,8 +65,10 @@ export const WayView = memo((props: EdgeProps<WayEdge>) => {
         path={path}
         style={{ strokeWidth: selected ? width + 1 : width }}
       />
-      {passes && refused && <path className={`${styles.over} ${styles.bad}`} d={path} />}
-      {passes && tried && !refused && <path className={`${styles.over} ${styles.tried}`} d={path} />}
+      {passes && refused && refused.rate > 0 && <path className={`${styles.over} ${styles.bad}`} d={path} />}
+      {passes && tried && tried.rate > 0 && !refused && (
+        <path className={`${styles.over} ${styles.tried}`} d={path} />
+      )}
       {(label || selected) && (
         <EdgeLabelRenderer>
           <div

@@ -89,6 +89,7 @@ export function Workbench({ yaml, onChange, policy, changed: isChanged, query }:
   const ask = async (what: Asked["what"]) => {
     setBusy(true);
     setTrouble(null);
+    setFound(null);
     try {
       const body = what === "draft" ? { yaml, since } : { yaml: "", delete: [policy], since };
       setFound({ what, preview: await post<Preview>("policies/preview", body) });
@@ -157,8 +158,10 @@ export function Workbench({ yaml, onChange, policy, changed: isChanged, query }:
           />
         ) : (
           !trouble && (
-            <Empty title="What would change?">
-              A preview holds the draft against the recorded traffic: what would break, what would open.
+            <Empty title={busy ? "Looking through the record" : "What would change?"}>
+              {busy
+                ? "All flows of this time are held against the policies."
+                : "A preview holds the draft against the recorded traffic: what would break, what would open."}
             </Empty>
           )
         )}

@@ -70,7 +70,7 @@ export function WorkloadPolicies({ id, workload, query }: Props) {
             On the map
           </ButtonLink>
           <Button disabled={busy || !namespace} look="primary" onClick={suggest}>
-            Suggest a policy
+            {busy ? "Looking through the record" : "Suggest a policy"}
           </Button>
         </div>
       </header>

@@ -13,6 +13,8 @@ export function useShortcuts(shortcuts: Record<string, () => void>): void {
     let first = "";
     let since = 0;
     const press = (event: KeyboardEvent) => {
+      // An open dialog has the keys for itself, Escape before all.
+      if (document.querySelector("dialog[open]")) return;
       if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented || written(event)) return;
       const pair = event.timeStamp - since < PATIENCE ? `${first} ${event.key}` : "";
       const found = current.current[pair] ?? current.current[event.key];
