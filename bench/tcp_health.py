@@ -17,9 +17,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "sandbox")]
 
-from bench.network import ORDERLY, RESET, STREAM, TRIPS, Measure, load, ours, run_in, served, stream
+from bench.network import ORDERLY, RESET, SECONDS, STREAM, TRIPS, Measure, load, ours, run_in, served, stream
 
-from axoneme.datapath import links, sockets
+from axoneme.datapath import bpf, links, sockets
 from axoneme.sandbox import cgroups
 
 POINT = sockets.HEALTH["tcp_health"]
@@ -42,6 +42,7 @@ def main() -> None:
         try:
             print("| path | what | measured | not measured | ratio (min, median, max) |")
             print("|---|---|---|---|---|")
+            program = node.plane.program("tcp_health")
             client, (near, address) = pods["client"][0], pods["near"]
             measures: list[tuple[str, str, Measure, Path, Path, str]] = [
                 ("between pods", RESET, load(tool, "rst"), client, near, address),
@@ -55,7 +56,7 @@ def main() -> None:
                 for number in range(2 * rounds):
                     measured = number % 4 in (0, 3)  # with, without, without, with: what drifts cancels out
                     if measured:
-                        sockets.attach(node.plane.program("tcp_health"), group, POINT, pin)
+                        sockets.attach(program, group, POINT, pin)
                     found[measured].append(how(source, target, to))
                     links.detach(pin)
                 ratios = sorted(a / b for a, b in zip(found[True], found[False], strict=True))
@@ -66,6 +67,21 @@ def main() -> None:
                     f"{ratios[0]:.2f}, {statistics.median(ratios):.2f}, {ratios[-1]:.2f} |",
                     flush=True,
                 )
+            print("\nThe program itself, by the kernel's own count (which costs some 20 ns a run):\n")
+            print("| path | what | runs a connection | ns a connection |")
+            print("|---|---|---|---|")
+            for path, what, how, source, target, to in measures:
+                if what not in (RESET, ORDERLY):
+                    continue
+                sockets.attach(program, group, POINT, pin)
+                counting, before = bpf.enable_run_time_stats(), bpf.program_info(program)
+                connections = how(source, target, to) * SECONDS
+                after = bpf.program_info(program)
+                os.close(counting)
+                links.detach(pin)
+                runs = (after.run_count - before.run_count) / connections
+                spent = (after.run_time - before.run_time) / connections
+                print(f"| {path} | {what} | {runs:.1f} | {spent:,.0f} |", flush=True)
         finally:
             cgroups.join(cgroups.hierarchy() / home.strip("/"), os.getpid())
             cgroups.remove(group)

@@ -451,6 +451,19 @@ def test_what_was_detached_is_put_back(node: Callers) -> None:
     assert node.plane.repairs["programs"] == 1
 
 
+def test_what_is_not_wanted_any_more_is_taken_off_and_stays_off(node: Callers) -> None:
+    node.plane.attach_sockets(node.group, sockets.CALLS)
+    try:
+        assert held(node)["tcp_health"] == 0
+        assert all(held(node)[name] for name in sockets.CALLS)
+        for _ in node.plane.audit():
+            pass
+        assert held(node)["tcp_health"] == 0
+    finally:
+        node.plane.attach_sockets(node.group)
+    assert held(node)["tcp_health"]
+
+
 def test_the_next_agent_replaces_programs_in_place_and_may_go(node: Callers) -> None:
     def links() -> dict[str, int]:
         found = {}

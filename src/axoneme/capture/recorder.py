@@ -130,9 +130,12 @@ class Recorder:
     # ---- what goes out -------------------------------------------------------------------------
 
     def settle(self, now: int) -> None:
-        """What has waited long enough by then."""
+        """What has waited long enough by then; whoever reads the file meanwhile sees it."""
+        before = self.size
         while self._waiting and self._waiting[0][0] <= now - HOLD and not self.full:
             self._next()
+        if self.size != before:
+            self._file.flush()
         for here in self._nodes.values():
             here.chosen.forget(now - 2 * HOLD)
 
