@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import signal
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +17,7 @@ from two_nodes import inside
 
 from axoneme.agent.handshake import Contexts, HandshakeError, prove
 from axoneme.certificates import making
-from axoneme.certificates.authority import Authority
+from axoneme.certificates.authority import DAY, Authority
 from axoneme.certificates.files import DIRECTORY, write
 from axoneme.certificates.state import identity_subject
 from axoneme.datapath.maps import Table
@@ -220,3 +225,37 @@ def test_what_nobody_needs_any_more_goes(cluster: Cluster) -> None:
     assert cluster.reaches("far", port=8081, timeout=SHORT)
     certificates = cluster.layout.node("node2").state / DIRECTORY
     cluster.wait(lambda: not list(certificates.glob("identity-*")), "and speaks for nobody")
+
+
+@pytest.mark.slow
+def test_proofs_are_renewed_before_they_end_and_end_when_nobody_renews_them() -> None:
+    """Certificates hold for half a minute here; a connection stays open over several of them."""
+    lifetime = 30.0
+    with live_as(Cluster, "renewal", PODS, dns=False) as cluster:
+        cluster.authority.init("default", days=lifetime / DAY)
+        cluster.apply(ASKS)
+        cluster.certified()
+        target = addresses(cluster.pod("far"))[0]
+        with inside(cluster.namespace("client")):
+            connection = socket.create_connection((target, 8080), PATIENT)
+        with connection:
+            connection.settimeout(5.0)
+
+            def answered() -> bool:
+                connection.sendall(b"GET / HTTP/1.1\r\nHost: far\r\n\r\n")
+                return bool(connection.recv(65536))
+
+            began = time.monotonic()
+            while time.monotonic() < began + 2 * lifetime:
+                assert answered()
+                time.sleep(0.2)
+            authority = int(json.loads((cluster.layout.directory / "authority.pid").read_bytes())["pid"])
+            os.kill(authority, signal.SIGSTOP)
+            try:
+                with pytest.raises(TimeoutError):
+                    while time.monotonic() < began + 4 * lifetime:
+                        answered()
+                        time.sleep(0.2)
+            finally:
+                os.kill(authority, signal.SIGCONT)
+        cluster.wait(lambda: cluster.reaches("far", timeout=3.0), "they can prove it again", 60)

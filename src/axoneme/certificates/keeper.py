@@ -143,7 +143,8 @@ class Keeper:
             await self._store.delete(request_key(self._node, subject))
             for path in paths:
                 path.unlink(missing_ok=True)
-        pause, problems = _LOOK_EVERY, []
+        pause = _LOOK_EVERY
+        problems: dict[str, list[str]] = {}  # by what is wrong: with which certificates
         # The node's first: with its key the others are asked for.
         for subject in (NODE, *sorted(self._subjects - {NODE})):
             request = decode((self.folder / request_file(subject)).read_bytes(), Request, subject)
@@ -161,25 +162,25 @@ class Keeper:
                 asked.at, asked.pause = now, min(max(2 * asked.pause, _FIRST_PAUSE), _LONGEST_PAUSE)
                 await self._store.put(request_key(self._node, subject), encode(request))
             pause = min(pause, asked.at + asked.pause - now)
-            problems.append(self._waiting(subject, issued, asked, now))
+            if problem := self._waiting(subject, issued, asked, now):
+                problems.setdefault(problem, []).append(subject)
             if subject == NODE and not (issued and issued.chain):
                 break
-        self._problem("; ".join(filter(None, problems)))
+        self._problem("; ".join(f"{', '.join(of)}: {what}" for what, of in problems.items()))
         return max(pause, 0.1)
 
     def _waiting(self, subject: str, issued: Issued | None, asked: _Asked, now: float) -> str:
-        what = "the node's certificate" if subject == NODE else f"the certificate for {subject}"
+        """What is wrong by now with a certificate that is due; empty when nothing is."""
         refused = issued.refused if issued else ""
-        if refused and subject == NODE:
-            return f"{what} was refused: {refused}"
-        if now < asked.since + _PATIENCE:  # others may have to hear of a pod first
+        # Others may have to hear of a pod first, before they believe that it is here.
+        if now < asked.since + _PATIENCE and not (refused and subject == NODE):
             return ""
         if refused:
-            return f"{what} was refused: {refused}"
+            return f"the certificate was refused: {refused}"
         ended = " and has ended" if issued and issued.ends <= now else ""
         return (
-            f"{what} is due{ended}, and nobody answers its request: who holds the authority's key does not "
-            "run (`axo operator` with `authority`, docs/certificates.md)"
+            f"the certificate is due{ended}, and nobody answers its request: who holds the authority's key "
+            "does not run (`axo operator` with `authority`, docs/certificates.md)"
         )
 
     async def _prepare(self) -> None:
