@@ -93,7 +93,7 @@ def ui(
         certificate=certificate,
         key=key,
         login="none" if no_login else "token",
-        token_file=str(token),
+        token_file="" if no_login else str(token),
         nodes={
             node: NodeConfig(str(each.flows), str(each.agent), _history(place, node))
             for node, each in sockets.items()

@@ -235,7 +235,7 @@ async def test_thousands_of_flows_a_second_leave_the_page_alive(browser: Browser
             flooding.cancel()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 async def test_axe_finds_nothing_serious(
     browser: Browser, token_file: Path, tmp_path: Path, scheme: Any
 ) -> None:
