@@ -1,10 +1,13 @@
-"""The hubble command itself, and a client that knows nothing but reflection, against nodes of a sandbox."""
+"""The hubble command itself, and a client that knows nothing but reflection, against the nodes of a sandbox,
+and against their relay."""
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -51,8 +54,8 @@ class Cluster:
     def socket(self, node: str = "node1") -> str:
         return f"unix://{self.runtime.layout.node(node).directory}/hubble.sock"
 
-    def hubble(self, *arguments: str, node: str = "node1") -> str:
-        done = self._run(tool("hubble"), *arguments, "--server", self.socket(node))
+    def hubble(self, *arguments: str, node: str = "node1", server: str = "") -> str:
+        done = self._run(tool("hubble"), *arguments, "--server", server or self.socket(node))
         assert done.returncode == 0, done.stderr
         assert "WARN" not in done.stderr
         return done.stdout
@@ -259,3 +262,63 @@ def test_a_client_that_knows_nothing_finds_its_way_by_reflection(cluster: Cluste
     wanted = '{"number": 1, "whitelist": [{"http_path": ["^/api/a$"]}]}'
     response = json.loads(cluster.grpcurl("observer.Observer/GetFlows", data=wanted))
     assert response["flow"]["details"]["event"] == "response"
+
+
+@pytest.fixture(scope="module")
+def relay(cluster: Cluster) -> Iterator[str]:
+    """Where it listens."""
+    argv = [sys.executable, "-m", "axoneme.cli", "relay", "--sandbox", cluster.runtime.name]
+    with subprocess.Popen(
+        [*argv, "--listen", "127.0.0.1:0"], stdout=subprocess.PIPE, text=True, bufsize=1
+    ) as process:
+        try:
+            assert process.stdout is not None
+            yield process.stdout.readline().strip().rpartition(" ")[2]
+        finally:
+            process.terminate()
+
+
+def connected(cluster: Cluster, relay: str, text: str) -> bool:
+    return f"Connected Nodes: {text}" in cluster.hubble("status", server=relay)
+
+
+def test_a_relay_has_the_flows_of_all_nodes_in_order(cluster: Cluster, relay: str) -> None:
+    cluster.runtime.wait(lambda: connected(cluster, relay, "2/2"), "both nodes")
+    listed = cluster.hubble("list", "nodes", server=relay)
+    assert [line.split()[:2] for line in listed.splitlines()[1:]] == [
+        ["node1", "Connected"],
+        ["node2", "Connected"],
+    ]
+    assert "shop" in cluster.hubble("list", "namespaces", server=relay)
+    text = cluster.hubble("observe", "--all", "-o", "jsonpb", server=relay)
+    found = [json.loads(line) for line in text.splitlines()]
+    assert {each["node_name"] for each in found} == {"node1", "node2"}
+    times = [stamp(each["time"]) for each in found]
+    assert times == sorted(times)
+    last = cluster.hubble(
+        "observe", "--last", "5", "-o", "jsonpb", "--until", "1s", server=relay
+    ).splitlines()
+    assert len(last) == 5
+    both = cluster.hubble("observe", "--from-pod", "shop/other", "--verdict", "DROPPED", server=relay)
+    assert "shop/web" in both
+
+
+def stamp(text: str) -> str:
+    """Go leaves zeros away at the end."""
+    seconds, _, fraction = text.removesuffix("Z").partition(".")
+    return f"{seconds}.{fraction:<09}"
+
+
+def test_a_relay_goes_on_without_a_node_that_hangs(cluster: Cluster, relay: str) -> None:
+    cluster.runtime.wait(lambda: connected(cluster, relay, "2/2"), "both nodes")
+    folder = cluster.runtime.layout.node("node2").directory
+    hanging = json.loads((folder / "flows.pid").read_text())["pid"]
+    os.kill(hanging, signal.SIGSTOP)
+    try:
+        text = cluster.hubble("observe", "--last", "100", "-o", "jsonpb", server=relay)
+        assert {json.loads(line)["node_name"] for line in text.splitlines()} == {"node1"}
+        cluster.runtime.wait(lambda: connected(cluster, relay, "1/2"), "a node that hangs is named")
+        assert "- node2" in cluster.hubble("status", server=relay)
+    finally:
+        os.kill(hanging, signal.SIGCONT)
+    cluster.runtime.wait(lambda: connected(cluster, relay, "2/2"), "the node again")

@@ -38,6 +38,7 @@ from axoneme.flows.traffic import BackendTraffic
 from axoneme.flows.transfer import RecordsRequest
 from axoneme.flowserver import allocator
 from axoneme.flowserver.bulk import Bulk
+from axoneme.flowserver.clock import Clock
 from axoneme.flowserver.config import FlowServerConfig, load
 from axoneme.flowserver.listening import Listening
 from axoneme.flowserver.metering import Metering
@@ -93,7 +94,8 @@ class FlowServer:
         record = FlowLog(
             config.node, self._store, self._names, rules.refs, rules.services, requests, vocabulary
         )
-        self._reader = Reader(record, self._bell, _clocks)
+        self._clocks = Clock()
+        self._reader = Reader(record, self._bell, self._clocks)
         self._observer = Observer(self._reader)
         self._edges = EdgeCounts(record, self._meaning, time.monotonic_ns)
         self._nodes = Nodes()
@@ -220,7 +222,7 @@ class FlowServer:
         """How many events there were; more than that may be left."""
         taken = self._take_events(kernel)
         for ends in sweep.step():
-            monotonic, wall = _clocks()
+            monotonic, wall = self._clocks()
             self._ingest.flows(ends, wall - monotonic)
             self._bell.ring()
         return taken + self._take_requests(kernel)
@@ -229,7 +231,7 @@ class FlowServer:
         """Behind the events of the connections that they came over."""
         told = self._proxies.take(BLOCK)
         if told:
-            monotonic, wall = _clocks()
+            monotonic, wall = self._clocks()
             offset = wall - monotonic
             joined = join(told, kernel, self._meaning, self._vocabulary, monotonic, offset)
             self._ingest.requests(joined, offset)
@@ -240,7 +242,7 @@ class FlowServer:
     def _take_events(self, kernel: Kernel) -> int:
         taken = 0
         for _ in range(_BLOCKS):
-            monotonic, wall = _clocks()
+            monotonic, wall = self._clocks()
             drops = kernel.drop_events.read(BLOCK)
             self._ingest.drops(drops, wall - monotonic)
             flows = kernel.flow_events.read(BLOCK)
@@ -310,7 +312,3 @@ async def _main(config: FlowServerConfig) -> None:
             log.info("asked to stop")
     finally:
         await store.close()
-
-
-def _clocks() -> tuple[int, int]:
-    return time.monotonic_ns(), time.time_ns()
