@@ -18,16 +18,21 @@ import struct
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any, Final, TypeVar
 
 import grpclib.server
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.message import DecodeError
 from grpclib.const import Cardinality, Handler, Status
 from grpclib.events import SendInitialMetadata, listen
 from grpclib.exceptions import GRPCError
 from grpclib.health.check import ServiceStatus
 from grpclib.health.service import OVERALL, Health
+from grpclib.health.v1 import health_pb2
 from grpclib.reflection.service import ServerReflection
+from grpclib.reflection.v1 import reflection_pb2 as reflection_v1
+from grpclib.reflection.v1alpha import reflection_pb2 as reflection_v1alpha
 
 import axoneme
 from axoneme.certificates.files import Files
@@ -167,7 +172,16 @@ class Server:
         """With those that every gRPC server has, by which general clients find their way."""
         checked: list[Any] = [*self._services, _Named(_HEALTH_NAME)]
         health = Health({OVERALL: [self.health], **{each: [self.health] for each in checked}})
-        return list(ServerReflection.extend([*self._services, health], pool=pool()))
+        return list(ServerReflection.extend([*self._services, health], pool=_described()))
+
+
+@cache
+def _described() -> Any:
+    """The pool of all messages, with those of health and reflection, which grpclib has elsewhere."""
+    made = pool()
+    for file in (health_pb2, reflection_v1, reflection_v1alpha):
+        made.Add(FileDescriptorProto.FromString(file.DESCRIPTOR.serialized_pb))
+    return made
 
 
 class _Named:
