@@ -33,6 +33,7 @@ PROGRAMS = {
     "kafka": "Kafka through the proxy",
     "flows_decode": "Flows: decoding and filtering",
     "hubble_api": "Flows: from the ring to clients of Hubble's API",
+    "flow_metrics": "Flows: metrics made of them",
     "l7_events": "Requests: told by proxies, kept by the flow server",
     "store": "The shared state on SQLite",
 }
