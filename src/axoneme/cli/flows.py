@@ -24,6 +24,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "sql": Entry("flows:sql", "Ask in SQL: SELECT … FROM flows."),
         "columns": Entry("flows:columns", "The columns of the table flows."),
         "history": Entry("flows:history", "What is recorded on disk."),
+        "exports": Entry("flows:exports", "What goes to files and collectors."),
     },
     "Processes": {
         "serve": Entry("processes:serve", "Run the flow server of a node."),
@@ -117,6 +118,30 @@ def history(place: Place, /) -> int:
             )
         )
     show(Table(("NODE", "RECORDS", "DIRECTORY", "FILES", "SIZE", "FIRST", "LAST", "LOST"), rows))
+    for problem in problems:
+        click.echo(problem, err=True)
+    return 1 if problems else 0
+
+
+@click.command()
+@in_sandbox
+@click.pass_obj
+def exports(place: Place, /) -> int:
+    """Which flows go to files and collectors, and how many did. Ends with 1 where something does not work."""
+    from axoneme.cli.tables import Table, show
+    from axoneme.rpc import Client
+
+    rows: list[Sequence[str]] = []
+    problems: list[str] = []
+    for node in place.nodes():
+        for each in Client(place.sockets(node).flows).call("flows.exports"):
+            name, problem = each["name"], each["problem"]
+            if problem:
+                problems.append(f"{node}: {f'export {name}: ' if name else ''}{problem}")
+            if name:
+                counts = (str(each["exported"]), str(each["lost"]))
+                rows.append((node, name, each["target"], "no" if problem else "yes", *counts))
+    show(Table(("NODE", "NAME", "TARGET", "WORKS", "EXPORTED", "LOST"), rows))
     for problem in problems:
         click.echo(problem, err=True)
     return 1 if problems else 0

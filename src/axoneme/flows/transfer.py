@@ -19,35 +19,13 @@ import numpy.typing as npt
 from axoneme.flows.encode import Rules
 from axoneme.flows.events import L7, Records, Verdict, Vocabulary
 from axoneme.flows.flow import Layer7, LostEvents
-from axoneme.flows.flowfilter import FlowFilter
 from axoneme.flows.flowlog import FlowLog
 from axoneme.flows.names import End, Names
+from axoneme.flows.recordsrequest import Position
 from axoneme.flows.requests import Requests
 from axoneme.flows.servicenames import ServiceNames, ServicePort
 from axoneme.flows.store import FlowStore
 from axoneme.model.policy import PolicyRef
-
-
-class Position(msgspec.Struct, frozen=True):
-    """Where a reader stands: the numbers of the records that it wants next, in the memory of one flow server.
-    ``server`` names that memory; it begins anew when the process does."""
-
-    server: str
-    flows: int
-    drops: int
-
-
-class RecordsRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Parameters of ``flows.records``: as `axoneme.flows.flow.ObserveRequest`, and ``after``: go on where a
-    parcel ended. A position in a memory that is gone means the beginning of the present one."""
-
-    filters: list[FlowFilter] = []
-    not_filters: list[FlowFilter] = []
-    last: int | None = None
-    follow: bool = False
-    since: int | None = None
-    until: int | None = None
-    after: Position | None = None
 
 
 class Layout(msgspec.Struct, frozen=True):

@@ -6,8 +6,9 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
+from axoneme.flows.recordsrequest import Position, RecordsRequest
 from axoneme.flows.store import Cursor
-from axoneme.flows.transfer import Packer, Parcel, Position, RecordsRequest
+from axoneme.flows.transfer import Packer, Parcel
 from axoneme.flowserver.observe import Reader, Span, matcher
 from axoneme.rpc import INVALID, RpcError
 

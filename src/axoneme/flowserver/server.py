@@ -30,12 +30,12 @@ from axoneme.flows.ingest import Ingest
 from axoneme.flows.joining import join
 from axoneme.flows.kernel import LAYOUT, Kernel, OtherSchema, fingerprint, lifetimes
 from axoneme.flows.names import Names
+from axoneme.flows.recordsrequest import RecordsRequest
 from axoneme.flows.requests import Requests
 from axoneme.flows.rules import FILE_NAME, RuleJournal
 from axoneme.flows.status import Status
 from axoneme.flows.store import FlowStore
 from axoneme.flows.traffic import BackendTraffic
-from axoneme.flows.transfer import RecordsRequest
 from axoneme.flowserver import allocator
 from axoneme.flowserver.bulk import Bulk
 from axoneme.flowserver.clock import Clock

@@ -14,7 +14,7 @@ import msgspec
 import pyarrow as pa
 
 from axoneme.flows.flowfilter import FlowFilter
-from axoneme.flows.transfer import RecordsRequest
+from axoneme.flows.recordsrequest import RecordsRequest
 from axoneme.history import live, sql
 from axoneme.history.recorded import NodeHistory, Wanted
 from axoneme.history.schema import SCHEMA

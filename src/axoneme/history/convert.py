@@ -13,6 +13,9 @@ from pathlib import Path
 
 def main(arguments: list[str]) -> int:
     os.nice(10)
+    # One thread, and memory that goes back to the system: this has time.
+    os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"
+    os.environ["OMP_NUM_THREADS"] = "1"
     from axoneme.history.tables import convert
 
     for each in arguments:

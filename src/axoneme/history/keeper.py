@@ -22,7 +22,7 @@ from typing import Any, Final, cast
 import msgspec
 
 from axoneme.flows.capacity import RecordingConfig
-from axoneme.flows.transfer import Position, RecordsRequest
+from axoneme.flows.recordsrequest import Position, RecordsRequest
 from axoneme.history.folder import Folder
 from axoneme.history.spool import Spool, position
 from axoneme.history.status import RecordingStatus
@@ -37,6 +37,8 @@ _ABSENT: Final = 0.5
 _FULL: Final = 1.0
 _FAILED: Final = 30.0
 _ROUND: Final = 10.0
+#: Spools that one process makes tables of.
+_AT_ONCE: Final = 16
 
 
 class Keeper:
@@ -131,22 +133,21 @@ class Keeper:
         while True:
             pause = _ROUND
             self._closed.clear()
-            for spool in self._folder.spools():
-                if self._spool is not None and spool == self._spool.path:
-                    continue
-                if await self._convert(spool):
-                    self._solved("convert")
-                else:
-                    pause = _FAILED
-                    break
+            writing = self._spool.path if self._spool else None
+            closed = [spool for spool in self._folder.spools() if spool != writing]
+            if closed and await self._convert(closed[:_AT_ONCE]):
+                self._solved("convert")
+                pause = _ROUND if len(closed) <= _AT_ONCE else 0
+            elif closed:
+                pause = _FAILED
             self._prune()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await (self._closed.wait() if pause == _ROUND else asyncio.sleep(pause))
 
-    async def _convert(self, spool: Path) -> bool:
+    async def _convert(self, spools: list[Path]) -> bool:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "axoneme.history.convert", str(spool)),
+            *(sys.executable, "-P", "-m", "axoneme.history.convert", *map(str, spools)),
             env={**os.environ, "PYTHONPATH": _search_path()},
             stderr=asyncio.subprocess.PIPE,
         )
@@ -158,7 +159,7 @@ class Keeper:
                 await process.wait()
         if process.returncode:
             reason = said.decode(errors="replace").strip().rpartition("\n")[2]
-            self._tell("convert", reason or f"{spool}: the converter ended with {process.returncode}")
+            self._tell("convert", reason or f"{spools[0]}: the converter ended with {process.returncode}")
         return process.returncode == 0
 
     def _prune(self) -> None:

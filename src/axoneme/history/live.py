@@ -9,7 +9,8 @@ from typing import Any, cast
 
 import pyarrow as pa
 
-from axoneme.flows.transfer import Parcel, RecordsRequest, Unpacker
+from axoneme.flows.recordsrequest import RecordsRequest
+from axoneme.flows.transfer import Parcel, Unpacker
 from axoneme.history import columns
 from axoneme.rpc import Client
 

@@ -7,14 +7,13 @@ goes on from the position of the line before.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from axoneme.flows.transfer import Parcel, Position
+from axoneme.flows.recordsrequest import Position
 from axoneme.history.folder import Folder
 
 _TAIL: Final = 1 << 16
@@ -47,20 +46,6 @@ class Spool:
 
     def close(self) -> None:
         os.close(self._file)
-
-
-def parcels(path: Path, start: int = 0) -> Iterator[Parcel]:
-    """Those that are whole. What no flow server of ours has written is passed over."""
-    decode = msgspec.json.Decoder(Parcel).decode
-    with open(path, "rb") as file:
-        file.seek(start)
-        for line in file:
-            if not line.endswith(b"\n"):
-                return
-            try:
-                yield decode(line)
-            except (msgspec.MsgspecError, UnicodeDecodeError):
-                continue
 
 
 def position(folder: Folder) -> Position | None:

@@ -15,7 +15,7 @@ from typing import Final
 import duckdb
 import pyarrow as pa
 
-from axoneme.flows.transfer import Position, RecordsRequest
+from axoneme.flows.recordsrequest import Position, RecordsRequest
 from axoneme.history import live
 from axoneme.history.recorded import NodeHistory
 from axoneme.history.schema import SCHEMA
@@ -42,15 +42,27 @@ def query(
     for left in reversed(range(_TRIES)):
         files, rest = _gather(sources, since)
         try:
-            with duckdb.connect(":memory:", config=_CONFIG) as connection:
-                _prepare(connection, files, rest, since, memory)
-                return _answer(connection, text, seconds)
+            return answered(files, rest, text, since, seconds, memory)
         except duckdb.IOException as error:
             if not left or all(path.exists() for path in files):
                 raise QueryError(str(error)) from None
         except duckdb.Error as error:
             raise QueryError(str(error)) from None
     raise AssertionError
+
+
+def answered(
+    files: list[Path],
+    rest: pa.Table,
+    text: str,
+    since: int = 0,
+    seconds: float | None = None,
+    memory: str = _MEMORY,
+) -> pa.Table:
+    """The same of what was found: tables, and what is in none. Raises `QueryError`, and `duckdb.Error`."""
+    with duckdb.connect(":memory:", config=_CONFIG) as connection:
+        _prepare(connection, files, rest, since, memory)
+        return _answer(connection, text, seconds)
 
 
 _CONFIG: Final[dict[str, str | bool | int | float | list[str]]] = {

@@ -1,7 +1,7 @@
 """Parquet files of flows: how they are written, and what their footers say besides Parquet's own.
 
 `AXONEME` in the key-value metadata has a `Footer` as JSON. Everything else is plain Parquet: columns of
-`axoneme.history.schema`, zstd, row groups of 65,536 flows in order of time.
+`axoneme.history.schema`, zstd, row groups of 16,384 flows in order of time.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from axoneme.flows.transfer import Layout, Unpacker
 from axoneme.history.columns import batch
 from axoneme.history.folder import draft_of, table_of
 from axoneme.history.schema import COLUMNS, SCHEMA, WORDS
-from axoneme.history.spool import parcels
+from axoneme.history.spooled import parcels
 
 AXONEME: Final = b"axoneme"
 #: Flows in a row group, and in memory while a file is made.
-GROUP: Final = 65536
+GROUP: Final = 16384
 
 
 class Footer(msgspec.Struct, frozen=True):
@@ -56,7 +56,7 @@ def convert(spool: Path) -> Path | None:
 
 def _write(spool: Path, draft: Path) -> bool:
     writer: pq.ParquetWriter | None = None
-    with open(draft, "wb") as file:
+    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640), "wb") as file:
         try:
             footer = None
             for made, at_its_end in _batches(spool):

@@ -10,10 +10,11 @@ from axoneme.flows.flow import HTTP, Layer7
 from axoneme.flows.flowfilter import FlowFilter
 from axoneme.flows.flowlog import FlowLog
 from axoneme.flows.names import End
+from axoneme.flows.recordsrequest import Position
 from axoneme.flows.requests import Requests
 from axoneme.flows.servicenames import ServiceNames, ServicePort
 from axoneme.flows.store import FlowStore
-from axoneme.flows.transfer import Packer, Parcel, Position, Unpacker
+from axoneme.flows.transfer import Packer, Parcel, Unpacker
 from axoneme.identity.prefixes import address_bytes
 from axoneme.model.policy import PolicyRef
 from unit.flows import records as made

@@ -8,10 +8,11 @@ import itertools
 from axoneme.flows.flow import LostEvents
 from axoneme.flows.flowfilter import FlowFilter
 from axoneme.flows.flowlog import FlowLog
+from axoneme.flows.recordsrequest import RecordsRequest
 from axoneme.flows.requests import Requests
 from axoneme.flows.servicenames import ServiceNames
 from axoneme.flows.store import FlowStore
-from axoneme.flows.transfer import Parcel, RecordsRequest, Unpacker
+from axoneme.flows.transfer import Parcel, Unpacker
 from axoneme.flowserver.bulk import Bulk
 from axoneme.flowserver.observe import Bell, Reader
 from unit.flows import records as made

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from axoneme.flows.transfer import RecordsRequest
+from axoneme.flows.recordsrequest import RecordsRequest
 from axoneme.flowserver.bulk import Bulk
 from axoneme.flowserver.observe import Bell, Reader
 from axoneme.rpc import Server

@@ -14,12 +14,14 @@ import pytest
 
 from axoneme.flows.events import Records
 from axoneme.flows.flow import LostEvents
-from axoneme.flows.transfer import Packer, Position
+from axoneme.flows.recordsrequest import Position
+from axoneme.flows.transfer import Packer
 from axoneme.history import tables
 from axoneme.history.columns import batch
 from axoneme.history.folder import Folder, draft_of, table_of
 from axoneme.history.schema import SCHEMA
-from axoneme.history.spool import Spool, last_position, parcels
+from axoneme.history.spool import Spool, last_position
+from axoneme.history.spooled import parcels
 from unit.history import logs
 
 NOW = logs.START

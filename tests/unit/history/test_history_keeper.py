@@ -18,7 +18,7 @@ from axoneme.flows.transfer import Unpacker
 from axoneme.history import tables
 from axoneme.history.folder import Folder
 from axoneme.history.keeper import Keeper
-from axoneme.history.spool import parcels
+from axoneme.history.spooled import parcels
 from axoneme.history.status import RecordingStatus
 from axoneme.rpc import AsyncClient
 from unit.history.servers import FlowServer, until

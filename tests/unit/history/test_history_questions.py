@@ -15,7 +15,8 @@ import pytest
 
 from axoneme import flows
 from axoneme.flows.flowfilter import FlowFilter
-from axoneme.flows.transfer import Packer, Position
+from axoneme.flows.recordsrequest import Position
+from axoneme.flows.transfer import Packer
 from axoneme.history import sources, sql, tables
 from axoneme.history.connection import Connection, nanoseconds
 from axoneme.history.folder import Folder

@@ -1,0 +1,29 @@
+"""What is asked of ``flows.records``; what is answered, `axoneme.flows.transfer`, takes numpy to read."""
+
+from __future__ import annotations
+
+import msgspec
+
+from axoneme.flows.flowfilter import FlowFilter
+
+
+class Position(msgspec.Struct, frozen=True):
+    """Where a reader stands: the numbers of the records that it wants next, in the memory of one flow server.
+    ``server`` names that memory; it begins anew when the process does."""
+
+    server: str
+    flows: int
+    drops: int
+
+
+class RecordsRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Parameters of ``flows.records``: as `axoneme.flows.flow.ObserveRequest`, and ``after``: go on where a
+    parcel ended. A position in a memory that is gone means the beginning of the present one."""
+
+    filters: list[FlowFilter] = []
+    not_filters: list[FlowFilter] = []
+    last: int | None = None
+    follow: bool = False
+    since: int | None = None
+    until: int | None = None
+    after: Position | None = None
