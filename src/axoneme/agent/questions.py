@@ -15,7 +15,7 @@ from axoneme.identity.addressbook import Address, Flag
 from axoneme.identity.numbers import Reserved
 from axoneme.identity.prefixes import address_text, prefix_text
 from axoneme.model.labels import Labels
-from axoneme.model.policy import Direction, PolicyRef, Protocol, Tier
+from axoneme.model.policy import Authentication, Direction, PolicyRef, Protocol, Tier
 from axoneme.policy.explain import Explanation, PolicyPart, RulePart, why
 from axoneme.policy.lookup import Outcome
 from axoneme.policy.nearest import Miss, nearest
@@ -298,9 +298,15 @@ def _steps(found: Explanation, question: Question) -> list[str]:
             steps.append("a node always reaches its own pods")
         case _:
             pass
+    if found.decision.allowed and (proof := _PROOFS.get(found.decision.authentication)):
+        steps.append(proof)
     return steps
 
 
+_PROOFS = {
+    Authentication.REQUIRED: "it passes once both ends have proved who they are",
+    Authentication.ALWAYS_FAIL: "it is dropped all the same: nothing counts as proof (test-always-fail)",
+}
 _TIERS = {Tier.ADMIN: "the admin tier", Tier.BASELINE: "the baseline"}
 
 

@@ -11,6 +11,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from axoneme.model.policy import Authentication
 from axoneme.policy.ports import PEER_BITS, PORT_BITS, PROTOCOL_BITS
 from axoneme.policy.rulenumbers import NO_POLICY
 from axoneme.policy.rulesets import NO_LISTENER
@@ -62,6 +63,15 @@ class Decision:
     def audited(self) -> bool:
         """Whether it passes only because the policies that would deny it are tried."""
         return any(entry[1].flags & PolicyFlag.AUDIT for entry in self._deciding())
+
+    @property
+    def authentication(self) -> Authentication:
+        """What both ends must have done before it passes."""
+        flags = next((entry[1].flags for entry in self._deciding()), 0)
+        if not flags & PolicyFlag.AUTHENTICATE:
+            return Authentication.DISABLED
+        fails = flags & PolicyFlag.ALWAYS_FAIL
+        return Authentication.ALWAYS_FAIL if fails else Authentication.REQUIRED
 
     def _deciding(self) -> list[Entry]:
         verdict = Verdict.DENY if self.outcome is Outcome.DENIED else Verdict.ALLOW
