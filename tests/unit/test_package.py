@@ -21,7 +21,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     ignored = shutil.ignore_patterns(
-        ".git", ".venv", "build", "dist", "*.egg-info", "__pycache__", "objects", "*.binpb"
+        ".git", ".venv", "build", "dist", "*.egg-info", "__pycache__", "objects", "*.binpb", "node_modules"
     )
     shutil.copytree(ROOT, source, ignore=ignored, symlinks=True)
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, source]
@@ -35,6 +35,9 @@ def test_it_holds_the_compiled_datapath_and_the_examples(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     for name in ("endpoint", "overlay", "uplink"):
         assert f"axoneme/datapath/objects/{name}.o" in names
+    if (ROOT / "src" / "axoneme" / "ui" / "static").exists():
+        assert "axoneme/ui/static/index.html" in names
+        assert any(name.startswith("axoneme/ui/static/assets/") for name in names)
     assert {"axoneme/hubble/proto/hubble.binpb", "axoneme/hubble/proto/flow/flow.proto"} <= names
     assert {"axoneme/examples/bakery/app.yaml", "axoneme/examples/bakery/policies.yaml"} <= names
     assert not any(name.startswith(("tests/", "bpf/")) for name in names)
