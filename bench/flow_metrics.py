@@ -35,7 +35,7 @@ ROUNDS = 40
 CASES: dict[str, Sequence[str]] = {
     "flow, without contexts": ("flow",),
     "drop, tcp, flow, port-distribution": ("drop", "tcp", "flow", "port-distribution"),
-    "the default ten": DEFAULT,
+    "the default": DEFAULT,
     "flow by pod": ("flow:sourceContext=pod;destinationContext=pod",),
     "flow by pod, else address": ("flow:sourceContext=pod|ip;destinationContext=pod|ip",),
 }

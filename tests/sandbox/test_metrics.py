@@ -137,7 +137,7 @@ QUIET = {
     "axoneme_repairs_total": "nobody meddles with the kernel's tables",
     "cilium_errors_warnings_total": "nothing may go wrong",
     "fqdn": "no policy selects by names",
-    "policy_change_total": "has a series from the start",
+    "axoneme_tcp_retransmissions": "nothing need be sent again",
 }
 
 

@@ -20,7 +20,7 @@ from axoneme.metrics.families import labelled
 from axoneme.metrics.flowbatch import ICMPV4, ICMPV6, PROTOCOLS, TCP, UNKNOWN_L7, FlowBatch
 from axoneme.metrics.flowoptions import Setting
 from axoneme.metrics.parties import Ids, Parties
-from axoneme.metrics.series import OWN_BITS, Series, SeriesCounter, keys_of
+from axoneme.metrics.series import OWN_BITS, Series, SeriesCounter, SeriesHistogram, keys_of
 
 _INGRESS: Final = 1 << (OWN_BITS - 1)
 _OTHER_PORT: Final = 1 << 16
@@ -244,6 +244,59 @@ class Tcp(FlowMetric):
 
     def values(self, own: int) -> tuple[str, ...]:
         return _FLAGS[own & 3], _FAMILIES[own >> 2]
+
+
+#: Seconds: from within a node to across the world, and a SYN that was sent again.
+_ROUND_TRIPS: Final = (
+    0.0001,
+    0.00025,
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    3.0,
+)
+
+
+class TcpHealth(FlowMetric):
+    """What was measured at the sockets of this node, of connections that are over; Hubble has none of it."""
+
+    def make(self, kit: Kit) -> tuple[Series, ...]:
+        handshake, rtt = (
+            SeriesHistogram(f"axoneme_tcp_{name}_seconds", help, self, kit.most, _ROUND_TRIPS)
+            for name, help in (
+                ("handshake", "How long handshakes took, in seconds"),
+                ("rtt", "Round trip time, smoothed, at the end of a connection, in seconds"),
+            )
+        )
+        help = "Segments that had to be sent again, by either end"
+        again = SeriesCounter("axoneme_tcp_retransmissions_total", help, self, kit.most)
+        self._times, self._again = (("handshake", handshake), ("rtt", rtt)), again
+        return handshake, rtt, again
+
+    def count(self, batch: FlowBatch) -> None:
+        ended = batch.kind(self.vocabulary.end) & (batch.protocols == TCP)
+        for column, family in self._times:
+            places = np.flatnonzero(ended & (batch.records[column] > 0))
+            if places.size:
+                seconds = batch.records[column][places] / 1e6
+                keys = self.keys(batch, places, np.zeros(len(places), np.int64))
+                family.observe(keys, seconds, batch.now)
+        sent_again = batch.records["retransmissions"].sum(axis=1, dtype=np.int64)
+        places = np.flatnonzero(ended & (sent_again > 0))
+        if places.size:
+            keys = self.keys(batch, places, np.zeros(len(places), np.int64))
+            self._again.add(keys, sent_again[places], batch.now)
+
+    def values(self, own: int) -> tuple[str, ...]:
+        return ()
 
 
 _REPLIES: Final = np.arange(256)

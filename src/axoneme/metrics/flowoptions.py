@@ -25,6 +25,7 @@ METRICS: Final[Mapping[str, frozenset[str]]] = {
     "policy": frozenset(),
     "port-distribution": frozenset(),
     "tcp": frozenset(),
+    "tcp-health": frozenset(),
 }
 
 _ENDS: Final = (
@@ -33,7 +34,10 @@ _ENDS: Final = (
 _NAMESPACES: Final = "labelsContext=source_namespace,destination_namespace"
 #: What the dashboards that come with this package, and Hubble's, ask for.
 DEFAULT: Final = (
-    *(f"{name}:{_ENDS};{_NAMESPACES}" for name in ("drop", "tcp", "flow", "icmp", "policy", "kafka")),
+    *(
+        f"{name}:{_ENDS};{_NAMESPACES}"
+        for name in ("drop", "tcp", "tcp-health", "flow", "icmp", "policy", "kafka")
+    ),
     f"dns:query;{_ENDS};{_NAMESPACES}",
     f"flows-to-world:any-drop;port;{_ENDS};{_NAMESPACES}",
     "port-distribution",

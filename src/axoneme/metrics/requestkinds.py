@@ -26,6 +26,7 @@ from axoneme.metrics.flowkinds import (
     Policy,
     PortDistribution,
     Tcp,
+    TcpHealth,
 )
 from axoneme.metrics.flowoptions import Setting
 from axoneme.metrics.parties import Ids
@@ -290,4 +291,5 @@ KINDS: Final[dict[str, type[FlowMetric]]] = {
     "policy": Policy,
     "port-distribution": PortDistribution,
     "tcp": Tcp,
+    "tcp-health": TcpHealth,
 }

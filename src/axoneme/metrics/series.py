@@ -145,6 +145,11 @@ class SeriesCounter(Series):
         slots = self.slots(distinct.tolist(), now)
         np.add.at(self._counts[:, 0], slots, counts)  # two of them may be the same series of overflow
 
+    def add(self, keys: Ids, amounts: npt.NDArray[np.int64], now: float) -> None:
+        """``amounts``: how much more of each."""
+        slots = self.slots(keys.tolist(), now)  # first: it may move the counts elsewhere
+        np.add.at(self._counts[:, 0], slots, amounts)
+
     def mark(self, key: int, exemplar: Exemplar) -> None:
         """The newest stays."""
         if (slot := self._slots.get(key)) is not None:

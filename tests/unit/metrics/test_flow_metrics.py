@@ -158,6 +158,19 @@ def test_flags_of_an_answer_have_who_answers_as_their_source() -> None:
     }
 
 
+def test_how_connections_fared() -> None:
+    world = World("tcp-health:sourceContext=pod-name")
+    world.tell(
+        event(kind=END, handshake=300, rtt=1500, retransmissions=(2, 1)),
+        event(kind=END, rtt=200_000),
+        event(kind=END),  # nothing was measured
+        event(),
+    )
+    assert world.one("axoneme_tcp_handshake_seconds_count") == ({"source": "web-1"}, 1)
+    assert world.one("axoneme_tcp_rtt_seconds_sum")[1] == pytest.approx(0.2015)
+    assert world.one("axoneme_tcp_retransmissions_total") == ({"source": "web-1"}, 3)
+
+
 def test_echoes_and_their_replies() -> None:
     world = World("icmp")
     world.tell(
