@@ -1,10 +1,12 @@
 """Flow records as they are kept: a fifth smaller than as they are read.
 
 A million of them shall fit into 150 MiB, and most of what makes a record large is said in few of them, or
-again and again. So a kept record is the record's bytes without five columns:
+again and again. So a kept record is the record's bytes without six columns:
 
 - the two addresses that a connection had before and after translation are a frontend's and a node's:
   few there are, and most records have none. Each has a number, of 4 bytes instead of 16;
+- ``wall`` is ``time`` and how far the two clocks are apart, of which there is another only when somebody sets
+  one of them: that has a number, too;
 - ``started`` belongs to ends of connections and ``request`` to requests: they share their place;
 - ``backend`` is what `axoneme.flows.traffic` counts by, before a record is kept; it is read as 0.
 
@@ -28,7 +30,7 @@ Packed = npt.NDArray[np.void]
 
 _ADDRESSES: Final = ("nat_address", "frontend")
 _SHARED: Final = ("started", "request")
-_LEFT_OUT: Final = (*_ADDRESSES, *_SHARED, "backend")
+_LEFT_OUT: Final = (*_ADDRESSES, *_SHARED, "wall", "backend")
 #: Addresses beyond those of the last look at who is still in use, before there is another.
 _SPARE: Final = 4096
 
@@ -53,10 +55,10 @@ class Packing:
             offsets.append(starts[run] + offset - runs[run][0])
         size = starts[-1]
         if self._whole:
-            names += [*_ADDRESSES, "number"]
-            formats += [np.dtype(np.uint32), np.dtype(np.uint32), np.dtype(np.uint64)]
-            offsets += [size, size + 4, size + 8]
-            size += 16
+            names += [*_ADDRESSES, "apart", "number"]
+            formats += [*3 * [np.dtype(np.uint32)], np.dtype(np.uint64)]
+            offsets += [size, size + 4, size + 8, size + 12]
+            size += 20
         self.packed = np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": size})
         # The same runs of bytes in both forms: numpy copies those whole, and others field by field.
         opaque = [f"V{size}" for _, size in runs]
@@ -65,6 +67,7 @@ class Packing:
         self._from = _view(labels, opaque, [start for start, _ in runs], dtype.itemsize)
         self._to = _view(labels, opaque, starts[: len(runs)], size)
         self._addresses = Numbered()
+        self._apart = Differences()
 
     def pack(self, records: Records, into: Packed) -> None:
         """``into``: as many kept records."""
@@ -75,6 +78,7 @@ class Packing:
             return
         for column in _ADDRESSES:
             into[column] = self._addresses.numbers(words(records, column))
+        into["apart"] = self._apart.numbers(records["wall"] - records["time"].view(np.int64))
         into["number"] = records["started"]
         requests = np.flatnonzero(records["kind"] == L7)
         if len(requests):
@@ -91,6 +95,7 @@ class Packing:
         for column in _ADDRESSES:
             words(records, column)[:] = self._addresses.words[packed[column]]
         requests = packed["kind"] == L7
+        records["wall"] = records["time"].view(np.int64) + self._apart.values[packed["apart"]]
         records["backend"] = 0
         records["started"] = np.where(requests, 0, packed["number"])
         records["request"] = np.where(requests, packed["number"], 0)
@@ -105,6 +110,26 @@ class Packing:
         """Forgets the addresses that none of these arrays, which are all that is kept, refers to."""
         if self._whole:
             self._addresses.collect(array[column] for array in kept for column in _ADDRESSES)
+
+
+class Differences:
+    """Of the clocks, by number."""
+
+    def __init__(self) -> None:
+        self.values: npt.NDArray[np.int64] = np.zeros(0, np.int64)
+        self._known: dict[int, int] = {}
+
+    def numbers(self, differences: npt.NDArray[np.int64]) -> npt.NDArray[np.uint32]:
+        """Of each; those that have none get one."""
+        if len(differences) and bool((differences == differences[0]).all()):
+            found, places = differences[:1], np.zeros(len(differences), np.intp)
+        else:
+            found, places = np.unique(differences, return_inverse=True)
+        for each in found.tolist():
+            if each not in self._known:
+                self._known[each] = len(self._known)
+                self.values = np.append(self.values, each)
+        return np.array([self._known[each] for each in found.tolist()], np.uint32)[places]
 
 
 class Numbered:

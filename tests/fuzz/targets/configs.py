@@ -9,8 +9,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from axoneme.agent import config as agent
-from axoneme.flows import config as flows
 from axoneme.flows.rules import RuleJournal, RuleWriter
+from axoneme.flowserver import config as flows
 from axoneme.sandbox import planfile
 from axoneme.sandbox.errors import SandboxError
 from axoneme.sandbox.plan import Plan
