@@ -8,17 +8,26 @@ from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 import msgspec.structs
+import numpy as np
+import numpy.typing as npt
 
+from axoneme.flows.events import Records, Verdict
 from axoneme.flows.flow import Flow, Item, ObserveRequest
+from axoneme.flows.recordsrequest import RecordsRequest
+from axoneme.flows.transfer import Parcel, Unpacker
 from axoneme.relay import merged
-from axoneme.rpc import AsyncClient, RpcError
+from axoneme.rpc import UNAVAILABLE, AsyncClient, RpcError
 from axoneme.ui import api
 
 #: Seconds that a node may take for an answer.
 _PATIENCE: Final = 5.0
+
+
+#: By verdict: how many in each stretch of time.
+Counts = dict[str, list[int]]
 
 
 @dataclass(slots=True)
@@ -96,9 +105,42 @@ class Sockets:
                 gaps.lost += sum(item.lost_events.num_events_lost for item in batch if item.lost_events)
                 yield [item.flow for item in batch if item.flow]
 
+    async def counts(self, request: ObserveRequest, since: int, width: int, buckets: int) -> Counts:
+        """Of what is in memory: flows by verdict and time, counted in records, which takes a hundredth of the
+        time that flows would take."""
+        wanted = RecordsRequest(
+            filters=request.filters, not_filters=request.not_filters, since=since, until=request.until
+        )
+        found: Counts = {}
+        for path in self._sockets.values():
+            stream = AsyncClient(path, _PATIENCE).stream("flows.records", wanted, Parcel)
+            unpacker = Unpacker(1)
+            async with aclosing(cast(AsyncGenerator[Parcel, None], stream)) as parcels:
+                try:
+                    async for parcel in parcels:
+                        records = unpacker.unpack(parcel)
+                        verdicts = unpacker.log.vocabulary.verdicts(records)
+                        _count(found, verdicts, records, since, width, buckets)
+                        await asyncio.sleep(0)
+                except RpcError as failure:
+                    if failure.code != UNAVAILABLE:
+                        raise
+        return found
+
     async def recorded(self) -> tuple[int, int] | None:
         found = [time for time in await asyncio.gather(*map(_oldest, self._sockets.values())) if time]
         return (min(found), time.time_ns()) if found else None
+
+
+def _count(
+    found: Counts, verdicts: npt.NDArray[Any], records: Records, since: int, width: int, buckets: int
+) -> None:
+    places = (records["wall"].astype(np.int64) - since) // width
+    inside = (places >= 0) & (places < buckets)
+    for verdict in np.unique(verdicts[inside]).tolist():
+        added = np.bincount(places[inside & (verdicts == verdict)], minlength=buckets)
+        before = found.setdefault(Verdict(verdict).name, [0] * buckets)
+        found[Verdict(verdict).name] = [one + more for one, more in zip(before, added.tolist(), strict=True)]
 
 
 async def _oldest(path: Path) -> int:

@@ -17,7 +17,7 @@ from axoneme.flows.flow import Flow, ObserveRequest
 from axoneme.relay.merged import instant
 from axoneme.ui import api
 from axoneme.ui.events import Event
-from axoneme.ui.feed import Feed, Gaps
+from axoneme.ui.feed import Counts, Feed, Gaps, Sockets
 from axoneme.ui.mapview import timestamp
 from axoneme.ui.servicemap import PROTOCOLS, whose
 
@@ -56,13 +56,11 @@ async def recorded(feed: Feed, request: ObserveRequest, last: int) -> api.FlowLi
 async def timeline(feed: Feed, request: ObserveRequest, since: int, until: int, buckets: int) -> api.Timeline:
     """``since`` and ``until``: ns of the wall clock."""
     width = max(1, (until - since) // buckets)
-    counts: dict[str, list[int]] = defaultdict(lambda: [0] * buckets)
     wanted = msgspec.structs.replace(request, since=since, until=until, last=_MOST_COUNTED)
-    async with aclosing(feed.past(wanted, Gaps(), {})) as flows:
-        async for flow in flows:
-            bucket = (instant(flow.time) - since) // width
-            if 0 <= bucket < buckets:
-                counts[flow.verdict][bucket] += 1
+    if isinstance(feed, Sockets):
+        counts = await feed.counts(wanted, since, width, buckets)
+    else:
+        counts = await _counted(feed, wanted, since, width, buckets)
     found = await feed.recorded()
     return api.Timeline(
         since=timestamp(since / 1e9),
@@ -73,6 +71,16 @@ async def timeline(feed: Feed, request: ObserveRequest, since: int, until: int, 
         if found
         else None,
     )
+
+
+async def _counted(feed: Feed, request: ObserveRequest, since: int, width: int, buckets: int) -> Counts:
+    counts: Counts = defaultdict(lambda: [0] * buckets)
+    async with aclosing(feed.past(request, Gaps(), {})) as flows:
+        async for flow in flows:
+            bucket = (instant(flow.time) - since) // width
+            if 0 <= bucket < buckets:
+                counts[flow.verdict][bucket] += 1
+    return counts
 
 
 class _Rates:
