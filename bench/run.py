@@ -32,6 +32,7 @@ PROGRAMS = {
     "dns_proxy": "Names through the DNS proxy",
     "kafka": "Kafka through the proxy",
     "flows_decode": "Flows: decoding and filtering",
+    "flows": "Flows: from the packet to whoever follows",
     "hubble_api": "Flows: from the ring to clients of Hubble's API",
     "flow_metrics": "Flows: metrics made of them",
     "l7_events": "Requests: told by proxies, kept by the flow server",
