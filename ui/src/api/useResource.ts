@@ -3,7 +3,7 @@ import { get, Problem } from "./client";
 
 export type Resource<T> = { data: T | null; problem: Problem | null; loading: boolean; reload: () => void };
 
-/** What the server answers to GET `path`; asked again every `every` seconds while the page is looked at. */
+/** What the server answers to GET `path`; asked again `every` seconds after each answer, while the page is looked at. */
 export function useResource<T>(path: string | null, every = 0): Resource<T> {
   const [state, setState] = useState<{ path: string | null; data: T | null; problem: Problem | null }>({
     path,
@@ -17,7 +17,13 @@ export function useResource<T>(path: string | null, every = 0): Resource<T> {
   useEffect(() => {
     if (path === null) return;
     const gone = new AbortController();
+    let timer = 0;
     const ask = async () => {
+      if (document.visibilityState === "visible" || !timer) await once();
+      // Only after the answer: who is slow is not asked several times at once.
+      if (every && !gone.signal.aborted) timer = window.setTimeout(ask, every * 1000);
+    };
+    const once = async () => {
       try {
         const data = await get<T>(path, gone.signal);
         setState({ path, data, problem: null });
@@ -28,12 +34,9 @@ export function useResource<T>(path: string | null, every = 0): Resource<T> {
       }
     };
     void ask();
-    const timer = every
-      ? window.setInterval(() => document.visibilityState === "visible" && void ask(), every * 1000)
-      : 0;
     return () => {
       gone.abort();
-      window.clearInterval(timer);
+      window.clearTimeout(timer);
     };
   }, [path, every, asked]);
 

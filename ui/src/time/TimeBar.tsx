@@ -11,14 +11,14 @@ import { chosen, local, moved, SCOPES, type Span, text, USUAL, window as windowO
 import styles from "./TimeBar.module.css";
 
 const BUCKETS = 180;
-/** How often the present is asked for anew, in seconds. */
+/** How long after an answer the present is asked for anew, in seconds. */
 const EVERY = 5;
 
 /** How many flows there were when, of those that pass the filters; drag over it to look at that time. */
 export function TimeBar() {
   const { view, query } = usePlace();
   const { meta } = useKnown();
-  const now = useNow(EVERY * 1000);
+  const [now, setNow] = useState(Date.now);
   const span = chosen(query, now);
   const scope = query.get("scope") ?? USUAL;
   const shown = windowOf(scope, span, now);
@@ -28,7 +28,7 @@ export function TimeBar() {
     ["buckets", String(BUCKETS)],
     ...askedFor(fromQuery(query, meta.filters)),
   ]);
-  const { data, problem } = useLatest(path);
+  const { data, problem } = useLatest(path, setNow);
   const show = (next: Span | null) =>
     go(
       link(
@@ -217,24 +217,19 @@ function inWords(stacks: number[][], shown: Span): string {
   return `${plural(total, "flow")} from ${moment(shown.since)} to ${moment(shown.until)}, ${sum(3).toLocaleString("en")} dropped`;
 }
 
-function useNow(every: number): number {
-  const [now, setNow] = useState(Date.now);
-  useEffect(() => {
-    const timer = window.setInterval(
-      () => document.visibilityState === "visible" && setNow(Date.now()),
-      every,
-    );
-    return () => window.clearInterval(timer);
-  }, [every]);
-  return now;
-}
-
-/** The newest answer, also while the next is on its way. */
-function useLatest(path: string) {
-  const found = useResource<Timeline>(path);
+/** The newest answer, also while the next is on its way; some time after each it is another time. */
+function useLatest(path: string, setNow: (now: number) => void) {
+  const { data, problem } = useResource<Timeline>(path);
   const [last, setLast] = useState<Timeline | null>(null);
   useEffect(() => {
-    if (found.data) setLast(found.data);
-  }, [found.data]);
-  return { data: found.data ?? last, problem: found.problem };
+    if (data) setLast(data);
+    if (!data && !problem) return;
+    const advance = () => {
+      if (document.visibilityState === "visible") setNow(Date.now());
+      else timer = window.setTimeout(advance, EVERY * 1000);
+    };
+    let timer = window.setTimeout(advance, EVERY * 1000);
+    return () => window.clearTimeout(timer);
+  }, [data, problem, setNow]);
+  return { data: data ?? last, problem };
 }
