@@ -95,12 +95,14 @@ def _fields(rng: np.random.Generator) -> dict[str, Any]:
     flags = (made.REPLY, made.INGRESS, made.MASQUERADED, made.SERVED, made.PROXIED)
     audits = (made.AUDITED_EGRESS, made.AUDITED_INGRESS)
     some = sum(int(flag) for flag in flags if rng.random() < 0.3)
+    protocol = int(rng.choice([6, 6, 17, 132, 1, 58, 47]))
+    ports = protocol in (6, 17, 132)
     return {
         "source": source,
         "destination": str(rng.choice(same)),
-        "source_port": int(rng.choice([80, 443, 40000])),
-        "destination_port": int(rng.choice([53, 80, 8080, 65535])),
-        "protocol": int(rng.choice([6, 6, 17, 132, 1, 58, 47])),
+        "source_port": int(rng.choice([80, 443, 40000])) if ports else 0,
+        "destination_port": int(rng.choice([53, 80, 8080, 65535])) if ports else 0,
+        "protocol": protocol,
         "kind": int(rng.choice([made.NEW, made.END, made.DROP])),
         "reason": int(rng.choice([made.DEFAULT_DENY, made.DENY, made.INVALID_SOURCE])),
         "flags": some + sum(int(flag) for flag in audits if rng.random() < 0.1),
