@@ -1,8 +1,9 @@
 """Listeners that people have written (`axoneme.model.envoyconfig`), as resources that serve here.
 
 A listener is taken as it is, but for how connections come and go: it listens where the datapath sends them,
-on transparent sockets, and calls from the client's address. Names that a configuration defines mean its own
-resources: they get its name in front. Filters of Cilium's Envoy are left out: the datapath does what they do.
+on transparent sockets, and calls from the client's address. It may not reach beyond (`reach`). Names that a
+configuration defines mean its own resources: they get its name in front. Filters of Cilium's Envoy are left
+out: the datapath does what they do.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import http_con
 from google.protobuf import json_format
 
 from axoneme.model.envoyconfig import CLUSTER, ENDPOINTS, LISTENER, ROUTES, EnvoyConfig, EnvoyResource
-from axoneme.proxy.envoy import accesslogs
+from axoneme.proxy.envoy import accesslogs, reach
 from axoneme.proxy.envoy.protos import Message, from_parent, packed
 
 _PREFIX: Final = "type.googleapis.com/"
@@ -73,13 +74,18 @@ class Given:
         return made
 
     def _message(self, resource: EnvoyResource) -> Message:
+        where = f"{resource.type.rpartition('.')[2]} {resource.name}"
         content = self._with_own_names(resource.content)
         try:
             for type in _types(content):
                 _learn(type)
             message = json_format.ParseDict(content, _MESSAGES[resource.type]())
         except (json_format.ParseError, TypeError, RecursionError) as error:
-            raise ValueError(f"{resource.type.rpartition('.')[2]} {resource.name}: {error}") from None
+            raise ValueError(f"{where}: {error}") from None
+        try:
+            reach.check(message, {self._own(name) for _, name in self._defined})
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
         if resource.type == CLUSTER:
             message.name = self._own(resource.name)
             if message.HasField("eds_cluster_config"):

@@ -98,8 +98,8 @@ def _placed(made: Message, it: Listener, families: Sequence[int], kernel: Kernel
         _listener_filter("original_dst", original_dst_pb2.OriginalDst()),
         _listener_filter("original_src", original_src_pb2.OriginalSrc(mark=ONWARDS[it.direction])),
     ]
-    ours = {each.name for each in first}
-    others = [each for each in made.listener_filters if each.name not in ours]
+    ours = {each.typed_config.TypeName() for each in first}
+    others = [each for each in made.listener_filters if each.typed_config.TypeName() not in ours]
     del made.listener_filters[:]
     made.listener_filters.extend([*first, *others])
     return made

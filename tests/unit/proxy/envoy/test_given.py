@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from envoy.config.listener.v3 import listener_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
 
 from axoneme.model.envoyconfig import parse_envoy_config
 from axoneme.model.l7 import L7, L7Kind, ListenerRef
 from axoneme.model.paths import ManifestError
+from axoneme.proxy.envoy import reach
 from axoneme.proxy.envoy.given import Given
 from axoneme.proxy.envoy.protos import Kernel
 from axoneme.proxy.envoy.resources import BUDGET, CLUSTER, ENDPOINTS, LISTENER, ROUTES, Key, resources
@@ -48,14 +50,7 @@ GIVEN: list[dict[str, Any]] = [
                     {"match": {"prefix": "/a"}, "route": {"cluster": "there"}},
                     {
                         "match": {"prefix": "/"},
-                        "route": {
-                            "weightedClusters": {
-                                "clusters": [
-                                    {"name": "there", "weight": 9},
-                                    {"name": "elsewhere", "weight": 1},
-                                ]
-                            }
-                        },
+                        "route": {"weightedClusters": {"clusters": [{"name": "there", "weight": 9}]}},
                     },
                 ],
             }
@@ -95,7 +90,7 @@ def test_names_that_are_defined_mean_ones_own() -> None:
     assert {(CLUSTER, "shop/c/there"), (ENDPOINTS, "shop/c/there"), (ROUTES, "shop/c/routes")} < types
     assert {name for type_url, name in types if type_url == BUDGET} == {"passed"}
     content = made.content[Key(ROUTES, "shop/c/routes")].content.value
-    assert content.count(b"shop/c/there") == 2 and b"shop/c/elsewhere" not in content
+    assert content.count(b"shop/c/there") == 2
     listener = made.content[Key(LISTENER, "10000")].content.value
     assert b"shop/c/routes" in listener and b"cilium" not in listener
     assert b"original_dst" in listener and b"original_src" in listener
@@ -129,6 +124,128 @@ def test_what_envoy_would_not_understand_is_refused(change: dict[str, Any], said
 def test_who_names_a_listener_that_is_not_there_is_told_which_are() -> None:
     with pytest.raises(ValueError, match="shop/c has no listener back; it has front"):
         Given(parse_envoy_config(config())).listener("back", "egress", ())
+
+
+def listener(*filters: dict[str, Any], **manager: Any) -> dict[str, Any]:
+    """With these before the router."""
+    typed = MANAGER["typed_config"]
+    typed = {**typed, "http_filters": [*filters, *typed["http_filters"]], **manager}
+    return {**GIVEN[0], "filter_chains": [{"filters": [{**MANAGER, "typed_config": typed}]}]}
+
+
+def extension(type: str, **fields: Any) -> dict[str, Any]:
+    return {"name": "x", "typed_config": {"@type": f"{TYPE}{type}", **fields}}
+
+
+def routed(**action: Any) -> dict[str, Any]:
+    hosts = [{"name": "all", "domains": ["*"], "routes": [{"match": {"prefix": "/"}, "route": action}]}]
+    return {**GIVEN[1], "virtual_hosts": hosts}
+
+
+def cluster(**fields: Any) -> dict[str, Any]:
+    return {**GIVEN[2], "type": "STATIC", **fields}
+
+
+MARK = {"socket_options": [{"level": 1, "name": 36, "int_value": 1}]}
+LUA = extension("extensions.filters.http.lua.v3.Lua", inline_code="os.execute('id')")
+TAP = extension("extensions.filters.http.tap.v3.Tap", common_config={"admin_config": {"config_id": "x"}})
+MODULE = extension(
+    "extensions.filters.http.dynamic_modules.v3.DynamicModuleFilter", dynamic_module_config={"name": "x"}
+)
+LOG = extension("extensions.access_loggers.file.v3.FileAccessLog", path="/tmp/x")
+AUTHZ = extension(
+    "extensions.filters.http.ext_authz.v3.ExtAuthz", grpc_service={"envoy_grpc": {"cluster_name": "parent"}}
+)
+SDS = extension(
+    "extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+    common_tls_context={"tls_certificate_sds_secret_configs": [{"name": "other/key"}]},
+)
+KEYS = extension(
+    "extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+    common_tls_context={"key_log": {"path": "/tmp/keys"}},
+)
+REMOTE = {
+    "route_config_name": "routes",
+    "config_source": {
+        "api_config_source": {
+            "api_type": "GRPC",
+            "grpc_services": [{"envoy_grpc": {"cluster_name": "there"}}],
+        }
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("resource", "said"),
+    [
+        (listener(LUA), "http_filters.typed_config: .*Lua is not among the extensions"),
+        (listener(TAP), "Tap is not among"),
+        (listener(MODULE), "DynamicModuleFilter is not among"),
+        (listener(access_log=[LOG]), "access_log.typed_config: .*FileAccessLog is not among"),
+        (listener(AUTHZ), "cluster_name: parent is not defined in this configuration"),
+        (listener(rds=REMOTE), "rds.config_source: .* name no source"),
+        (listener(rds={"route_config_name": "routes", "config_source": {"path": "/x"}}), "name no source"),
+        (listener(rds={"route_config_name": "10000"}), "10000 is not defined in this configuration"),
+        ({**GIVEN[0], **MARK}, "socket_options: marks"),
+        (routed(cluster="parent"), "parent is not defined"),
+        (routed(cluster="other/c/there"), "other/c/there is not defined"),
+        (routed(cluster_header="x"), "cluster_header: requests do not choose"),
+        (routed(weighted_clusters={"clusters": [{"name": "parent"}]}), "clusters.name: parent is not"),
+        (
+            routed(cluster="there", request_mirror_policies=[{"cluster": "parent"}]),
+            "request_mirror_policies.cluster: parent is not",
+        ),
+        (
+            {
+                **GIVEN[1],
+                "request_headers_to_add": [{"header": {"key": "x", "value": "%ENVIRONMENT(HOME)%"}}],
+            },
+            "environment",
+        ),
+        (cluster(upstream_bind_config=MARK), "upstream_bind_config: marks"),
+        (
+            cluster(type="EDS", eds_cluster_config={"service_name": "other/c/there"}),
+            "service_name: other/c/there",
+        ),
+        (cluster(transport_socket=SDS), "tls_certificate_sds_secret_configs: certificates and keys stand"),
+        (cluster(transport_socket=KEYS), "key_log: files"),
+        (
+            cluster(
+                health_checks=[
+                    {
+                        "timeout": "1s",
+                        "interval": "1s",
+                        "healthy_threshold": 1,
+                        "unhealthy_threshold": 1,
+                        "tcp_health_check": {},
+                        "event_log_path": "/tmp/x",
+                    }
+                ]
+            ),
+            "event_log_path: files",
+        ),
+    ],
+)
+def test_what_reaches_beyond_the_configuration_is_refused(resource: dict[str, Any], said: str) -> None:
+    others = [each for each in GIVEN if each["@type"] != resource["@type"]]
+    with pytest.raises(ValueError, match=said):
+        Given(parse_envoy_config(config([*others, resource])))
+
+
+def test_what_may_be_used_is_there() -> None:
+    for each in reach.EXTENSIONS:
+        Given(parse_envoy_config(config([listener(extension(each.removeprefix("envoy."))), *GIVEN[1:]])))
+
+
+def test_filters_that_mark_connections_are_ours_whatever_they_are_called() -> None:
+    mark = extension("extensions.filters.listener.original_src.v3.OriginalSrc", mark=0x1234)
+    given = parse_envoy_config(config([{**GIVEN[0], "listener_filters": [mark]}, *GIVEN[1:]]))
+    wanted = L7(L7Kind.LISTENER, listener=ListenerRef("shop", "c", "front"))
+    plan = Plan("n", 1, (4,), "", (Listener(10000, "egress", wanted),), configs=(given,))
+    made = listener_pb2.Listener()
+    resources(plan, Kernel(True, True)).content[Key(LISTENER, "10000")].content.Unpack(made)
+    filters = [each.typed_config.TypeName().rpartition(".")[2] for each in made.listener_filters]
+    assert filters == ["OriginalDst", "OriginalSrc"]
 
 
 @pytest.mark.parametrize(
