@@ -6,6 +6,7 @@ files, the network, extensions and Python's variables are closed to it, which no
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,8 +22,7 @@ from axoneme.history.recorded import NodeHistory
 from axoneme.history.schema import SCHEMA
 from axoneme.history.sources import Source
 
-#: Statements that only read.
-_READING: Final = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
+_EXPLAIN: Final = re.compile(r"\s*EXPLAIN\s+(ANALYZE\s+)?", re.IGNORECASE)
 _MEMORY: Final = "1GB"
 #: How often files may vanish, because they have become too old, while a query is being prepared.
 _TRIES: Final = 3
@@ -81,7 +81,10 @@ def _check(text: str) -> None:
     if len(statements) != 1:
         raise QueryError(f"{len(statements)} statements; give one query")
     kind = statements[0].type
-    if kind not in _READING:
+    if kind is duckdb.StatementType.EXPLAIN and (head := _EXPLAIN.match(text)):
+        _check(text[head.end() :])  # ANALYZE carries out what stands behind it
+        return
+    if kind is not duckdb.StatementType.SELECT:
         raise QueryError(f"this is {kind.name}; only queries (SELECT) are answered")
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from axoneme.flows.events import L7, Mask, Records, TrafficDirection, Verdict, words
+from axoneme.flows.events import Mask, Records, TrafficDirection, Verdict, words
 from axoneme.flows.filters import Condition, RowSet, address_range, among, either, inside
 from axoneme.flows.flowfilter import FilterError, FlowFilter
 from axoneme.flows.flowlog import FlowLog
@@ -24,6 +24,7 @@ from axoneme.hubble.parts import Site, is_inside
 from axoneme.hubble.requests import trace_id
 from axoneme.hubble.uuids import Uuids, parse
 from axoneme.model.labels import Labels
+from axoneme.model.regexes import matches
 from axoneme.model.selectortext import parse_selector
 
 #: Fields whose values mean the same in `FlowFilter`, by the names that they have there.
@@ -52,6 +53,8 @@ _WITH_PORTS: Final = (6, 17, 132)
 _PROTOCOLS: Final = {"vrrp": 112, "igmp": 2}
 _IPV4, _IPV6 = 1, 2
 _MAPPED: Final = address_range("", "::ffff:0:0/96")
+#: Filters of a request and values in them, together: all are tried for every record, while others wait.
+_MOST: Final = 1000
 
 Conditions = list[Condition]
 
@@ -62,6 +65,9 @@ class Filters:
     def __init__(
         self, log: FlowLog, site: Site, whitelist: Sequence[Any] = (), blacklist: Sequence[Any] = ()
     ) -> None:
+        count = sum(map(_size, (*whitelist, *blacklist)))
+        if count > _MOST:
+            raise FilterError("count", count, f"at most {_MOST} filters, and values in them")
         compiler = _Compiler(log, site)
         self._wanted = [compiler.conditions(each) for each in whitelist]
         self._unwanted = [compiler.conditions(each) for each in blacklist]
@@ -139,7 +145,7 @@ class _Compiler:
         # One more bit, which no header of ours has room for, can only be asked for in vain.
         return lambda records: (
             (records["protocol"] == 6)
-            & (records["kind"] != L7)
+            & (records["tcp_flags"] != 0)
             & either([(records["tcp_flags"].astype(np.uint16) & each) == each for each in wanted])
         )
 
@@ -220,7 +226,8 @@ class _Compiler:
     def _node_name(self, values: Sequence[str]) -> Condition:
         cluster, _, node = self._site.name.rpartition("/")
         name = f"{cluster or self._site.cluster}/{node}"
-        return _always(any(_node_pattern(value).fullmatch(name) for value in values))
+        patterns = [_node_pattern(value) for value in values]
+        return _always(any(matches(pattern, name) for pattern in patterns))
 
     def _node_labels(self, values: Sequence[str]) -> Condition:
         labels = Labels.parse(f"k8s:{label}" for label in self._site.labels)
@@ -267,6 +274,11 @@ _OWN: Final[dict[str, Callable[[_Compiler, Any], Condition]]] = {
 }
 
 
+def _size(wanted: Any) -> int:
+    """1 for the filter, and 1 for each value in it."""
+    return 1 + sum(len(value) if field.is_repeated else 1 for field, value in wanted.ListFields())
+
+
 def _common(wanted: Any) -> FlowFilter:
     fields: dict[str, Any] = {ours: tuple(getattr(wanted, theirs)) for theirs, ours in _SAME.items()}
     for theirs, ours in _NAMES.items():
@@ -302,12 +314,13 @@ def _always(chosen: bool) -> Condition:
     return lambda records: np.full(len(records), chosen)
 
 
-def _node_pattern(text: str) -> re.Pattern[str]:
-    """``cluster/node``, where each may have ``*``, and one that is missing stands for all of them."""
+def _node_pattern(text: str) -> str:
+    """``cluster/node``, where each may have ``*``, and one that is missing stands for all of them; for RE2,
+    which many ``*`` do not make slow."""
     cluster, _, node = text.rpartition("/")
     if not text or "/" in cluster:
         raise FilterError("node_name", text, "a pattern: node*, cluster/node* or cluster/")
-    return re.compile(f"{_glob(cluster)}/{_glob(node)}")
+    return f"{_glob(cluster)}/{_glob(node)}"
 
 
 def _glob(text: str) -> str:

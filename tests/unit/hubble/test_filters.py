@@ -178,7 +178,7 @@ TESTS: dict[str, Any] = {
     "destination_port": lambda flow, value: port(flow, "destination", value),
     "reply": lambda flow, value: flow.is_reply.value == value,
     "tcp_flags": lambda flow, value: (
-        flow.l4.HasField("TCP")
+        flow.l4.TCP.HasField("flags")
         and all(getattr(flow.l4.TCP.flags, field.name) for field, _ in value.ListFields())
     ),
     "ip_version": lambda flow, value: flow.IP.ipVersion == value,
@@ -236,9 +236,20 @@ def test_a_flow_is_found_by_its_identifier() -> None:
         ({"node_labels": ["="]}, "node_labels"),
         ({"node_name": ["a/b/c"]}, "node_name"),
         ({"source_pod": [""]}, "from_pod"),
+        ({"source_ip": ["10.0.0.1"] * 1000}, "count"),
         ({"experimental": {"cel_expression": ["true"]}}, "experimental"),
     ],
 )
 def test_what_means_nothing_is_refused_by_name(wanted: dict[str, Any], field: str) -> None:
     with pytest.raises(FilterError, match=f"filter {field}"):
         Filters(logs.log(), logs.SITE, [FILTER(**wanted)])
+
+
+def test_nobody_keeps_the_node_busy_with_filters() -> None:
+    log = logs.log()
+    records = logs.flows(log, 5)
+    # By trying all ways to share the name among these, the heat death of the universe would come first.
+    slow = FILTER(node_name=["*" * 60 + "_", "*a" * 60])
+    assert not Filters(log, logs.SITE, [slow]).mask(records).any()
+    with pytest.raises(FilterError, match="filter count: 1001"):
+        Filters(log, logs.SITE, [FILTER()] * 1000, [FILTER()])
