@@ -51,8 +51,12 @@ class ServerCredentials:
 def _context(protocol: int, files: Files) -> ssl.SSLContext:
     files.load()  # says what is wrong
     context = ssl.SSLContext(protocol)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.verify_mode = ssl.CERT_REQUIRED
+    if protocol == ssl.PROTOCOL_TLS_SERVER:
+        context.num_tickets = (
+            0  # who resumes shows no certificate: he would outlive it, and who certified him
+        )
     try:
         context.load_cert_chain(files.certificate, files.key)
         context.load_verify_locations(files.authority)

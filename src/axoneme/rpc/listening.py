@@ -59,6 +59,10 @@ class TlsFiles:
         if self.ca:
             context.load_verify_locations(self.ca)
             context.verify_mode = ssl.CERT_REQUIRED
+            # Who resumes a session shows no certificate: he would outlive it, and who certified him. With
+            # TLS 1.2 that cannot be kept from him.
+            context.minimum_version = ssl.TLSVersion.TLSv1_3
+            context.num_tickets = 0
         return context
 
     def state(self) -> tuple[tuple[int, int], ...]:

@@ -202,6 +202,31 @@ async def test_other_files_are_taken_up_by_the_next_connection(tmp_path: Path, a
             await stream.aclose()
 
 
+async def test_nobody_resumes_a_session_instead_of_showing_a_certificate(
+    tmp_path: Path, authority: Authority
+) -> None:
+    files = issued(authority, tmp_path / "node")
+    name = "n1.default.hubble-grpc.cilium.io"
+    async with serving(Flows().server(), Address("127.0.0.1", 0, tls=True), files) as address:
+        old = client_context(files)
+
+        def shake_hands(session: ssl.SSLSession | None = None) -> tuple[ssl.SSLSession | None, bool | None]:
+            with (
+                socket.create_connection(("127.0.0.1", address.port)) as plain,
+                old.wrap_socket(plain, server_hostname=name, session=session) as tls,
+            ):
+                assert tls.recv(1)  # with it tickets have come, if there are any
+                return tls.session, tls.session_reused
+
+        session, _ = await asyncio.to_thread(shake_hands)
+        if session is not None and session.has_ticket:
+            assert (await asyncio.to_thread(shake_hands, session))[1] is False
+        older = client_context(files)
+        older.minimum_version = ssl.TLSVersion.TLSv1_2
+        older.maximum_version = ssl.TLSVersion.TLSv1_2
+        assert not await _works(address, older, name)
+
+
 async def _works(address: Address, context: ssl.SSLContext, name: str) -> bool:
     async with connect(address, context, name) as client:
         try:
