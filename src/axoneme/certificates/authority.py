@@ -200,11 +200,16 @@ class Authority:
     # ---- signing -------------------------------------------------------------------------------
 
     def certify_node(self, node: str, key: PublicKey, addresses: Sequence[str]) -> tuple[bytes, float]:
-        """A chain (PEM) and when it ends. `CertificateError` when the node is known by another key."""
+        """A chain (PEM) and when it ends. `CertificateError` when the node is known by another key, or its
+        name is another's."""
         known = making.public_pem(key)
         with self._locked():
             state = self._state()
             journal = self.journal()
+            try:
+                names.check_node(node, journal.nodes)
+            except ValueError as error:
+                raise CertificateError(str(error)) from error
             record = journal.nodes.get(node)
             if record and record.key != known:
                 raise CertificateError(

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -143,8 +143,11 @@ def request_for(key: Key, common: str) -> bytes:
 def requested(csr: bytes) -> PublicKey:
     """The public key that a certificate is asked for by who has its private half. `CertificateError`."""
     request = _parsed(csr)
-    key = request.public_key()
-    if not request.is_signature_valid:
+    try:
+        key, good = request.public_key(), request.is_signature_valid
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise CertificateError(f"the key of the request is none that is known here: {error}") from error
+    if not good:
         raise CertificateError("the request is not signed by the key that it is for")
     if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.key_size >= 256:
         return key
@@ -173,7 +176,7 @@ def is_proved(csr: bytes, text: str, key: PublicKey) -> bool:
 def _parsed(csr: bytes) -> x509.CertificateSigningRequest:
     try:
         return x509.load_pem_x509_csr(csr)
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise CertificateError(f"not a request for a certificate in PEM form: {error}") from error
 
 

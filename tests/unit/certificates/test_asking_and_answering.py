@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from axoneme.certificates import making
 from axoneme.certificates.authority import Authority
 from axoneme.certificates.files import CertificateError, Credentials, Files
 from axoneme.certificates.keeper import Keeper
@@ -152,5 +157,33 @@ def test_who_is_no_node_and_what_is_no_request_are_refused(tmp_path: Path) -> No
                     ):
                         await asyncio.sleep(0.01)
             assert not nodes.files("stranger").certificate.exists()
+
+    asyncio.run(play())
+
+
+def test_requests_of_kinds_that_nobody_knows_are_refused_and_others_are_answered(tmp_path: Path) -> None:
+    good = x509.load_pem_x509_csr(making.request_for(making.new_key(), "node2"))
+    der = good.public_bytes(Encoding.DER)
+    strange = {
+        "curve": der.replace(bytes.fromhex("06082a8648ce3d030107"), bytes.fromhex("06082a8648ce3d030177")),
+        "kind of key": der.replace(bytes.fromhex("06072a8648ce3d0201"), bytes.fromhex("06072a8648ce3d0277")),
+        "version": der.replace(bytes.fromhex("020100"), bytes.fromhex("020105"), 1),
+    }
+
+    async def play() -> None:
+        async with cluster(tmp_path) as nodes:
+            nodes.run_signer()
+            for content in strange.values():
+                assert content != der
+                text = base64.encodebytes(content).decode()
+                csr = f"-----BEGIN CERTIFICATE REQUEST-----\n{text}-----END CERTIFICATE REQUEST-----\n"
+                await nodes.store.put(request_key("node2", "node"), encode(Request(csr)))
+                async with asyncio.timeout(20):
+                    while Request(csr).digest.encode() not in (
+                        entry.value if (entry := await nodes.store.get(f"{ISSUED}node2/node")) else b""
+                    ):
+                        await asyncio.sleep(0.01)
+            nodes.run_keeper("node1")
+            await until(nodes.files("node1").certificate.exists)
 
     asyncio.run(play())

@@ -136,6 +136,27 @@ def test_a_node_is_known_by_its_key_until_it_is_forgotten(node: Node, tmp_path: 
         node.certify()
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("*", "no DNS name"),
+        ("*.default", "no DNS name"),
+        ("a..b/c", "no DNS name"),
+        ("node1.default.hubble-grpc.cilium.io", "names below hubble-grpc.cilium.io"),
+        ("node1.default.Node.axoneme.io", "names below"),
+        ("node.a", "called as node node-a is"),
+        ("NODE-a", "called as node node-a is"),
+    ],
+)
+def test_no_name_of_a_node_stands_for_another(authority: Authority, name: str, said: str) -> None:
+    key = making.new_key().public_key()
+    authority.certify_node("node-a", key, [])
+    authority.certify_node("node-a", key, [])
+    with pytest.raises(CertificateError, match=said):
+        authority.certify_node(name, making.new_key().public_key(), [])
+    assert list(authority.journal().nodes) == ["node-a"]
+
+
 def test_wrong_names_and_keys_are_named(node: Node, tmp_path: Path) -> None:
     (problem,) = node.problems(NOW, hubble_name("node9", "default"))
     assert "subjectAltName: node1, node1.default.hubble-grpc.cilium.io" in problem
