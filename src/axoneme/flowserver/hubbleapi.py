@@ -40,7 +40,7 @@ class HubbleApi:
         self._nodes = nodes
         self._known: tuple[object, Site] | None = None
         self._address = config.hubble.address
-        tls = self._address is not None and not self._address.local
+        tls = self._address is not None and (self._address.tls or not self._address.local)
         server_name = hubble_name(config.node, config.cluster_name) if tls else ""
         self._about_us = {"tls": {"enabled": tls, "server_name": server_name}}
         port = self._address.port if self._address else 0

@@ -107,9 +107,10 @@ class Gathering:
     # ---- what the nodes have kept --------------------------------------------------------------
 
     async def _past(self) -> AsyncGenerator[Sequence[bytes]]:
-        number = self._request.number if self._request.number < _EVERYTHING else 0
-        newest = _Newest(number, self._limits.newest) if number and not self._request.first else None
-        left = number if self._request.first else 0
+        request, number = self._request, self._number()
+        backwards = not request.first and not request.HasField("since")
+        newest = _Newest(number, self._limits.newest) if number and backwards else None
+        left = 0 if backwards else number
         async with aclosing(self._kept()) as bulks:
             async for bulk in bulks:
                 if newest is not None:
@@ -125,9 +126,17 @@ class Gathering:
             for bulk in _cut(list(newest.kept)):
                 yield bulk
 
+    def _number(self) -> int:
+        """0: no bound. As a node has it: who follows since a time gets all."""
+        request = self._request
+        if request.number >= _EVERYTHING or (request.follow and request.HasField("since")):
+            return 0
+        return int(request.number)
+
     async def _kept(self) -> AsyncGenerator[list[bytes]]:
         """In order, as far as it is known that nothing earlier comes."""
         asked, sorter = self._copy(follow=False), Sorter()
+        asked.number = self._number()
         nodes = self._pool.connected()
 
         async def read(node: Node) -> None:
@@ -189,7 +198,7 @@ class Gathering:
                     async for bulk in bulks:
                         self._hear(Change(name, State.NODE_CONNECTED))
                         items = self._stamped(name, bulk)
-                        if items and 0 < items[0][0] <= known:
+                        if any(0 < at <= known for at, _ in items):
                             items = [item for item in items if not 0 < item[0] <= known]
                         if sorter.size < self._limits.unread:
                             sorter.add(name, items, loop.time())
@@ -232,12 +241,23 @@ class Gathering:
                 if lost:
                     yield [self._loss(name, count) for name, count in lost.items()]
                     lost.clear()
-                if self._pool.nodes.keys() <= ended and not sorter and not reading:
+                left = self._left()
+                if self._awaited(left) <= ended and not sorter and (ended or left == 0):
                     return
                 # Several at a time: what arrives within a few milliseconds leaves together.
-                await _either(self._moved, window / 4 if sorter else None)
+                await _either(self._moved, window / 4 if sorter else left or None)
                 if sorter and len(reading) > 1:
                     await asyncio.sleep(window / 10)
+
+    def _left(self) -> float | None:
+        """Seconds until the time up to which somebody follows; None for ever."""
+        if not self._request.HasField("until"):
+            return None
+        return max(0.0, (self._request.until.ToNanoseconds() - time.time_ns()) / 1e9)
+
+    def _awaited(self, left: float | None) -> set[str]:
+        """The nodes that have to come to an end; when it is time, those alone that answer."""
+        return {node.peer.name for node in self._pool.connected()} if left == 0 else {*self._pool.nodes}
 
     def _from_now_on(self, name: str, late: bool) -> Any:
         """The request for what a node has not told yet; ``late``: the call goes on for a while already."""
@@ -261,11 +281,13 @@ class Gathering:
         return made
 
     def _stamped(self, node: str, bulk: Iterable[bytes]) -> list[tuple[int, bytes]]:
+        """News of losses without a time: theirs is that of the telling, and older flows may come behind."""
         parse = self._stamp.FromString
         found = []
         for data in bulk:
-            at = parse(data).time
-            found.append((at.seconds * 1_000_000_000 + at.nanos, data))
+            stamp = parse(data)
+            at = stamp.time
+            found.append((0 if stamp.lost_events else at.seconds * 1_000_000_000 + at.nanos, data))
         if found:
             self._newest[node] = max(self._newest.get(node, 0), *(each for each, _ in found))
         return found

@@ -122,4 +122,5 @@ async def _notified(client: Client) -> Peers:
 def _peer(node: str, address: Address, cluster: str) -> Peer:
     """With TLS where the way to it leaves the machine."""
     name = node if cluster == _NO_CLUSTER else f"{cluster}/{node}"
-    return Peer(name, address, None if address.local else hubble_name(node, cluster))
+    plain = address.local and not address.tls
+    return Peer(name, address, None if plain else hubble_name(node, cluster))

@@ -73,8 +73,7 @@ class Node:
         peer, patience = self.peer, self._patience
         while True:
             try:
-                tls = self._credentials() if peer.server_name else None
-                async with connect(peer.address, tls, peer.server_name, _WINDOW) as client:
+                async with connect(peer.address, self._tls(), peer.server_name, _WINDOW) as client:
                     while True:
                         self._doubted.clear()
                         self.status = await self._ask(client.status())
@@ -86,6 +85,13 @@ class Node:
                 self._client = None
                 self._become(State.NODE_UNAVAILABLE, why, tell)
             await asyncio.sleep(patience.retry)
+
+    def _tls(self) -> ssl.SSLContext | None:
+        if self.peer.server_name:
+            return self._credentials()
+        if not self.peer.address.local:
+            raise ValueError(f"{self.peer.address} is another machine, and is said to speak without TLS")
+        return None
 
     async def bulks(self, name: str, request: Any) -> AsyncGenerator[list[bytes]]:
         """Replies of a method that streams, as `Client.bulks` has them. `HubbleError`; then it is looked at

@@ -52,6 +52,13 @@ class Node:
         more, self._more = self._more, asyncio.Event()
         more.set()
 
+    def lose(self, count: int) -> None:
+        """News of it, which bears the present time as that of nodes does."""
+        made = message("observer.GetFlowsResponse")(node_name=self.name)
+        made.lost_events.num_events_lost = count
+        made.time.GetCurrentTime()
+        self.flows.append((0, made.SerializeToString()))
+
     async def start(self) -> None:
         self.socket.parent.mkdir(exist_ok=True)
         service = Service(
@@ -105,18 +112,20 @@ class Node:
         sent = len(self.flows)
         if request.follow and not request.number and not since:
             kept = []
-        elif request.number and request.number < 1 << 62:
-            kept = kept[: request.number] if request.first else kept[-request.number :]
+        elif request.number and request.number < 1 << 62 and not (since and request.follow):
+            kept = kept[: request.number] if request.first or since else kept[-request.number :]
         for at in range(0, len(kept), 100):
             yield kept[at : at + 100]
-        while request.follow:
+        until = request.until.ToNanoseconds() if request.HasField("until") else 1 << 63
+        while request.follow and time.time_ns() <= until:
             more = self._more
             if new := [data for at, data in self.flows[sent:] if at >= since]:
                 sent = len(self.flows)
                 yield new
             else:
                 sent = len(self.flows)
-                await more.wait()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(more.wait(), min(3600, (until - time.time_ns()) / 1e9))
 
 
 @asynccontextmanager
@@ -150,10 +159,10 @@ async def relay(
 
 
 def request(**fields: Any) -> Any:
-    since = fields.pop("since", None)
+    times = {name: fields.pop(name) for name in ("since", "until") if name in fields}
     made = message("observer.GetFlowsRequest")(**fields)
-    if since is not None:
-        made.since.FromNanoseconds(since)
+    for name, at in times.items():
+        getattr(made, name).FromNanoseconds(at)
     return made
 
 

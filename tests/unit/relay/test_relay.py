@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from pathlib import Path
@@ -10,11 +11,14 @@ from typing import Any
 
 import pytest
 
+from axoneme.hubble.address import Address
 from axoneme.hubble.client import Client, HubbleError
+from axoneme.relay import pool
 from axoneme.relay.gathering import Limits
-from axoneme.relay.pool import Patience, State
+from axoneme.relay.peers import Peer
+from axoneme.relay.pool import Change, Patience, State
 
-from .nodes import SECOND, Node, now, relay, request, running
+from .nodes import PATIENT, SECOND, Node, now, relay, request, running
 
 
 class Seen:
@@ -142,6 +146,46 @@ async def test_the_last_and_what_follows_are_each_told_once(tmp_path: Path) -> N
         assert seen.times == [*range(began + 15, began + 20), *(began + SECOND + n for n in range(3))]
 
 
+async def test_a_number_since_a_time_is_of_the_first_since_then(tmp_path: Path) -> None:
+    nodes = [Node(tmp_path, "node1"), Node(tmp_path, "node2")]
+    began = now()
+    nodes[0].see(*range(began, began + 10))
+    nodes[1].see(*range(began + 10, began + 20))
+    async with running(*nodes), relay(tmp_path) as client:
+        assert (await everything(client, since=began, number=5)).times == list(range(began, began + 5))
+        async with aclosing(client.flows(request(since=began, number=5, follow=True))) as stream:
+            seen = Seen(stream)
+            await seen.until(lambda: len(seen.flows) == 20)
+            assert seen.times == list(range(began, began + 20)), (
+                "who follows since a time gets all, as of a node"
+            )
+
+
+async def test_news_of_losses_hide_no_flows_behind_them(tmp_path: Path) -> None:
+    node = Node(tmp_path, "node1")
+    began = now() - 60 * SECOND
+    node.see(began)
+    async with (
+        running(node),
+        relay(tmp_path) as client,
+        aclosing(client.flows(request(number=5, follow=True))) as stream,
+    ):
+        node.lose(3)
+        seen = Seen(stream)
+        await seen.until(lambda: seen.lost)
+        assert (seen.times, seen.lost) == ([began], {"node1": 3})
+        node.see(began + SECOND)
+        await seen.until(lambda: len(seen.flows) == 2)
+
+
+async def test_nobody_waits_for_a_node_that_hangs_until_a_time_that_is_over(tmp_path: Path) -> None:
+    well, ill = Node(tmp_path, "node1"), Node(tmp_path, "node2", hangs="ServerStatus")
+    async with running(well, ill), relay(tmp_path) as client:
+        async with aclosing(client.flows(request(follow=True, until=now() + SECOND))) as stream:
+            seen = Seen(stream)
+            await seen.all()
+
+
 async def test_who_does_not_read_loses_and_is_told_and_nobody_else_does(tmp_path: Path) -> None:
     node = Node(tmp_path, "node1")
     async with (
@@ -232,3 +276,23 @@ async def asked_to_follow(node: Node) -> None:
     async with asyncio.timeout(10):
         while not any(each.follow for each in node.asked):
             await asyncio.sleep(0.01)
+
+
+async def test_no_node_on_another_machine_is_asked_without_tls(tmp_path: Path) -> None:
+    def credentials() -> ssl.SSLContext:
+        raise AssertionError("nobody knows its name")
+
+    told: list[Change] = []
+    came = asyncio.Event()
+
+    def tell(change: Change) -> None:
+        told.append(change)
+        came.set()
+
+    watching = asyncio.ensure_future(
+        pool.Node(Peer("far", Address("192.0.2.1", 4244)), credentials, PATIENT).watch(tell)
+    )
+    async with asyncio.timeout(10):
+        await came.wait()
+    watching.cancel()
+    assert [(each.state, "without TLS" in each.why) for each in told] == [(State.NODE_UNAVAILABLE, True)]
