@@ -253,7 +253,7 @@ class Gathering:
         """Seconds until the time up to which somebody follows; None for ever."""
         if not self._request.HasField("until"):
             return None
-        return max(0.0, (self._request.until.ToNanoseconds() - time.time_ns()) / 1e9)
+        return max(0.0, float(self._request.until.ToNanoseconds() - time.time_ns()) / 1e9)
 
     def _awaited(self, left: float | None) -> set[str]:
         """The nodes that have to come to an end; when it is time, those alone that answer."""

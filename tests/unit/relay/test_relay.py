@@ -181,9 +181,8 @@ async def test_news_of_losses_hide_no_flows_behind_them(tmp_path: Path) -> None:
 async def test_nobody_waits_for_a_node_that_hangs_until_a_time_that_is_over(tmp_path: Path) -> None:
     well, ill = Node(tmp_path, "node1"), Node(tmp_path, "node2", hangs="ServerStatus")
     async with running(well, ill), relay(tmp_path) as client:
-        async with aclosing(client.flows(request(follow=True, until=now() + SECOND))) as stream:
-            seen = Seen(stream)
-            await seen.all()
+        seen = await everything(client, follow=True, until=now() + SECOND)
+        assert seen.states["node2"] == State.NODE_UNAVAILABLE
 
 
 async def test_who_does_not_read_loses_and_is_told_and_nobody_else_does(tmp_path: Path) -> None:
