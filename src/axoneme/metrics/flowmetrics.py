@@ -35,6 +35,8 @@ _WAITING: Final = 4096
 #: Seconds that they wait at most, and between two looks for pods that are gone.
 _EVERY: Final = 0.5
 _LOOK_EVERY: Final = 10.0
+#: Ends that have a number, for each series that a metric may have: metrics share them.
+_PARTIES: Final = 4
 #: Seconds for which the series of a pod stay when it is gone: for a scraper that is late.
 GRACE: Final = 60.0
 
@@ -61,7 +63,7 @@ class FlowMetrics:
 
         def parties(side: Side) -> Parties:
             if side not in self._parties:
-                self._parties[side] = Parties(side, names, self._dns.of)
+                self._parties[side] = Parties(side, names, self._dns.of, _PARTIES * most)
             return self._parties[side]
 
         kit = Kit(prefix, parties, vocabulary, most)

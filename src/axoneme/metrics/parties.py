@@ -8,7 +8,7 @@ once a batch.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -35,27 +35,30 @@ OVERFLOW: Final = 0
 @dataclass(slots=True)
 class _Known:
     values: tuple[str, ...]
-    pod: Pod | None
-    missed: float = 0.0  # since when there is no such pod any more; 0: there is
+    pods: set[Pod] = field(default_factory=set)  # whose values these are: where it is of pods, mostly one
+    missed: float = 0.0  # since when there is none of them any more; 0: there is
 
 
 class Parties:
     """Of all metrics with the same `Side`. Number `OVERFLOW` stands for those that there was no room for."""
 
-    def __init__(self, side: Side, names: Names, dns: Callable[[bytes], str]) -> None:
-        """``dns``: names of an address, of 16 bytes."""
+    def __init__(self, side: Side, names: Names, dns: Callable[[bytes], str], most: int) -> None:
+        """``dns``: names of an address, of 16 bytes. ``most``: how many numbers there are."""
         self.side = side
         self._names = names
         self._dns = dns
         self._seen = -1
         self._table = np.full((2, 0), _OPEN, np.int64)
-        self._known: dict[int, _Known] = {OVERFLOW: _Known(("overflow",) * len(side.names), None)}
-        self._ids: dict[tuple[tuple[str, ...], Pod | None], int] = {}
+        self._known: dict[int, _Known] = {OVERFLOW: _Known(("overflow",) * len(side.names))}
+        self._ids: dict[tuple[str, ...], int] = {}
+        self._most = min(most, 1 << BITS)
         self._free: list[int] = []
         self._next = OVERFLOW + 1
 
     def ids(self, records: Records, field: str, ingress: Mask) -> Ids:
         """Of the ends in ``field``, which is not this side where a flow is turned round."""
+        if not self.side.names:  # nothing is said: there is one number, also where there is room
+            return np.zeros(len(records), np.uint64)
         self._follow()
         way = ingress.astype(np.intp) if self.side.by_direction else np.zeros(len(records), np.intp)
         rows = records[f"{field}_row"]
@@ -79,10 +82,10 @@ class Parties:
         `forget` is told."""
         found = []
         for number, known in self._known.items():
-            if known.pod is None:
+            if not known.pods:
                 continue
-            if alive(known.pod):
-                known.missed = 0.0
+            if living := {pod for pod in known.pods if alive(pod)}:
+                known.pods, known.missed = living, 0.0
             elif not known.missed:
                 known.missed = now
             elif now - known.missed >= grace:
@@ -90,10 +93,10 @@ class Parties:
         return found
 
     def forget(self, numbers: list[int]) -> None:
-        self._table[np.isin(self._table, numbers)] = _OPEN
+        self._table[np.isin(self._table, [OVERFLOW, *numbers])] = _OPEN  # now there is room
         for number in numbers:
             known = self._known.pop(number)
-            del self._ids[known.values, known.pod]
+            del self._ids[known.values]
             self._free.append(number)
 
     def unused(self, used: set[int]) -> list[int]:
@@ -102,7 +105,7 @@ class Parties:
 
     @property
     def crowded(self) -> bool:
-        return len(self._known) > 1 << (BITS - 1)
+        return len(self._known) > self._most // 2
 
     # ---- what they are called --------------------------------------------------------------------
 
@@ -139,17 +142,17 @@ class Parties:
 
     def _number(self, party: Party, ingress: bool) -> int:
         values = self.side.values(party, ingress)
-        end = party.end
-        pod = (end.namespace, end.pod) if self.side.by_pod and end.pod else None
-        number = self._ids.get((values, pod))
+        number = self._ids.get(values)
         if number is None:
+            if len(self._known) >= self._most:
+                return OVERFLOW
             if self._free:
                 number = self._free.pop()
-            elif self._next < 1 << BITS:
-                number = self._next
-                self._next += 1
             else:
-                return OVERFLOW
-            self._ids[values, pod] = number
-            self._known[number] = _Known(values, pod)
+                number, self._next = self._next, self._next + 1
+            self._ids[values] = number
+            self._known[number] = _Known(values)
+        end = party.end
+        if self.side.by_pod and end.pod:
+            self._known[number].pods.add((end.namespace, end.pod))
         return number

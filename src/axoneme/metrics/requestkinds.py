@@ -68,11 +68,14 @@ class _Part(FlowMetric):
         return np.array([self._numbers.get(each) or self._number(each) for each in texts], np.int64)
 
     def _number(self, texts: Texts) -> int:
+        short = tuple(text[:_LONGEST] for text in texts)
+        if short != texts:  # those that begin alike are one
+            return self._numbers.get(short) or self._number(short)
         if len(self._numbers) >= _MOST or self._next >= 1 << 22:
             return _OTHERS
         number, self._next = self._next, self._next + 1
         self._numbers[texts] = number
-        self._texts[number] = tuple(text[:_LONGEST] for text in texts)
+        self._texts[number] = texts
         return number
 
     def tidy(self) -> None:

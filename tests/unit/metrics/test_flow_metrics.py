@@ -465,6 +465,50 @@ def test_what_there_is_no_room_for_is_counted_together() -> None:
     assert len(world.series("hubble_port_distribution_total")) < 100
 
 
+def test_pods_of_one_name_have_one_series_which_goes_with_the_last() -> None:
+    world = World("drop:sourceContext=pod-name")
+    world.names.put("endpoints/n1/3", [address_bytes("10.0.0.3")], End((), "other", "web-1"))
+    for source in (CLIENT, "10.0.0.3"):
+        world.tell(event(kind=DROP, reason=DENY, source=source))
+    samples = values(world.metrics.families(), "hubble_drop_total")
+    assert len(samples) == 1 and samples[0][1] == 2, "Prometheus takes no two samples with the same labels"
+    for key, left in (("endpoints/n1/1", 1), ("endpoints/n1/3", 0)):
+        world.names.forget(key)
+        for _ in range(2):
+            world.clock.now += GRACE + 1
+            world.metrics.tidy()
+        assert len(world.series("hubble_drop_total")) == left
+
+
+def test_addresses_that_anybody_can_make_up_have_a_bound() -> None:
+    world = World("drop:sourceContext=ip", most=100)
+    (parties,) = (each for each in world.metrics._parties.values() if each.side.names)
+
+    def scan(network: int) -> None:
+        made = [
+            event(kind=DROP, reason=DENY, source=f"192.{network}.{each >> 8}.{each & 255}")
+            for each in range(1000)
+        ]
+        world.tell(*made)
+        world.metrics.count()
+
+    scan(0)
+    assert len(parties._known) <= 400
+    world.tell(event(kind=DROP, reason=DENY))
+    world.clock.now += IDLE + 1
+    world.metrics.tidy()
+    assert len(parties._known) <= 102, "those without a series are given up"
+    world.tell(event(kind=DROP, reason=DENY))
+    assert {"source": CLIENT} in [
+        {key: text for key, text in labels if key == "source"} for labels in world.series("hubble_drop_total")
+    ]
+    scan(1)
+    samples = values(world.metrics.families(), "hubble_drop_total")
+    assert sum(value for _, value in samples) >= 1000
+    assert len(samples) == len(world.series("hubble_drop_total")), "each has labels of its own"
+    assert len(parties._known) <= 400
+
+
 def test_texts_that_clients_choose_have_a_bound() -> None:
     world = World("dns:query", most=100)
     for round_ in range(20):
@@ -545,3 +589,11 @@ def test_names_know_which_pods_there_are() -> None:
     assert names.has_pod(("shop", "web-1"))
     names.put("endpoints/b/1", [address_bytes(SERVER)], DB)
     assert not names.has_pod(("shop", "web-1")) and names.has_pod(("shop", "db-0"))
+
+
+def test_texts_that_begin_alike_are_one_series() -> None:
+    world = World("dns:query")
+    told = [request(kind="REQUEST", dns=DNSEvent(f"{'x' * 150}{n}.", ("A",))) for n in range(3)]
+    world.tell(*map(of_request, told), told=told)
+    samples = values(world.metrics.families(), "hubble_dns_queries_total")
+    assert [value for _, value in samples] == [3]
