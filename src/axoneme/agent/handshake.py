@@ -9,9 +9,13 @@ found all in order: in TLS 1.3 the client has finished before its own certificat
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import socket
 import ssl
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +26,10 @@ from axoneme.certificates.state import AuthorityState, identity_subject
 
 log = logging.getLogger(__name__)
 
-#: Seconds for one handshake; how many strangers may be at it at a time.
-PATIENCE, _AT_ONCE = 5.0, 64
+#: Seconds for one handshake, and until the next one where files are out.
+PATIENCE, _PAUSE = 5.0, 1.0
+#: How many strangers may be at it at a time; how many from one address: another agent is at 16 at most.
+_AT_ONCE, _OF_ONE = 512, 32
 _REFUSED, _FINE = b"\x00", b"\x01"
 
 
@@ -113,7 +119,7 @@ async def prove(
     except ssl.SSLError as error:
         kind = Refused if _blames_certificate(error) else HandshakeError
         raise kind(f"{where}: {error.reason or error}") from error
-    except (OSError, TimeoutError) as error:
+    except (OSError, TimeoutError, ValueError) as error:  # ValueError: the trust domain is no server's name
         raise HandshakeError(f"{where}: {str(error) or 'no answer'}") from error
     finally:
         if writer is not None:
@@ -139,7 +145,8 @@ class Answerer:
         self._authority = authority
         self._speaks_for = speaks_for
         self._heard = heard
-        self._busy = 0
+        #: By address, connections that are at it.
+        self._busy: Counter[str] = Counter()
 
     async def serve(self, port: int) -> None:
         """Until cancelled. OSError when the port is another's."""
@@ -147,11 +154,46 @@ class Answerer:
         first.minimum_version = ssl.TLSVersion.TLSv1_3
         first.verify_mode = ssl.CERT_REQUIRED  # against the authorities of the context that is chosen
         first.sni_callback = self._choose
-        server = await asyncio.start_server(
-            self._answer, None, port, ssl=first, ssl_handshake_timeout=PATIENCE, backlog=_AT_ONCE
-        )
-        async with server:
-            await server.serve_forever()
+        with ExitStack() as opened:
+            listeners = [opened.enter_context(each) for each in _listeners(port)]
+            async with asyncio.TaskGroup() as tasks:
+                for each in listeners:
+                    tasks.create_task(self._accept(each, first, tasks))
+
+    async def _accept(self, listener: socket.socket, first: ssl.SSLContext, tasks: asyncio.TaskGroup) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                connection, (address, *_) = await loop.sock_accept(listener)
+            except OSError as error:  # too many files are open
+                log.warning("handshakes have to wait: %s", error)
+                await asyncio.sleep(_PAUSE)
+                continue
+            if self._busy[address] >= _OF_ONE or self._busy.total() >= _AT_ONCE:
+                connection.close()
+                continue
+            self._busy[address] += 1
+            tasks.create_task(self._meet(connection, address, first))
+
+    async def _meet(self, connection: socket.socket, address: str, first: ssl.SSLContext) -> None:
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader()
+        protocol = asyncio.StreamReaderProtocol(reader)
+        try:
+            with connection:
+                transport, _ = await loop.connect_accepted_socket(
+                    lambda: protocol, connection, ssl=first, ssl_handshake_timeout=PATIENCE
+                )
+                try:
+                    await self._answer(asyncio.StreamWriter(transport, protocol, reader, loop))
+                finally:
+                    transport.abort()
+        except (OSError, TimeoutError) as error:
+            log.info("%s: %s", address, error)
+        except Exception:  # whatever a stranger has said: others are answered
+            log.exception("%s: its handshake went wrong", address)
+        finally:
+            self._busy -= Counter([address])
 
     def _choose(self, tls: Any, name: str | None, _first: ssl.SSLContext) -> int | None:
         """Which identity the other end wants to hear."""
@@ -170,29 +212,36 @@ class Answerer:
         tls.spoken_for = identity
         return None
 
-    async def _answer(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _answer(self, writer: asyncio.StreamWriter) -> None:
         authority = self._authority()
         identity = getattr(writer.get_extra_info("ssl_object"), "spoken_for", None)
-        if authority is None or identity is None or self._busy >= _AT_ONCE:
-            writer.transport.abort()
+        if authority is None or identity is None:
             return
-        self._busy += 1
+        proof = None
         try:
             proof = _proved(_certificate(writer), authority)
-            writer.write(_FINE)
-            async with asyncio.timeout(PATIENCE):
-                await writer.drain()
-                writer.close()
-                await writer.wait_closed()
-            self._heard(identity, proof)
         except Refused as error:
             log.warning("%s: %s", writer.get_extra_info("peername"), error)
-            writer.write(_REFUSED)
+        writer.write(_FINE if proof else _REFUSED)
+        async with asyncio.timeout(PATIENCE):
+            await writer.drain()
             writer.close()
-        except (OSError, TimeoutError) as error:
-            log.info("%s: %s", writer.get_extra_info("peername"), error)
-        finally:
-            self._busy -= 1
+            await writer.wait_closed()
+        if proof:
+            self._heard(identity, proof)
+
+
+def _listeners(port: int) -> Iterator[socket.socket]:
+    """At all addresses of this machine. OSError."""
+    for family, address in ((socket.AF_INET, ""), (socket.AF_INET6, "::")):
+        try:
+            made = socket.create_server((address, port), family=family, backlog=_AT_ONCE)
+        except OSError as error:
+            if error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):  # it has none of the family
+                continue
+            raise
+        made.setblocking(False)
+        yield made
 
 
 def _certificate(writer: asyncio.StreamWriter) -> dict[str, Any]:

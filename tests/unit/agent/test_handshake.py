@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from axoneme.agent import handshake
@@ -166,3 +167,76 @@ def test_who_says_nothing_is_given_up(stage: Stage, monkeypatch: pytest.MonkeyPa
                 await prove(stage.client.contexts, public, CLIENT, SERVER, "node2", "127.0.0.1", port)
 
     asyncio.run(deaf())
+
+
+def test_who_holds_connections_open_holds_a_few_and_keeps_nobody_out(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handshake, "PATIENCE", 60.0)
+    many, few = 200, handshake._OF_ONE
+
+    async def flooded() -> None:
+        public = stage.authority.public()
+        heard = asyncio.Event()
+        answerer = Answerer(stage.server.contexts, lambda: public, bool, lambda *_: heard.set())
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        serving = asyncio.ensure_future(answerer.serve(port))
+        async with asyncio.timeout(30):
+            held: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+            while len(held) < many:
+                try:
+                    one = await asyncio.open_connection("127.0.0.1", port, local_addr=("127.0.0.2", 0))
+                    held.append(one)
+                except ConnectionRefusedError:
+                    await asyncio.sleep(0.01)
+            gone = [asyncio.ensure_future(reader.read(1)) for reader, _ in held]
+            while sum(each.done() for each in gone) < many - few:
+                await asyncio.sleep(0.01)
+            assert not all(each.done() for each in gone)
+            await prove(stage.client.contexts, public, CLIENT, SERVER, "node2", "127.0.0.1", port)
+            await heard.wait()
+        for _, writer in held:
+            writer.transport.abort()
+        for each in (serving, *gone):
+            each.cancel()
+        await asyncio.gather(serving, *gone, return_exceptions=True)
+
+    asyncio.run(flooded())
+
+
+def test_a_trust_domain_that_is_no_servers_name_is_a_failure_and_not_the_end(stage: Stage) -> None:
+    async def play() -> None:
+        public = msgspec.structs.replace(stage.authority.public(), trust_domain="a" * 64)
+        with socket.create_server(("127.0.0.1", 0)) as free, pytest.raises(HandshakeError, match="label"):
+            port = free.getsockname()[1]
+            await prove(stage.client.contexts, public, CLIENT, SERVER, "node2", "127.0.0.1", port)
+
+    asyncio.run(play())
+
+
+def test_what_goes_wrong_with_one_keeps_no_other_from_an_answer(stage: Stage) -> None:
+    async def play() -> None:
+        public = stage.authority.public()
+        heard: list[Proof] = []
+
+        def hear(_: int, proof: Proof) -> None:
+            heard.append(proof)
+            if len(heard) == 1:
+                raise KeyError("something that nobody thought of")
+
+        answerer = Answerer(stage.server.contexts, lambda: public, bool, hear)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        serving = asyncio.ensure_future(answerer.serve(port))
+        async with asyncio.timeout(30):
+            while len(heard) < 2:
+                try:
+                    await prove(stage.client.contexts, public, CLIENT, SERVER, "node2", "127.0.0.1", port)
+                except HandshakeError as error:
+                    assert isinstance(error.__cause__, ConnectionRefusedError) and not heard, error
+                await asyncio.sleep(0.01)
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+
+    asyncio.run(play())
