@@ -18,12 +18,13 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from axoneme.agent.control import Control
 from axoneme.agent.handshake import Answerer, Contexts, HandshakeError, Proof, Refused, prove
+from axoneme.certificates.files import AUTHORITY
 from axoneme.certificates.keeper import Keeper
 from axoneme.certificates.names import node_name
 from axoneme.datapath.elements import Array
@@ -37,6 +38,8 @@ _LOOK_EVERY, _IDLE, _TIDY_EVERY = 0.02, 0.5, 1.0
 #: Seconds after which what could not be renewed is tried again; for which a failure stays a problem; how many
 #: failures are none, unless the other end is refused: certificates of new pods take a moment.
 _RENEW_AGAIN, _REMEMBERED, _BEARABLE = 10.0, 60.0, 2
+#: Share of a core for looks.
+_SHARE = 0.1
 #: Handshakes at a time.
 _AT_ONCE = 16
 #: Of a certificate's time so much is left when what it has proved is proved anew.
@@ -53,6 +56,15 @@ class Pair(NamedTuple):
     subject: int
     peer: int
     node: bytes
+
+
+def _authorities(bundle: str) -> frozenset[str]:
+    return frozenset(each for each in bundle.split("-----BEGIN CERTIFICATE-----") if each.strip())
+
+
+def _pair(key: Any) -> Pair:
+    """Of a row of the table's keys."""
+    return Pair(int(key["subject"]), int(key["peer"]), bytes(key["node"]))
 
 
 @dataclass(slots=True)
@@ -99,16 +111,26 @@ class Authentication:
         self._slots = asyncio.Semaphore(_AT_ONCE)
         #: Certificates, or whom to trust, have changed: everything is proved anew.
         self._stale: set[Pair] = set()
+        #: Somebody is trusted no longer who may have vouched for these: what cannot be proved anew goes.
+        self._doubted: set[Pair] = set()
+        bundle = keeper.folder / AUTHORITY
+        #: Also what an earlier agent has trusted.
+        self._trusted = _authorities(bundle.read_text() if bundle.exists() else "")
 
     def certificates_changed(self) -> None:
         self._contexts.forget()
         self._stale = {pair for pair, until in self._pairs.items() if until}
+        trusted = _authorities(self._keeper.authority.bundle if self._keeper.authority else "")
+        if not self._trusted <= trusted:
+            self._doubted |= self._stale
+        self._trusted = trusted
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             listening: asyncio.Task[None] | None = None
             tidied = 0.0
             while True:
+                began = time.monotonic()
                 asked = self._control.engine.authenticates
                 self._keeper.need(set(self._identities()) if asked else ())
                 if asked and listening is None:
@@ -116,14 +138,19 @@ class Authentication:
                 elif not asked and listening is not None:
                     listening.cancel()
                     listening = None
-                self._look()
-                if time.monotonic() - tidied >= _TIDY_EVERY:
+                if began - tidied >= _TIDY_EVERY:
+                    self._look(everything=True)
                     self._tidy()
                     tidied = time.monotonic()
-                for pair in self._due():
+                    due = [*self._missing(), *self._ending()]
+                else:
+                    self._look()
+                    due = self._missing()
+                for pair in due:
                     self._working.add(pair)
                     tasks.create_task(self._prove(pair))
-                await asyncio.sleep(_LOOK_EVERY if asked else _IDLE)
+                took = time.monotonic() - began
+                await asyncio.sleep(max(_LOOK_EVERY if asked else _IDLE, took / _SHARE))
 
     async def _listen(self) -> None:
         """Where others' handshakes come in, as long as any policy asks for one."""
@@ -139,13 +166,14 @@ class Authentication:
 
     # ---- the table -----------------------------------------------------------------------------
 
-    def _look(self) -> None:
-        """What stands in the kernel's table."""
+    def _look(self, *, everything: bool = False) -> None:
+        """What the kernel has missed since the last look; or all that stands in its table."""
         keys, values = self._plane().authenticated.read_all()
-        self._pairs = {
-            Pair(int(key["subject"]), int(key["peer"]), bytes(key["node"])): int(value["until"])
-            for key, value in zip(keys, values, strict=True)
-        }
+        if everything:
+            self._pairs = {_pair(key): int(until) for key, until in zip(keys, values["until"], strict=True)}
+        else:
+            for key in keys[values["until"] == 0]:
+                self._pairs.setdefault(_pair(key), 0)
 
     def _tidy(self) -> None:
         """Entries go whose time is over, or that no policy and no pod needs any more."""
@@ -179,6 +207,7 @@ class Authentication:
         for pair in pairs:
             self._pairs.pop(pair, None)
             self._stale.discard(pair)
+            self._doubted.discard(pair)
 
     def _write(self, pair: Pair, until: float) -> None:
         """``until``: seconds since 1970."""
@@ -198,16 +227,24 @@ class Authentication:
 
     # ---- proving -------------------------------------------------------------------------------
 
-    def _due(self) -> list[Pair]:
-        """Pairs that are missing, or will be soon."""
-        now, boot = time.monotonic(), time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        busy = self._working | self._given_up
+    def _missing(self) -> list[Pair]:
         return [
             pair
             for pair, until in self._pairs.items()
-            if pair not in busy
-            and (not until or self._rests.get(pair, 0.0) <= now)
-            and (not until or pair in self._stale or until - boot < self._reserve(pair.subject))
+            if not until and pair not in self._working and pair not in self._given_up
+        ]
+
+    def _ending(self) -> list[Pair]:
+        """Pairs that will be missing soon, or are to be proved anew."""
+        now, boot = time.monotonic(), time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        reserves = {subject: self._reserve(subject) for subject in {pair.subject for pair in self._pairs}}
+        return [
+            pair
+            for pair, until in self._pairs.items()
+            if until
+            and pair not in self._working
+            and self._rests.get(pair, 0.0) <= now
+            and (pair in self._stale or until - boot < reserves[pair.subject])
         ]
 
     def _reserve(self, identity: int) -> float:
@@ -221,13 +258,13 @@ class Authentication:
         try:
             async with self._slots:
                 until = await self._shake_hands(pair)
-        except Refused as error:
-            self._failed(pair, error)
-            if known:
-                self._remove([pair])
         except (HandshakeError, OSError) as error:
             self._failed(pair, error)
+            if known and (isinstance(error, Refused) or pair in self._doubted):
+                self._remove([pair])
         else:
+            if pair not in self._stale:  # by now, again
+                self._doubted.discard(pair)
             if pair in self._pairs:
                 self._write(pair, until)
             # The other end's certificate may be the one that ends first: it will have another in a while.
