@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec.structs
 
+from axoneme.certificates.files import CertificateError
 from axoneme.flows.flow import Flow, ObserveRequest
 from axoneme.flows.flowfilter import FilterError
 from axoneme.hubble import asking, decode
@@ -104,7 +105,10 @@ class Relayed:
         return None
 
     def _client(self) -> Any:
-        tls = self._credentials() if self._credentials else None
+        try:
+            tls = self._credentials() if self._credentials else None
+        except CertificateError as error:  # until they are there again the relay is as good as gone
+            raise HubbleError(self._address, "UNAVAILABLE", str(error)) from error
         return connect(self._address, tls, self._server_name)
 
     @staticmethod

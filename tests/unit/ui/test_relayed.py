@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from axoneme.certificates.files import CertificateError
 from axoneme.flows.flow import ObserveRequest
 from axoneme.flows.flowfilter import FlowFilter
 from axoneme.hubble.address import Address
@@ -123,3 +124,14 @@ def test_a_relay_elsewhere_needs_certificates() -> None:
     RelayConfig("127.0.0.1:4245").check()
     with pytest.raises(ValueError, match="without TLS"):
         RelayConfig("relay.example:4245").check()
+
+
+async def test_certificates_that_are_missing_are_waited_for() -> None:
+    def credentials() -> Any:
+        raise CertificateError("node.crt: there is none")
+
+    feed, gaps = Relayed("192.0.2.1:4245", "", credentials), Gaps()
+    await feed.find_nodes()
+    async with aclosing(feed.past(ObserveRequest(), gaps, {})) as flows:
+        assert [flow async for flow in flows] == []
+    assert "node.crt" in gaps.absent()[0].why

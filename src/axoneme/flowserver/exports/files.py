@@ -6,6 +6,7 @@ those, the newest are kept. The names are those of Hubble's exporter, so what co
 
 from __future__ import annotations
 
+import glob
 import gzip
 import os
 import shutil
@@ -33,8 +34,7 @@ class RotatingFile:
         if self._size and self._size + len(data) > self._most:
             self._rotate()
         elif self._moved():
-            os.close(self._file)
-            self._open()
+            self._reopen()
         try:
             left = memoryview(data)
             while left:
@@ -50,9 +50,15 @@ class RotatingFile:
 
     def _open(self) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        self._file = os.open(self._path, flags, 0o600)
-        status = os.fstat(self._file)
-        self._size, self._inode = status.st_size, status.st_ino
+        file = os.open(self._path, flags, 0o600)
+        status = os.fstat(file)
+        self._file, self._size, self._inode = file, status.st_size, status.st_ino
+
+    def _reopen(self) -> None:
+        """OSError, and then the old one stays open: else its number, given to others, were closed again."""
+        old = self._file
+        self._open()
+        os.close(old)
 
     def _moved(self) -> bool:
         """Whether somebody else has put it aside, or taken it away."""
@@ -71,15 +77,15 @@ class RotatingFile:
             moment = datetime.now(UTC)
         with suppress(FileNotFoundError):
             self._path.rename(aside)
-        os.close(self._file)
-        self._open()
+        self._reopen()
         if self._compress:
             _compress(aside)
         for each in sorted(self._aside())[: -self._backups or None]:
             each.unlink(missing_ok=True)
 
     def _aside(self) -> list[Path]:
-        pattern = f"{self._path.stem}-????-??-??T??-??-??.???{self._path.suffix}"
+        stem, suffix = glob.escape(self._path.stem), glob.escape(self._path.suffix)
+        pattern = f"{stem}-????-??-??T??-??-??.???{suffix}"
         folder = self._path.parent
         return [*folder.glob(pattern), *folder.glob(f"{pattern}.gz")]
 

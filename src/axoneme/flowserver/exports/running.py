@@ -195,13 +195,22 @@ class Exports:
             thread.shutdown(wait=False)
 
     async def _put(self, export: _Export, sink: Sink, thread: Executor, page: Page) -> None:
-        export.position = page.next
+        export.position, missing = page.next, sum(each.num_events_lost for each in page.lost)
+        export.lost += missing
+        try:
+            await self._deliver(export, sink, thread, page)
+        except Exception:  # which nobody expects: it is not tried again, so that what comes behind gets out
+            export.lost += len(page.records)
+            export.undelivered += len(page.records)
+            export.unsaid += len(page.records) + missing
+            raise
+
+    async def _deliver(self, export: _Export, sink: Sink, thread: Executor, page: Page) -> None:
         flows = []
         for start in range(0, len(page.records), _TURN):
             flows += self._encoder.flows(page.records[start : start + _TURN])
             await asyncio.sleep(0)
         lost = list(page.lost)
-        export.lost += sum(each.num_events_lost for each in lost)
         if export.unsaid:
             lost.append(LostEvents("OBSERVER_EVENTS_QUEUE", "flows", export.unsaid))
         unsaid = export.unsaid + sum(each.num_events_lost for each in page.lost)

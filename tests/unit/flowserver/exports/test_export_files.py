@@ -63,6 +63,23 @@ def test_a_file_that_somebody_else_took_away_is_made_anew(tmp_path: Path) -> Non
     assert path.read_bytes() == LINE
 
 
+def test_a_file_that_cannot_be_made_anew_closes_nobody_elses(tmp_path: Path) -> None:
+    path = tmp_path / "logs" / "flows.log"
+    file = RotatingFile(path, 3 * len(LINE), 2, False)
+    for full in (False, True):
+        file.write(LINE * (3 if full else 1))
+        path.parent.rename(tmp_path / f"taken{full}")
+        with pytest.raises(FileNotFoundError):
+            file.write(LINE)
+        with open(os.devnull) as others:  # it has the lowest number that is free
+            with pytest.raises(FileNotFoundError):
+                file.write(LINE)
+            os.fstat(others.fileno())
+        path.parent.mkdir()
+        file.write(LINE)
+        assert path.read_bytes() == LINE
+
+
 def test_of_a_line_that_did_not_fit_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = RotatingFile(tmp_path / "flows.log", 1000, 2, False)
     file.write(LINE)

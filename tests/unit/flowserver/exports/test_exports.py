@@ -211,6 +211,24 @@ async def test_a_full_disk_loses_flows_and_says_how_many(
     assert (status.exported, status.lost, status.problem) == (1, 2, "")
 
 
+async def test_what_goes_wrong_unexpectedly_loses_flows_and_says_how_many(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("axoneme.flowserver.exports.running._RETRY", 0.01)
+    stage.configure({"name": "a"})
+    await stage.begun("a")
+    with monkeypatch.context() as broken:
+        broken.setattr("axoneme.flowserver.exports.sinks._line", lambda event: 1 / 0)
+        stage.node.see(1, 2)
+        while not (await stage.status("a")).problem:
+            await asyncio.sleep(0.01)
+    stage.node.see(3)
+    await until(lambda: stage.ports("a") == [3])
+    assert stage.lines("a")[0]["lost_events"]["num_events_lost"] == 2
+    status = await stage.status("a")
+    assert (status.exported, status.lost, status.undelivered) == (1, 2, 2)
+
+
 async def test_a_disk_that_hangs_holds_nobody_up(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     stage.configure({"name": "a"}, {"name": "b"})
     await stage.begun("a", "b")
