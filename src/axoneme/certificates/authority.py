@@ -131,9 +131,9 @@ class Authority:
             earlier: tuple[_Earlier, ...] = ()
             if not at_once:
                 cross = making.pem([making.cross_signed(root.certificate, before)]).decode()
-                until = min(
-                    self._now() + state.days * DAY, before.certificate.not_valid_after_utc.timestamp()
-                )
+                # The last of what it has signed: it may be of a node, or made by hand to hold longer.
+                last = max([self._now() + state.days * DAY, *(each.ends for each in self.journal().others)])
+                until = min(last, before.certificate.not_valid_after_utc.timestamp())
                 earlier = (_Earlier(state.certificate, cross, until), *self._trusted(state))
             self._save(
                 msgspec.structs.replace(

@@ -114,6 +114,15 @@ def test_an_old_authority_is_trusted_until_all_that_it_has_signed_has_ended(node
     assert node.problems(clock.now) == []
 
 
+def test_what_was_made_by_hand_to_hold_longer_is_good_to_its_end(node: Node, clock: Clock) -> None:
+    node.authority.issue("prometheus", [], [], days=365)
+    node.authority.rotate()
+    clock.now += 364 * DAY
+    assert node.authority.public().bundle.count("BEGIN") == 2
+    clock.now += 2 * DAY
+    assert node.authority.public().bundle.count("BEGIN") == 1
+
+
 def test_what_a_stolen_key_has_signed_is_good_no_longer(node: Node) -> None:
     node.authority.rotate(at_once=True)
     node.hear()
