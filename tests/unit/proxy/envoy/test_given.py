@@ -232,6 +232,29 @@ def test_what_reaches_beyond_the_configuration_is_refused(resource: dict[str, An
         Given(parse_envoy_config(config([*others, resource])))
 
 
+@pytest.mark.parametrize(
+    "resource",
+    [
+        listener(extension("extensions.filters.http.router.v3.Router", clusters=["x"])),
+        listener(extension("_envoy.X")),
+        listener({"name": "x", "typed_config": {"@type": 5}}),
+        listener(stat_prefix={"@type": []}),
+        routed(cluster=["there"]),
+        routed(cluster={"a": "there"}),
+        cluster(connect_timeout=5),
+        cluster(connect_timeout={"a": 1}),
+    ],
+)
+def test_whatever_is_written_fails_for_itself_alone(resource: dict[str, Any]) -> None:
+    others = [each for each in GIVEN if each["@type"] != resource["@type"]]
+    given = parse_envoy_config(config([*others, resource]))
+    wanted = L7(L7Kind.LISTENER, listener=ListenerRef("shop", "c", "front"))
+    made = resources(
+        Plan("n", 1, (4,), "", (Listener(10000, "egress", wanted),), configs=(given,)), Kernel(True, True)
+    )
+    assert list(made.errors) == [10000]
+
+
 def test_what_may_be_used_is_there() -> None:
     for each in reach.EXTENSIONS:
         Given(parse_envoy_config(config([listener(extension(each.removeprefix("envoy."))), *GIVEN[1:]])))
