@@ -11,7 +11,7 @@ from axoneme.flows.events import L7, Mask, Records
 from axoneme.flows.flow import Layer7
 from axoneme.flows.flowfilter import FilterError, FlowFilter
 from axoneme.flows.requests import Requests
-from axoneme.model.regexes import found, wrong
+from axoneme.model.regexes import finder, wrong
 
 Test = Callable[[Layer7], bool]
 
@@ -79,13 +79,17 @@ def tests(wanted: FlowFilter) -> Iterator[Test]:
 
 
 def _expression(field: str, values: Sequence[str], part: Callable[[Layer7], str | None]) -> Test:
-    for value in values:
+    for value in values:  # by itself: together, one's bracket could close another's
         if why := wrong(value):
             raise FilterError(field, value, f"a regular expression (RE2): {why}")
+    try:
+        found = finder(values)
+    except ValueError as error:
+        raise FilterError(field, f"{len(values)} expressions", f"what can be looked for: {error}") from None
 
     def test(request: Layer7) -> bool:
         text = part(request)
-        return text is not None and any(found(value, text) for value in values)
+        return text is not None and found(text)
 
     return test
 

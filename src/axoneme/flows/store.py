@@ -6,7 +6,7 @@ buffer, nor here. Readers see one sequence: `FlowStore.read` merges the two by t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,18 +77,20 @@ class FlowStore:
             found += [packed[column][new] for column in ("source_row", "destination_row")]
         return np.unique(np.concatenate(found))
 
-    def last(self, count: int, accepts: Callable[[Records], Mask], begin: Cursor) -> Cursor:
-        """From where on there are ``count`` records that ``accepts`` lets through (or as many as there
-        are after ``begin``)."""
-        flows = _last(self.flows, count, accepts, begin.flows)
-        drops = _last(self.drops, count, accepts, begin.drops)
+    def last(
+        self, count: int, accepts: Callable[[Records], Mask], begin: Cursor, end: Cursor
+    ) -> Generator[None, None, Cursor]:
+        """Returns from where on there are ``count`` records before ``end`` that ``accepts`` lets through (or
+        as many as there are after ``begin``). Yields when others should get their turn."""
+        flows = yield from _last(self.flows, count, accepts, begin.flows, end.flows)
+        drops = yield from _last(self.drops, count, accepts, begin.drops, end.drops)
         # As `read` orders them: by time, and what has the same time with the connections first.
         chosen = np.argsort(np.concatenate((flows[1], drops[1])), kind="stable")
         chosen = chosen[max(0, len(chosen) - count) :]
         first_flow, first_drop = chosen[chosen < len(flows[0])], chosen[chosen >= len(flows[0])]
         return Cursor(
-            int(flows[0][first_flow[0]]) if len(first_flow) else self.flows.next,
-            int(drops[0][first_drop[0] - len(flows[0])]) if len(first_drop) else self.drops.next,
+            int(flows[0][first_flow[0]]) if len(first_flow) else end.flows,
+            int(drops[0][first_drop[0] - len(flows[0])]) if len(first_drop) else end.drops,
         )
 
     def read(self, cursor: Cursor, limit: int, stop: Cursor | None = None) -> Batch:
@@ -127,13 +129,14 @@ _STRIDE = 4096
 _Places = tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]
 
 
-def _last(ring: Ring, count: int, accepts: Callable[[Records], Mask], begin: int) -> _Places:
-    """The last ``count`` or a few more that are accepted, in order."""
+def _last(
+    ring: Ring, count: int, accepts: Callable[[Records], Mask], begin: int, stop: int
+) -> Generator[None, None, _Places]:
+    """The last ``count`` or a few more that are accepted, in order. The oldest may be gone meanwhile."""
     numbers: list[npt.NDArray[np.int64]] = [np.zeros(0, np.int64)]
     times: list[npt.NDArray[np.uint64]] = [np.zeros(0, np.uint64)]
-    stop, begin = ring.next, max(begin, ring.first)
     found = 0
-    while stop > begin and found < count:
+    while stop > (begin := max(begin, ring.first)) and found < count:
         start = max(begin, stop - _STRIDE)
         records = ring.read(start, stop)
         places = np.flatnonzero(accepts(records))
@@ -141,4 +144,5 @@ def _last(ring: Ring, count: int, accepts: Callable[[Records], Mask], begin: int
         times.append(records["time"][places])
         found += len(places)
         stop = start
+        yield
     return np.concatenate(numbers[::-1]), np.concatenate(times[::-1])

@@ -87,7 +87,8 @@ class Reader:
         """Pages with something in them; each record that ``accepts`` lets through once. Whoever does not ask
         for the next page in time loses what is overwritten meanwhile, and is told how much that was."""
         store = self._store
-        cursor, stop = self._begin(span, accepts), store.end()
+        stop = store.end()
+        cursor = await self._begin(span, accepts, stop)
         if span.until is not None and not span.follow:
             stop = store.since(self.monotonic(span.until) + 1)
         losses = _Told(store.kernel_losses.flows, store.kernel_losses.drops, store.requests_lost)
@@ -111,16 +112,25 @@ class Reader:
         finally:
             self.readers -= 1
 
-    def _begin(self, span: Span, accepts: Accepts) -> Cursor:
+    async def _begin(self, span: Span, accepts: Accepts, end: Cursor) -> Cursor:
         if span.after is not None:
             return replace(span.after)
         if span.since is not None:
             begin = self._store.since(self.monotonic(span.since))
         elif span.follow and span.last is None:
-            return self._store.end()
+            return replace(end)
         else:
             begin = self._store.beginning()
-        return begin if span.last is None else self._store.last(span.last, accepts, begin)
+        if span.last is None:
+            return begin
+        looking = self._store.last(span.last, accepts, begin, end)
+        while True:
+            try:
+                next(looking)
+            except StopIteration as found:
+                cursor: Cursor = found.value
+                return cursor
+            await asyncio.sleep(0)
 
     def _left(self, span: Span) -> float | None:
         """Seconds until a reader who follows has seen enough; None for ever."""

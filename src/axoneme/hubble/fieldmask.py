@@ -7,6 +7,8 @@ from typing import Any, Final, Self
 
 from axoneme.hubble.schema import message
 
+_MOST: Final = 1000
+
 
 class MaskError(ValueError):
     """A path that is none of a flow's."""
@@ -17,6 +19,8 @@ class Mask:
 
     def __init__(self, paths: Sequence[str] = ()) -> None:
         """Raises `MaskError`."""
+        if len(paths) > _MOST:
+            raise MaskError(f"field_mask: {len(paths)} paths; {_MOST} at most")
         described = message("flow.Flow").DESCRIPTOR
         self._mask = message("google.protobuf.FieldMask")(paths=paths)
         for path in paths:

@@ -5,6 +5,8 @@ Each has to match the whole of a value.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from axoneme.model.paths import Place
 
 #: Characters of an expression, and bytes that a compiled one may take.
@@ -47,8 +49,18 @@ def matches(expression: str, value: str) -> bool:
     return re2.fullmatch(expression, value) is not None
 
 
-def found(expression: str, value: str) -> bool:
-    """Whether it matches some part of a value."""
+def finder(expressions: Sequence[str]) -> Callable[[str], bool]:
+    """Whether one of them matches some part of a value: as fast for many as for one. ValueError for those
+    that are wrong, and for more than shall be held in memory."""
     import re2
 
-    return re2.search(expression, value) is not None
+    options = re2.Options()
+    options.log_errors = False
+    options.max_mem = _MEMORY
+    try:
+        compiled = re2.compile("|".join(f"(?:{each})" for each in expressions), options)
+    except re2.error:
+        why = next(filter(None, map(wrong, expressions)), "all of them together are too large")
+        raise ValueError(why) from None
+    search = compiled.search
+    return lambda value: search(value) is not None

@@ -16,13 +16,14 @@ from axoneme.flows.events import Records
 from axoneme.flows.status import Status
 from axoneme.flowserver.hubbleevents import AgentEvents
 from axoneme.flowserver.hubbleobserver import HubbleObserver
-from axoneme.flowserver.observe import Bell, Reader
+from axoneme.flowserver.observe import Bell, Reader, Span
 from axoneme.hubble.address import Address
 from axoneme.hubble.client import Client, HubbleError, connect
 from axoneme.hubble.nodes import Nodes
 from axoneme.hubble.peers import Peers
 from axoneme.hubble.schema import message
 from axoneme.hubble.serving import Server
+from axoneme.model.regexes import finder
 from axoneme.model.state import NODES, NodeState, encode
 from unit.hubble import logs
 
@@ -262,3 +263,34 @@ async def test_what_the_agent_does(node: Node, tmp_path: Path) -> None:
         assert (event.node_name, event.agent_event.type) == ("prod/n1", 8)
         assert event.agent_event.endpoint_update.pod_name == "web-1"
         await following.aclose()
+
+
+async def test_others_get_their_turn_while_the_last_few_are_looked_for(tmp_path: Path) -> None:
+    node, looks = Node(tmp_path, room=3 * 4096), 0
+    for number in range(0, 4 * 4096, 512):
+        node.add(512, at=number)
+    kept = len(node.log.store.flows)
+
+    def nothing(records: Records) -> Any:
+        nonlocal looks
+        looks += 1
+        assert looks == turns + 1
+        return np.zeros(len(records), np.bool_)
+
+    turns = 0
+    pages = asyncio.ensure_future(anext(node.reader.pages(Span(last=5), nothing), None))
+    while not pages.done():
+        await asyncio.sleep(0)
+        if looks > turns:
+            turns = looks
+            if turns == 1:  # what is overwritten meanwhile is passed over
+                node.add(512, at=5 * 4096)
+    assert pages.result() is None and looks >= kept // 4096
+
+
+def test_many_expressions_cost_what_one_does() -> None:
+    urls = [f"/never{number}/[a-z]+$" for number in range(900)]
+    find = finder([*urls, "api$"])
+    assert find("http://web/api") and not find("http://web/apis") and not find("/never7/A")
+    with pytest.raises(ValueError, match="large"):
+        finder([f"{number}[^a]{{900}}" for number in range(900)])
