@@ -7,13 +7,15 @@ import msgspec
 from axoneme.flows.flowfilter import FlowFilter
 
 
-class Position(msgspec.Struct, frozen=True):
+class Position(msgspec.Struct, frozen=True, omit_defaults=True):
     """Where a reader stands: the numbers of the records that it wants next, in the memory of one flow server.
-    ``server`` names that memory; it begins anew when the process does."""
+    ``server`` names that memory; it begins anew when the process does. ``told``: of how many events the
+    reader knows that they were lost before they got there: flows, drops, requests."""
 
     server: str
     flows: int
     drops: int
+    told: tuple[int, int, int] | None = None
 
 
 class RecordsRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

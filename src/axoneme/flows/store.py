@@ -19,10 +19,12 @@ from axoneme.flows.packing import Packing
 
 @dataclass(slots=True)
 class Cursor:
-    """Where a reader stands: the sequence numbers that it wants next."""
+    """Where a reader stands: the sequence numbers that it wants next. ``told``: of how many events
+    the reader knows that they were lost before they got here: flows, drops, requests."""
 
     flows: int
     drops: int
+    told: tuple[int, int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ class Bulk:
         end = self._reader.log.store.end()
         if after.server != self._server or after.flows > end.flows or after.drops > end.drops:
             return Cursor(0, 0)
-        return Cursor(after.flows, after.drops)
+        return Cursor(after.flows, after.drops, after.told)
 
     def _at(self, cursor: Cursor) -> Position:
-        return Position(self._server, cursor.flows, cursor.drops)
+        return Position(self._server, cursor.flows, cursor.drops, cursor.told)

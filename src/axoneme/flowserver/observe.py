@@ -63,15 +63,6 @@ class Page:
     next: Cursor
 
 
-@dataclass(slots=True)
-class _Told:
-    """How many events a reader knows to be lost before they got into the store."""
-
-    flows: int
-    drops: int
-    requests: int
-
-
 class Reader:
     """Walks through the record of a node. ``clocks`` gives CLOCK_MONOTONIC and the wall clock, in ns."""
 
@@ -91,13 +82,14 @@ class Reader:
         cursor = await self._begin(span, accepts, stop)
         if span.until is not None and not span.follow:
             stop = store.since(self.monotonic(span.until) + 1)
-        losses = _Told(store.kernel_losses.flows, store.kernel_losses.drops, store.requests_lost)
+        cursor.told = cursor.told or self._losses()
         self.readers += 1
         try:
             while True:
                 batch = store.read(cursor, _PAGE, None if span.follow else stop)
                 accepted = _accepted(batch.records, accepts, span.until)
-                page = Page(accepted, self._lost(batch, losses), replace(cursor))
+                lost = self._lost(batch, cursor)
+                page = Page(accepted, lost, replace(cursor))
                 if len(page.records) or page.lost:
                     yield page
                 left = self._left(span)
@@ -143,17 +135,22 @@ class Reader:
         monotonic, now = self._clocks()
         return max(0, wall - now + monotonic)
 
-    def _lost(self, batch: Batch, told: _Told) -> tuple[LostEvents, ...]:
+    def _losses(self) -> tuple[int, int, int]:
+        """Before the store, since the start: flows, drops, requests."""
+        return self._store.kernel_losses.flows, self._store.kernel_losses.drops, self._store.requests_lost
+
+    def _lost(self, batch: Batch, cursor: Cursor) -> tuple[LostEvents, ...]:
         """What this reader missed, and what others lost since it was told last."""
-        kernel = self._store.kernel_losses
+        losses = self._losses()
+        flows, drops, requests = (now - told for now, told in zip(losses, cursor.told or losses, strict=True))
+        cursor.told = losses
         lost = (
             ("HUBBLE_RING_BUFFER", "flows", batch.lost_flows),
             ("HUBBLE_RING_BUFFER", "drops", batch.lost_drops),
-            ("PERF_EVENT_RING_BUFFER", "flows", kernel.flows - told.flows),
-            ("PERF_EVENT_RING_BUFFER", "drops", kernel.drops - told.drops),
-            ("OBSERVER_EVENTS_QUEUE", "requests", self._store.requests_lost - told.requests),
+            ("PERF_EVENT_RING_BUFFER", "flows", flows),
+            ("PERF_EVENT_RING_BUFFER", "drops", drops),
+            ("OBSERVER_EVENTS_QUEUE", "requests", requests),
         )
-        told.flows, told.drops, told.requests = kernel.flows, kernel.drops, self._store.requests_lost
         return tuple(LostEvents(*each) for each in lost if each[-1] > 0)
 
 

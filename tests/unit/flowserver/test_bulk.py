@@ -81,6 +81,22 @@ def test_another_memory_is_read_from_its_beginning() -> None:
     assert ports(new.read(RecordsRequest(after=position))) == [4]
 
 
+def test_what_was_lost_on_the_way_while_nobody_read_is_told_once() -> None:
+    node = Node()
+    node.flow(1)
+    losses = node.store.kernel_losses
+    losses.flows = 2
+    position = node.read(RecordsRequest())[-1].position
+    losses.flows, losses.drops, node.store.requests_lost = 5, 1, 4
+    parcels = node.read(RecordsRequest(after=position))
+    assert [each for parcel in parcels for each in parcel.lost] == [
+        LostEvents("PERF_EVENT_RING_BUFFER", "flows", 3),
+        LostEvents("PERF_EVENT_RING_BUFFER", "drops", 1),
+        LostEvents("OBSERVER_EVENTS_QUEUE", "requests", 4),
+    ]
+    assert not any(parcel.lost for parcel in node.read(RecordsRequest(after=parcels[-1].position)))
+
+
 def test_what_was_overwritten_meanwhile_is_counted() -> None:
     node = Node(size=4)
     node.flow(1)
