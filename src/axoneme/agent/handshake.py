@@ -26,7 +26,7 @@ from axoneme.certificates.state import AuthorityState, identity_subject
 
 log = logging.getLogger(__name__)
 
-#: Seconds for one handshake, and until the next one where files are out.
+#: Seconds for one handshake, and until the next one where files are out, or in place of one that has failed.
 PATIENCE, _PAUSE = 5.0, 1.0
 #: How many strangers may be at it at a time; how many from one address: another agent is at 16 at most.
 _AT_ONCE, _OF_ONE = 512, 32
@@ -179,13 +179,14 @@ class Answerer:
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader()
         protocol = asyncio.StreamReaderProtocol(reader)
+        proved = False
         try:
             with connection:
                 transport, _ = await loop.connect_accepted_socket(
                     lambda: protocol, connection, ssl=first, ssl_handshake_timeout=PATIENCE
                 )
                 try:
-                    await self._answer(asyncio.StreamWriter(transport, protocol, reader, loop))
+                    proved = await self._answer(asyncio.StreamWriter(transport, protocol, reader, loop))
                 finally:
                     transport.abort()
         except (OSError, TimeoutError) as error:
@@ -193,7 +194,11 @@ class Answerer:
         except Exception:  # whatever a stranger has said: others are answered
             log.exception("%s: its handshake went wrong", address)
         finally:
-            self._busy -= Counter([address])
+            # Who proves nothing keeps his place for a while: handshakes cost the agent more than him.
+            loop.call_later(0 if proved else _PAUSE, self._leave, address)
+
+    def _leave(self, address: str) -> None:
+        self._busy -= Counter([address])
 
     def _choose(self, tls: Any, name: str | None, _first: ssl.SSLContext) -> int | None:
         """Which identity the other end wants to hear."""
@@ -212,11 +217,12 @@ class Answerer:
         tls.spoken_for = identity
         return None
 
-    async def _answer(self, writer: asyncio.StreamWriter) -> None:
+    async def _answer(self, writer: asyncio.StreamWriter) -> bool:
+        """Whether the other end has proved something."""
         authority = self._authority()
         identity = getattr(writer.get_extra_info("ssl_object"), "spoken_for", None)
         if authority is None or identity is None:
-            return
+            return False
         proof = None
         try:
             proof = _proved(_certificate(writer), authority)
@@ -229,6 +235,7 @@ class Answerer:
             await writer.wait_closed()
         if proof:
             self._heard(identity, proof)
+        return proof is not None
 
 
 def _listeners(port: int) -> Iterator[socket.socket]:

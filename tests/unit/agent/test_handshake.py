@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 
@@ -236,6 +237,40 @@ def test_what_goes_wrong_with_one_keeps_no_other_from_an_answer(stage: Stage) ->
                 except HandshakeError as error:
                     assert isinstance(error.__cause__, ConnectionRefusedError) and not heard, error
                 await asyncio.sleep(0.01)
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+
+    asyncio.run(play())
+
+
+def test_who_proves_nothing_may_not_try_again_and_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handshake, "_PAUSE", 60.0)
+
+    async def play() -> None:
+        public = stage.authority.public()
+        answerer = Answerer(stage.server.contexts, lambda: public, bool, lambda *_: None)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        serving = asyncio.ensure_future(answerer.serve(port))
+        nobody = ssl.create_default_context(cafile=str(stage.server.folder / "ca.crt"))
+        nobody.check_hostname = False
+        shaken = hung_up = 0
+        async with asyncio.timeout(30):
+            while not hung_up:
+                try:
+                    _, writer = await asyncio.open_connection(
+                        "127.0.0.1", port, ssl=nobody, server_hostname=handshake.server_name(SERVER, public)
+                    )
+                except ConnectionRefusedError:
+                    await asyncio.sleep(0.01)
+                except (ConnectionError, ssl.SSLError):
+                    hung_up += 1
+                else:
+                    shaken += 1
+                    writer.transport.abort()
+        assert shaken == handshake._OF_ONE
         serving.cancel()
         await asyncio.gather(serving, return_exceptions=True)
 
