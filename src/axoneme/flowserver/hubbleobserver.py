@@ -130,7 +130,7 @@ def span_of(request: Any) -> tuple[Span, int | None]:
     number = min(request.number, 1 << 62)
     last = number if backwards and number else None
     most = number if number and not backwards and not request.follow else None
-    return Span(last, request.follow, since, until), most
+    return Span(last, request.follow, since, until, last_of_all=True), most
 
 
 def _time(request: Any, field: str) -> int | None:

@@ -45,13 +45,15 @@ class Bell:
 class Span:
     """Which part of the record somebody wants. Without ``last`` and ``since`` it begins with the oldest flow
     that is kept or, to ``follow``, with the present. Times are ns of the wall clock. ``after``: where an
-    earlier page ended, whatever the rest says."""
+    earlier page ended, whatever the rest says. ``last_of_all``: ``last`` counts back from the present, as it
+    does for Hubble, and not from ``until``."""
 
     last: int | None = None
     follow: bool = False
     since: int | None = None
     until: int | None = None
     after: Cursor | None = None
+    last_of_all: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +80,10 @@ class Reader:
         """Pages with something in them; each record that ``accepts`` lets through once. Whoever does not ask
         for the next page in time loses what is overwritten meanwhile, and is told how much that was."""
         store = self._store
-        stop = store.end()
-        cursor = await self._begin(span, accepts, stop)
+        stop = end = store.end()
         if span.until is not None and not span.follow:
             stop = store.since(self.monotonic(span.until) + 1)
+        cursor = await self._begin(span, accepts, end if span.last_of_all else stop)
         cursor.told = cursor.told or self._losses()
         self.readers += 1
         try:

@@ -143,8 +143,10 @@ class UiServer:
         raise web.HTTPMovedPermanently(f"{request.path}/")
 
     async def _file(self, request: web.Request) -> web.StreamResponse:
-        path = (STATIC / request.match_info["path"]).resolve()
-        if not path.is_relative_to(STATIC.resolve()) or not path.is_file() or path.name == "index.html":
+        name = request.match_info["path"]
+        path = (STATIC / name.partition("\0")[0]).resolve()
+        inside = "\0" not in name and path.is_relative_to(STATIC.resolve())
+        if not inside or not path.is_file() or path.name == "index.html":
             raise Refusal(HTTPStatus.NOT_FOUND, f"there is no {request.path}")
         # Names in assets/ hold a digest of what is in the file.
         lasts = "public, max-age=31536000, immutable" if path.parent.name == "assets" else "no-cache"

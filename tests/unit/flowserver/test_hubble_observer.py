@@ -119,6 +119,7 @@ SPANS: list[tuple[dict[str, Any], range]] = [
     ({"since": stamp(120), "until": stamp(130)}, range(120, 131)),
     ({"until": stamp(104)}, range(100, 105)),
     ({"until": stamp(110), "number": 4, "first": True}, range(100, 104)),
+    ({"until": stamp(110), "number": 4}, range(0)),  # Hubble counts from the present
     ({"number": 1000}, range(100, 140)),
     ({"since": stamp(500)}, range(0)),
 ]
@@ -294,3 +295,12 @@ def test_many_expressions_cost_what_one_does() -> None:
     assert find("http://web/api") and not find("http://web/apis") and not find("/never7/A")
     with pytest.raises(ValueError, match="large"):
         finder([f"{number}[^a]{{900}}" for number in range(900)])
+
+
+async def test_the_last_few_before_a_moment(node: Node) -> None:
+    node.add(40, 100)
+    for since in (None, 102 * SECOND + OFFSET):
+        span = Span(last=3, since=since, until=110 * SECOND + OFFSET)
+        found = [page async for page in node.reader.pages(span, lambda each: np.ones(len(each), np.bool_))]
+        times = [time // SECOND for page in found for time in page.records["time"].tolist()]
+        assert times == [108, 109, 110]

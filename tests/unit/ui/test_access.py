@@ -143,6 +143,7 @@ async def test_only_the_pages_files_are_served(start: Start, page: Path) -> None
         "/axo/..%2fsecret",
         "/axo/assets/..%2f..%2fsecret",
         "/axo/assets",
+        "/axo/assets/app-1234.js%00",
     ):
         assert (await client.get(path)).status == 404, path
     assert (await client.get("/axo", allow_redirects=False)).headers["Location"] == "/axo/"
