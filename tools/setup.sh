@@ -69,6 +69,8 @@ if [ ! -x .venv/bin/axo ] || [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; the
 	fi
 	say "installing the locked Python packages"
 	"${pip[@]}" install --require-hashes -r requirements.lock
+	# xds-protos brings an older copy of these messages to the same place: whoever comes last is there.
+	"${pip[@]}" install --require-hashes --no-deps --force-reinstall -r <(grep -A2 '^opentelemetry-proto==' requirements.lock)
 	say "installing axoneme into .venv (editable)"
 	"${pip[@]}" install --no-deps --no-build-isolation -e .
 	echo "$wanted" >"$stamp"

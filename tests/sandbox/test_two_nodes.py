@@ -133,7 +133,7 @@ def test_sends_beyond_64_kib_pass_as_one(cluster: Cluster, target: str) -> None:
         return  # the kernel's tunnels take none: docs/datapath.md
     for pod in (client, server):
         ip(["link set eth0 gso_max_size 200000 gro_max_size 200000"], pod.namespace)
-    data = bytes(range(256)) * 4096 * 16
+    data = bytes(range(256)) * 4096 * 4
     with listening(server.namespace, 80) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
         sender = connect(client.namespace, server.addresses[6], 80)

@@ -37,6 +37,10 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two looks at the file, and until something is tried again that could not be done.
 _ROUND: Final = 1.0
+#: xds-protos, which the proxies need, brings an older copy of OpenTelemetry's messages to the same place.
+_REMEDY: Final = (
+    "`pip install 'axoneme[otlp]'`, then `pip install --force-reinstall --no-deps opentelemetry-proto`"
+)
 _RETRY: Final = 5.0
 #: Flows in a page of a walk that are encoded before others get their turn.
 _TURN: Final = 256
@@ -167,7 +171,7 @@ class Exports:
                 log.error("export %s: %s; it exports nothing", export.config.name, error)
                 return
             except ImportError as error:
-                export.problem = f"{error}; `pip install 'axoneme[otlp]'` brings it"
+                export.problem = f"{error}; {_REMEDY}"
                 log.error("export %s: %s", export.config.name, export.problem)
                 return
             except OSError as error:

@@ -273,9 +273,12 @@ async def test_a_collector_gets_records_and_sums(tmp_path: Path, collector: Coll
     stage.configure({"name": "c", "otlp": otlp}, {"name": "a"})
     async with running(stage):
         await stage.begun("a")
-        while not any(each.name == "c" and each.exported for each in await stage.exports.status(NoParams())):
-            stage.node.see(7)  # until it has begun
-            await asyncio.sleep(0.02)
+        async with asyncio.timeout(20):
+            while not any(
+                each.exported for each in await stage.exports.status(NoParams()) if each.name == "c"
+            ):
+                stage.node.see(7)  # until it has begun
+                await asyncio.sleep(0.02)
         seen = len(collector.logs())
         stage.node.see_everything()
         await until(lambda: len(collector.logs()) >= seen + len(logs.ASKED) + 17)
@@ -302,9 +305,10 @@ async def test_a_collector_that_refuses_loses_flows_and_hears_of_it(
     collector.status = 400
     stage.configure({"name": "c", "otlp": {"endpoint": collector.endpoint, "metrics": False}})
     async with running(stage):
-        while not any(each.undelivered for each in await stage.exports.status(NoParams())):
-            stage.node.see(1)
-            await asyncio.sleep(0.02)
+        async with asyncio.timeout(20):
+            while not any(each.undelivered for each in await stage.exports.status(NoParams())):
+                stage.node.see(1)
+                await asyncio.sleep(0.02)
         assert "does not take flows" in (await stage.status("c")).problem
         collector.status = 200
         stage.node.see(9)
