@@ -10,8 +10,8 @@ present() {
 	done
 }
 mapfile -t pure < <(present unit fuzz)
-mapfile -t loading < <(present datapath kernels)
-mapfile -t live < <(present sandbox faults cluster)
+mapfile -t loading < <(present datapath faults kernels)
+mapfile -t live < <(present sandbox cluster)
 
 if [ "$(id -u)" -ne 0 ]; then
 	echo "test: not root, so only tests/unit and tests/fuzz run."
