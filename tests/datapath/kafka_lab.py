@@ -26,10 +26,15 @@ JARS = Path(__file__).resolve().parents[2] / "build" / "kafka"
 BROKER = ADDRESSES[socket.AF_INET][1]
 _POM = """<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
 <groupId>axoneme</groupId><artifactId>broker</artifactId><version>1</version><dependencies>
-<dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{version}</version></dependency>
-<dependency><groupId>org.apache.kafka</groupId><artifactId>kafka-tools</artifactId><version>{version}</version></dependency>
+<dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{version}</version>
+{mute}</dependency>
+<dependency><groupId>org.apache.kafka</groupId><artifactId>kafka-tools</artifactId><version>{version}</version>
+{mute}</dependency>
 <dependency><groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>1.7.36</version></dependency>
 </dependencies></project>"""
+#: Of two that write what is logged, Java takes the one whose file comes first in the folder.
+_MUTE = """<exclusions><exclusion><groupId>org.slf4j</groupId><artifactId>slf4j-reload4j</artifactId>
+</exclusion></exclusions>"""
 SETTINGS = """process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:9093
@@ -131,7 +136,7 @@ def fetched(version: str) -> str:
     done = folder / "complete"
     if not done.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "pom.xml").write_text(_POM.format(version=version))
+        (folder / "pom.xml").write_text(_POM.format(version=version, mute=_MUTE))
         maven = ["mvn", "-q", "-B", "-f", str(folder / "pom.xml"), "dependency:copy-dependencies"]
         command = [*maven, f"-DoutputDirectory={folder}"]
         got = subprocess.run(command, check=False, capture_output=True, text=True)
