@@ -11,7 +11,8 @@ from pathlib import Path
 
 from axoneme.certificates import making
 from axoneme.certificates.files import KEY, key_file, request_file, write
-from axoneme.certificates.state import NODE, Request, encode
+from axoneme.certificates.state import NODE, Request
+from axoneme.model.state import encode
 
 
 def prepare(folder: Path, node: str, subjects: Iterable[str]) -> None:

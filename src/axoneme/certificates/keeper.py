@@ -24,11 +24,10 @@ from axoneme.certificates.state import (
     AuthorityState,
     Issued,
     Request,
-    decode,
-    encode,
     identity_subject,
     request_key,
 )
+from axoneme.model.state import decode, encode
 from axoneme.sources.follow import Sync, follow
 from axoneme.sources.store import Store, Unavailable
 

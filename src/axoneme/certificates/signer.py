@@ -25,13 +25,10 @@ from axoneme.certificates.state import (
     REQUESTS,
     Issued,
     Request,
-    decode,
-    encode,
     issued_key,
     parse_subject,
 )
-from axoneme.model.state import ENDPOINTS, EndpointState, NodeState, node_key
-from axoneme.model.state import decode as decode_state
+from axoneme.model.state import ENDPOINTS, EndpointState, NodeState, decode, encode, node_key
 from axoneme.sources.follow import Sync, follow
 from axoneme.sources.inotify import Folders
 from axoneme.sources.store import Change, Conflict, Delete, Put, Store, Unavailable
@@ -134,7 +131,7 @@ class Signer:
             raise CertificateError(f"node {node}: it is none of this cluster ({node_key(node)} is not there)")
         begins = self._now()
         if identity is None:
-            addresses = decode_state(entry.value, NodeState, entry.key).internal_addresses
+            addresses = decode(entry.value, NodeState, entry.key).internal_addresses
             chain, ends = await asyncio.to_thread(self._authority.certify_node, node, key, addresses)
             log.info("node %s has a certificate", node)
         else:
@@ -156,7 +153,7 @@ class Signer:
     async def _check_pod(self, node: str, identity: int) -> None:
         for entry in (await self._store.list(f"{ENDPOINTS}{node}/")).entries:
             with suppress(ValueError):
-                if decode_state(entry.value, EndpointState, entry.key).identity == identity:
+                if decode(entry.value, EndpointState, entry.key).identity == identity:
                     return
         raise CertificateError(
             f"node {node}: it has no pod of identity {identity}, so it may not speak for it"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TypeVar
 
 import msgspec
 
@@ -59,9 +58,6 @@ class Issued(msgspec.Struct, frozen=True):
         return self.begins + (self.ends - self.begins) * 2 / 3
 
 
-S = TypeVar("S", AuthorityState, Request, Issued)
-
-
 def identity_subject(number: int) -> str:
     return f"{_IDENTITY}{number}"
 
@@ -82,15 +78,3 @@ def parse_subject(subject: str) -> int | None:
     if number == subject or not (number.isascii() and number.isdecimal() and len(number) <= 8):
         raise ValueError(f"certificates are for a node, or for {_IDENTITY}NUMBER, not for {subject!r}")
     return int(number)
-
-
-def encode(state: AuthorityState | Request | Issued) -> bytes:
-    return msgspec.json.encode(state)
-
-
-def decode(value: bytes, kind: type[S], key: str) -> S:
-    """ValueError that names ``key`` and the field when it is none."""
-    try:
-        return msgspec.json.decode(value, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"{key}: not a {kind.__name__}: {error}") from error

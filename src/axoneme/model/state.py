@@ -84,7 +84,7 @@ def identity_key(number: int) -> str:
     return f"{IDENTITIES}{number}"
 
 
-S = TypeVar("S", bound=NodeState | EndpointState | IdentityState)
+S = TypeVar("S", bound=msgspec.Struct)
 
 
 def identity_of(key: str) -> int:
@@ -95,7 +95,7 @@ def identity_of(key: str) -> int:
     return int(text)
 
 
-def encode(state: NodeState | EndpointState | IdentityState) -> bytes:
+def encode(state: msgspec.Struct) -> bytes:
     return msgspec.json.encode(state)
 
 

@@ -16,8 +16,8 @@ from axoneme.certificates.authority import Authority
 from axoneme.certificates.files import CertificateError, Credentials, Files
 from axoneme.certificates.keeper import Keeper
 from axoneme.certificates.signer import Signer
-from axoneme.certificates.state import ISSUED, Request, encode, identity_subject, request_key
-from axoneme.model.state import EndpointState, NodeState, endpoint_key, node_key
+from axoneme.certificates.state import ISSUED, Request, identity_subject, request_key
+from axoneme.model.state import EndpointState, NodeState, encode, endpoint_key, node_key
 from axoneme.model.state import encode as encode_state
 from axoneme.sources.sqlite import SqliteStore
 

@@ -12,7 +12,8 @@ from axoneme.certificates.asking import prepare
 from axoneme.certificates.authority import DAY, Authority, read_root
 from axoneme.certificates.files import CertificateError, Files, write
 from axoneme.certificates.names import hubble_name, parse_spiffe_id, spiffe_id
-from axoneme.certificates.state import Request, decode
+from axoneme.certificates.state import Request
+from axoneme.model.state import decode
 
 NOW = 1_800_000_000.0
 
