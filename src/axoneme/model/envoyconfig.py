@@ -74,7 +74,7 @@ def _resource(place: Place) -> EnvoyResource:
     field = TYPES[type]
     name = fields.get(field) or fields.need(_snake(field))
     for found in _keys(place):
-        if _camel(found.path.rpartition(".")[2]) in _OUT_OF_REACH:
+        if camel(found.path.rpartition(".")[2]) in _OUT_OF_REACH:
             found.refuse("files and sockets of the node are out of a configuration's reach")
     content = {key: value for key, value in dict(_mapping(place)).items() if key != "@type"}
     return EnvoyResource(type, name.name(), content)
@@ -97,7 +97,8 @@ def _keys(place: Place) -> Iterator[Place]:
             yield from _keys(Place(value, f"{place.path}[{index}]"))
 
 
-def _camel(name: str) -> str:
+def camel(name: str) -> str:
+    """How protobuf's JSON spells a field's name."""
     first, *others = name.split("_")
     return first + "".join(part[:1].upper() + part[1:] for part in others)
 

@@ -20,7 +20,15 @@ from envoy.config.route.v3 import route_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
 from google.protobuf import json_format
 
-from axoneme.model.envoyconfig import CLUSTER, ENDPOINTS, LISTENER, ROUTES, EnvoyConfig, EnvoyResource
+from axoneme.model.envoyconfig import (
+    CLUSTER,
+    ENDPOINTS,
+    LISTENER,
+    ROUTES,
+    EnvoyConfig,
+    EnvoyResource,
+    camel,
+)
 from axoneme.proxy.envoy import accesslogs, reach
 from axoneme.proxy.envoy.protos import Message, from_parent, packed
 
@@ -100,7 +108,7 @@ class Given:
     def _with_own_names(self, value: Any, key: str = "") -> Any:
         """The same JSON with what is defined here under its full name, and without Cilium's filters."""
         if isinstance(value, Mapping):
-            return {name: self._with_own_names(each, _camel(name)) for name, each in value.items()}
+            return {name: self._with_own_names(each, camel(name)) for name, each in value.items()}
         if isinstance(value, list):
             # Those of weightedClusters.
             key = "cluster" if key == "clusters" else ""
@@ -149,8 +157,3 @@ def _learn(type: str) -> None:
             importlib.import_module(each.name)
     except ImportError as error:
         raise TypeError(f"{type}: this Envoy knows no such type") from error
-
-
-def _camel(name: str) -> str:
-    first, *others = name.split("_")
-    return first + "".join(part[:1].upper() + part[1:] for part in others)
