@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from axoneme.flows.flowfilter import FlowFilter
+from axoneme.flows.flow import ObserveRequest
 
 
 class Position(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -18,14 +18,8 @@ class Position(msgspec.Struct, frozen=True, omit_defaults=True):
     told: tuple[int, int, int] | None = None
 
 
-class RecordsRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Parameters of ``flows.records``: as `axoneme.flows.flow.ObserveRequest`, and ``after``: go on where a
-    parcel ended. A position in a memory that is gone means the beginning of the present one."""
+class RecordsRequest(ObserveRequest, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Parameters of ``flows.records``. ``after``: go on where a parcel ended; a position in a memory that is
+    gone means the beginning of the present one."""
 
-    filters: list[FlowFilter] = []
-    not_filters: list[FlowFilter] = []
-    last: int | None = None
-    follow: bool = False
-    since: int | None = None
-    until: int | None = None
     after: Position | None = None
