@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import json
 import os
 import socket
@@ -24,6 +23,7 @@ from axoneme.balancer.sources import Unwritable
 from axoneme.model.paths import ManifestError
 from axoneme.model.shapes import convert
 from axoneme.rpc.address import short_name
+from axoneme.rpc.listening import is_address
 from axoneme.sources.config import ConfigError
 from axoneme.sources.store import Unavailable
 
@@ -151,19 +151,11 @@ async def _known_hosts(request: web.Request, handler: Handler) -> web.StreamResp
         name = (
             request.host.rpartition(":")[0] if request.host.rpartition(":")[2].isdecimal() else request.host
         )
-        if name != "localhost" and not _is_address(name.strip("[]")):
+        if name != "localhost" and not is_address(name.strip("[]")):
             raise Refusal(
                 HTTPStatus.MISDIRECTED_REQUEST, f"the host {request.host} is not this one: use its address"
             )
     return await handler(request)
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 # ---- where it listens --------------------------------------------------------------------------

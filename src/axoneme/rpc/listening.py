@@ -38,6 +38,15 @@ def listening_at(text: str, field: str) -> tuple[str, int]:
     return bare, int(port)
 
 
+def is_address(text: str) -> bool:
+    """Of IPv4 or IPv6, and nothing else."""
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def is_loopback(address: str) -> bool:
     """Whether only this machine reaches it; empty stands for all addresses."""
     return bool(address) and ip_address(address).is_loopback

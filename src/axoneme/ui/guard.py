@@ -7,7 +7,6 @@ elsewhere. The page itself may load nothing but our files, and runs no script th
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Final
@@ -15,6 +14,7 @@ from typing import Final
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from axoneme.rpc.listening import is_address
 from axoneme.ui.access import Access
 from axoneme.ui.config import UiConfig
 from axoneme.ui.problems import Refusal, refusal
@@ -86,7 +86,7 @@ def headers(config: UiConfig) -> Callable[[web.Request, web.StreamResponse], Awa
 
 def _check_host(request: web.Request, known: set[str]) -> None:
     name = _name(request.host)
-    if name != "localhost" and name not in known and not _is_address(name):
+    if name != "localhost" and name not in known and not is_address(name):
         raise Refusal(
             HTTPStatus.FORBIDDEN,
             f"the host {name} is not this one",
@@ -132,11 +132,3 @@ def _name(host: str) -> str:
     if bare.startswith("["):
         return bare.partition("]")[0].removeprefix("[")
     return bare.partition(":")[0] if bare.count(":") == 1 else bare
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
