@@ -21,7 +21,7 @@ from axoneme.hubble.eventtypes import event_types
 from axoneme.hubble.fieldmask import EVERYTHING, Mask
 from axoneme.hubble.parts import Part, Parts, Site
 from axoneme.hubble.requests import flow_of
-from axoneme.hubble.schema import enum, message
+from axoneme.hubble.schema import enum, message, serialized
 from axoneme.hubble.uuids import Uuids
 from axoneme.identity.prefixes import address_text
 
@@ -76,7 +76,7 @@ class Encoder:
             node_name=self._site().name,
         )
         made.time.FromNanoseconds(now)
-        return made.SerializeToString()  # type: ignore[no-any-return]
+        return serialized(made)
 
     def _pieces(self, records: Records, time: wire.Rows) -> Iterator[Pieces]:
         mask, parts, vocabulary = self._mask, self._parts, self._log.vocabulary

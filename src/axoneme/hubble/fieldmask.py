@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, Self
 
-from axoneme.hubble.schema import message
+from axoneme.hubble.schema import message, serialized
 
 _MOST: Final = 1000
 
@@ -58,7 +58,7 @@ class Mask:
     def trim_bytes(self, flow: bytes) -> bytes:
         if not self.paths:
             return flow
-        return self.trim(message("flow.Flow").FromString(flow)).SerializeToString()  # type: ignore[no-any-return]
+        return serialized(self.trim(message("flow.Flow").FromString(flow)))
 
 
 EVERYTHING: Final = Mask()

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from grpclib.encoding.base import CodecBase
 
-from axoneme.hubble.schema import pool
+from axoneme.hubble.schema import pool, serialized
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Messages(CodecBase):
     __content_subtype__ = "proto"
 
     def encode(self, message: Any, message_type: Any) -> bytes:
-        return message if message_type is bytes else message.SerializeToString()  # type: ignore[no-any-return]
+        return message if message_type is bytes else serialized(message)
 
     def decode(self, data: bytes, message_type: Any) -> Any:
         return data if message_type is bytes else message_type.FromString(data)

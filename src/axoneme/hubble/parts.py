@@ -18,7 +18,7 @@ from axoneme.hubble import wire
 from axoneme.hubble.eventtypes import DROP, OBSERVATION_POINTS, TRACE
 from axoneme.hubble.fieldmask import Mask
 from axoneme.hubble.interfaces import name_of
-from axoneme.hubble.schema import message
+from axoneme.hubble.schema import message, serialized
 from axoneme.identity.prefixes import address_text
 from axoneme.model.policy import PolicyRef
 
@@ -115,7 +115,7 @@ class Parts:
         self._unsure.clear()
 
     def _trimmed(self, **fields: Any) -> bytes:
-        return self._mask.trim(message("flow.Flow")(**fields)).SerializeToString()  # type: ignore[no-any-return]
+        return serialized(self._mask.trim(message("flow.Flow")(**fields)))
 
     # ---- what it is ----------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from axoneme.certificates.names import hubble_name
 from axoneme.hubble.nodes import Nodes
-from axoneme.hubble.schema import enum, message
+from axoneme.hubble.schema import enum, message, serialized
 from axoneme.hubble.serving import Service
 from axoneme.model.state import NodeState
 
@@ -68,4 +68,4 @@ class Peers:
             type=enum("peer.ChangeNotificationType")[type_],
             tls={"server_name": peer.server_name} if peer.server_name else None,
         )
-        return made.SerializeToString()  # type: ignore[no-any-return]
+        return serialized(made)

@@ -36,6 +36,12 @@ def message(name: str) -> Any:
     return message_factory.GetMessageClass(pool().FindMessageTypeByName(name))
 
 
+def serialized(made: Any) -> bytes:
+    """What goes over the wire of a message of these classes, which have no types."""
+    found: bytes = made.SerializeToString()
+    return found
+
+
 @cache
 def enum(name: str) -> dict[str, int]:
     """The values of an enum by its full name, as ``flow.Verdict``."""

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from axoneme.hubble.client import HubbleError
-from axoneme.hubble.schema import enum, message
+from axoneme.hubble.schema import enum, message, serialized
 from axoneme.hubble.serving import CallError
 from axoneme.relay.pool import Change, Node, Pool, State
 from axoneme.relay.sorting import Sorter
@@ -335,14 +335,14 @@ class Gathering:
                 told.node_status.state_change = state
                 told.node_status.node_names.extend(nodes)
                 told.node_status.message = why
-                yield told.SerializeToString()
+                yield serialized(told)
 
     def _loss(self, node: str, count: int) -> bytes:
         told = self._own()
         told.node_name = node
         told.lost_events.source = enum("flow.LostEventSource")["OBSERVER_EVENTS_QUEUE"]
         told.lost_events.num_events_lost = count
-        return bytes(told.SerializeToString())
+        return serialized(told)
 
     def _own(self) -> Any:
         made = self._reply(node_name=self._name)
