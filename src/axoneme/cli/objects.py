@@ -44,9 +44,9 @@ class Stored:
 
     def document(self) -> Document:
         """With the revision where Kubernetes has it."""
-        value = json.loads(self.value)
+        value: Document = json.loads(self.value)
         value.setdefault("metadata", {})["resourceVersion"] = str(self.revision)
-        return value  # type: ignore[no-any-return]
+        return value
 
     def __str__(self) -> str:
         return f"{self.kind.resource}/{self.key.name}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -68,7 +69,7 @@ def preview(
     began = flowoptions.moment(since, "--since", time.time_ns())
     proposed, groups = _proposed(place, files, recursive)
     for word in deleted:
-        proposed[work(place, lambda store, word=word: _existing(store, place, word))] = ()  # type: ignore[misc]
+        proposed[work(place, partial(_existing, place=place, word=word))] = ()
     world = work(place, recordings.world)
     world.enforcement = recordings.enforcement(place)
     try:

@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from ipaddress import ip_network
 from typing import NamedTuple
 
@@ -188,7 +189,7 @@ class Scene(NamedTuple):
     def settle(self) -> None:
         """Waits until every agent knows all policies and all pods."""
         policies = sum(
-            len(work(self.place, lambda store, kind=kind: listing(store, kind, None)))  # type: ignore[misc]
+            len(work(self.place, partial(listing, kind=kind, namespace=None)))
             for kind in KINDS
             if kind.name in POLICY_KINDS
         )

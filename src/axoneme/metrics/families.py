@@ -6,6 +6,7 @@ off again in its headings). Series of a `Counter`, `Gauge` or `Histogram` come t
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import inf, isnan
@@ -23,7 +24,7 @@ class Exemplar(NamedTuple):
     time: float
 
 
-class Family:
+class Family(ABC):
     """What all kinds have in common."""
 
     kind: ClassVar[str]
@@ -33,9 +34,9 @@ class Family:
         self.help = help
         self.labels = tuple(labels)
 
+    @abstractmethod
     def lines(self, exemplars: bool) -> Iterator[str]:
         """Of its series, without the ends of lines; ``exemplars``: with them, where there are some."""
-        raise NotImplementedError
 
     def heading(self, openmetrics: bool) -> str:
         name = self.name.removesuffix("_total") if openmetrics and self.kind == "counter" else self.name
