@@ -23,6 +23,7 @@ from typing import Any
 from axoneme.certificates.files import AUTHORITY, certificate_file, key_file
 from axoneme.certificates.names import node_name, parse_spiffe_id
 from axoneme.certificates.state import AuthorityState, identity_subject
+from axoneme.rpc.listening import demand_certificates
 
 log = logging.getLogger(__name__)
 
@@ -74,10 +75,11 @@ class Contexts:
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.check_hostname = False  # it is the identity that is checked: `_proved`
         context.verify_mode = ssl.CERT_REQUIRED
-        if server:
-            context.num_tickets = 0  # nothing is resumed: each proof is a new one
         context.load_cert_chain(self._folder / certificate_file(subject), self._folder / key_file(subject))
-        context.load_verify_locations(self._folder / AUTHORITY)
+        if server:
+            demand_certificates(context, self._folder / AUTHORITY)
+        else:
+            context.load_verify_locations(self._folder / AUTHORITY)
         return context
 
 

@@ -8,7 +8,7 @@ import logging
 import os
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -52,6 +52,38 @@ def is_loopback(address: str) -> bool:
     return bool(address) and ip_address(address).is_loopback
 
 
+def demand_certificates(context: ssl.SSLContext, authority: Path) -> None:
+    """Of a server's clients, by an authority of these. OSError where the file is none.
+
+    Who resumes a session shows no certificate: he would outlive it, and who certified him. With TLS 1.2 that
+    cannot be kept from him.
+    """
+    context.load_verify_locations(authority)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.num_tickets = 0
+
+
+class ChangingContext:
+    """A server's TLS that `renew` changes: each handshake uses it as it is then."""
+
+    def __init__(self, make: Callable[[], ssl.SSLContext]) -> None:
+        """Raises what ``make`` does."""
+        self._make = make
+        self._current = make()
+        #: To listen with.
+        self.context = make()
+        # An authority that is trusted no longer cannot be taken out of a context, so there is a new one.
+        self.context.sni_callback = self._choose
+
+    def _choose(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        connection.context = self._current
+
+    def renew(self) -> None:
+        """Raises what ``make`` does; then what was stays."""
+        self._current = self._make()
+
+
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
     """``ca``: who signs the certificates that clients must have; None: they need none."""
@@ -66,12 +98,7 @@ class TlsFiles:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.load_cert_chain(self.certificate, self.key)
         if self.ca:
-            context.load_verify_locations(self.ca)
-            context.verify_mode = ssl.CERT_REQUIRED
-            # Who resumes a session shows no certificate: he would outlive it, and who certified him. With
-            # TLS 1.2 that cannot be kept from him.
-            context.minimum_version = ssl.TLSVersion.TLSv1_3
-            context.num_tickets = 0
+            demand_certificates(context, self.ca)
         return context
 
     def state(self) -> tuple[tuple[int, int], ...]:
@@ -80,21 +107,14 @@ class TlsFiles:
         return tuple((found.st_mtime_ns, found.st_ino) for found in (file.stat() for file in files))
 
 
-class CurrentTls:
-    """A server's TLS by files that change: each handshake uses them as they are then."""
+class CurrentTls(ChangingContext):
+    """A server's TLS by files that change."""
 
     def __init__(self, files: TlsFiles) -> None:
         """OSError where they cannot be used."""
         self._files = files
         self._state = files.state()
-        self._current = files.context()
-        #: To listen with.
-        self.context = files.context()
-        self.context.sni_callback = self._choose
-
-    def _choose(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
-        """An authority that is trusted no longer cannot be taken out of a context, so there is a new one."""
-        connection.context = self._current
+        super().__init__(files.context)
 
     async def keep(self) -> None:
         """Until cancelled. Files that are not whole (a renewal is under way) leave what was."""
@@ -104,7 +124,8 @@ class CurrentTls:
             try:
                 found = self._files.state()
                 if found != self._state:
-                    self._current, self._state = self._files.context(), found
+                    self.renew()
+                    self._state = found
                     log.info("%s: read anew", self._files.certificate)
                 problem = ""
             except OSError as error:
