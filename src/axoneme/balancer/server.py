@@ -23,7 +23,7 @@ from axoneme.balancer.sources import Unwritable
 from axoneme.model.paths import ManifestError
 from axoneme.model.shapes import convert
 from axoneme.rpc.address import short_name
-from axoneme.rpc.listening import is_address
+from axoneme.rpc.listening import TlsFiles, is_address
 from axoneme.sources.config import ConfigError
 from axoneme.sources.store import Unavailable
 
@@ -177,10 +177,5 @@ def _unix(path: Path) -> socket.socket:
 def _tls(config: ApiConfig) -> ssl.SSLContext | None:
     if not config.certificate:
         return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(config.certificate, config.key)
-    if config.client_ca:
-        context.load_verify_locations(config.client_ca)
-        context.verify_mode = ssl.CERT_REQUIRED
-    return context
+    authority = Path(config.client_ca) if config.client_ca else None
+    return TlsFiles(Path(config.certificate), Path(config.key), authority).context()

@@ -94,8 +94,9 @@ async def test_beyond_loopback_both_sides_show_certificates(desk: Desk, tmp_path
         client_ca=str(tmp_path / "client.pem"),
     )
 
-    async def ask(name: str) -> int:
+    async def ask(name: str, most: ssl.TLSVersion = ssl.TLSVersion.MAXIMUM_SUPPORTED) -> int:
         context = ssl.create_default_context(cafile=tmp_path / "server.pem")
+        context.maximum_version = most
         if name:
             context.load_cert_chain(tmp_path / f"{name}.pem", tmp_path / f"{name}.key")
         url = f"https://127.0.0.1:{port}/v1/status"
@@ -107,6 +108,8 @@ async def test_beyond_loopback_both_sides_show_certificates(desk: Desk, tmp_path
         for name in ("", "stranger"):
             with pytest.raises((aiohttp.ClientError, ssl.SSLError, OSError)):
                 await ask(name)
+        with pytest.raises((aiohttp.ClientError, ssl.SSLError, OSError)):
+            await ask("client", ssl.TLSVersion.TLSv1_2)  # whose sessions are resumed without a certificate
 
 
 @pytest.mark.parametrize(
