@@ -53,7 +53,7 @@ PROCESSES = {"subprocess", "signal", "ctypes", "asyncio", "threading", "multipro
 CHANCE = {"time", "random", "secrets"}
 IMPURE = NETWORK | FILES | PROCESSES | CHANCE
 #: Modules of flows that touch the world; all its others are pure.
-SHELL_OF_FLOWS = {"agentevents", "kernel", "rules"}
+SHELL_OF_FLOWS = {"agentevents", "appended", "kernel", "rules"}
 #: Functions of values that stand in modules which otherwise do I/O.
 HARMLESS = {"socket.inet_ntop", "socket.inet_pton", "socket.AF_INET", "socket.AF_INET6"}
 

@@ -7,13 +7,14 @@ when somebody asks. When the file has grown to `_LARGEST` bytes it becomes the f
 from __future__ import annotations
 
 import logging
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 import msgspec
+
+from axoneme.flows.appended import AppendedLines
 
 log = logging.getLogger(__name__)
 
@@ -103,8 +104,7 @@ class EventReader:
         self._path = path
         self._decode = msgspec.json.Decoder(AnyEvent).decode
         self._events: deque[AnyEvent] = deque(maxlen=_KEPT)
-        self._inode = 0
-        self._read = 0
+        self._lines = AppendedLines()
         #: The number of the next event.
         self.next = 0
 
@@ -120,23 +120,12 @@ class EventReader:
     def catch_up(self) -> None:
         """Reads what has been added; of files that have taken each other's place, the former first."""
         former = Path(f"{self._path}{_FORMER}")
-        if self._inode in (0, _inode(former)):
+        if self._lines.inode in (0, _inode(former)):
             self._take(former)
         self._take(self._path)
 
     def _take(self, path: Path) -> None:
-        try:
-            with open(path, "rb") as file:
-                inode = os.fstat(file.fileno()).st_ino
-                if inode != self._inode:
-                    self._inode, self._read = inode, 0
-                file.seek(self._read)
-                data = file.read()
-        except FileNotFoundError:
-            return
-        whole = data[: data.rfind(b"\n") + 1]  # the writer may be in the middle of a line
-        self._read += len(whole)
-        for line in whole.splitlines():
+        for line in self._lines.of(path):
             try:
                 self._events.append(self._decode(line))
             except (msgspec.MsgspecError, ValueError):

@@ -16,12 +16,12 @@ traffic is denied by default (0: it no longer is).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
+from axoneme.flows.appended import AppendedLines
 from axoneme.flows.servicenames import ServiceNames, ServicePort
 from axoneme.model.policy import Direction, PolicyRef
 
@@ -75,8 +75,7 @@ class RuleJournal:
         self._fresh: dict[int, tuple[str, ...]] = {}
         #: Of the services, as of the last `catch_up`.
         self.services = ServiceNames()
-        self._inode = 0
-        self._read = 0
+        self._lines = AppendedLines()
         #: Lines that could not be understood.
         self.malformed = 0
 
@@ -99,20 +98,7 @@ class RuleJournal:
 
     def catch_up(self) -> None:
         """Reads what has been added; a file in place of the former one is read from its start."""
-        try:
-            with open(self._path, "rb") as file:
-                status = os.fstat(file.fileno())
-                if status.st_ino != self._inode or status.st_size < self._read:
-                    self._inode, self._read = status.st_ino, 0
-                if status.st_size == self._read:
-                    return
-                file.seek(self._read)
-                data = file.read()
-        except FileNotFoundError:
-            return
-        whole = data[: data.rfind(b"\n") + 1]  # the writer may be in the middle of a line
-        self._read += len(whole)
-        for line in whole.splitlines():
+        for line in self._lines.of(self._path):
             try:
                 self._take(self._decoder.decode(line))
             except (msgspec.MsgspecError, KeyError, ValueError, RecursionError):
@@ -152,7 +138,7 @@ class RuleWriter:
         self._unwritten = b""
         #: Why something could not be written; empty when all is.
         self.problem = ""
-        if known._read < self._file.tell():
+        if known._lines.read < self._file.tell():
             self._unwritten = b"\n"
 
     def rules(self, rules: Mapping[int, Sequence[PolicyRef]]) -> None:
