@@ -14,6 +14,7 @@ import msgspec
 
 from axoneme.cli.ages import short
 from axoneme.cli.failures import Failure
+from axoneme.cli.loglevel import LOG_LEVEL
 from axoneme.cli.root import Entry, Lazy
 from axoneme.cli.tables import Table, show
 
@@ -78,13 +79,7 @@ def _client(socket: Path) -> Client:
 
 @click.command()
 @click.option("--config", required=True, metavar="FILE", type=_FILE, help="What to balance, and where.")
-@click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    default="info",
-    show_default=True,
-    help="What is worth a line in the log.",
-)
+@LOG_LEVEL
 def run(config: Path, log_level: str) -> int:
     """Run the load balancer in the foreground. When it ends, what it has set up goes on working."""
     from axoneme.cli.daemons import Daemon, Role

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from axoneme.cli.daemons import Daemon, Role, run
+from axoneme.cli.loglevel import LOG_LEVEL
 from axoneme.proxy.plan import KINDS
 
 _CONFIG = click.option(
@@ -17,18 +18,11 @@ _CONFIG = click.option(
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="The node's configuration.",
 )
-_LEVEL = click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    default="info",
-    show_default=True,
-    help="What is worth a line in the log.",
-)
 
 
 @click.command()
 @_CONFIG
-@_LEVEL
+@LOG_LEVEL
 def agent(config: Path, log_level: str) -> int:
     """Run the agent of a node: identities, policies, addresses, and the datapath of its pods."""
     return run(Daemon(Role.AGENT, config, log_level))
@@ -37,7 +31,7 @@ def agent(config: Path, log_level: str) -> int:
 @click.command()
 @click.argument("kind", type=click.Choice(KINDS))
 @_CONFIG
-@_LEVEL
+@LOG_LEVEL
 def proxy(kind: str, config: Path, log_level: str) -> int:
     """Run a proxy of a node, for connections that policies look into: KIND is envoy (HTTP, gRPC, TLS), kafka
     or dns."""
@@ -46,7 +40,7 @@ def proxy(kind: str, config: Path, log_level: str) -> int:
 
 @click.command()
 @_CONFIG
-@_LEVEL
+@LOG_LEVEL
 def operator(config: Path, log_level: str) -> int:
     """Run the operator of a cluster: it gives services of type LoadBalancer their addresses.
 
@@ -78,7 +72,7 @@ def leave(config: Path, force: bool) -> None:
 
 @click.command()
 @_CONFIG
-@_LEVEL
+@LOG_LEVEL
 def history(config: Path, log_level: str) -> int:
     """Keep the flows of a node on disk, as Parquet files: what `history` in its configuration says."""
     return run(Daemon(Role.HISTORY, config, log_level))
@@ -86,7 +80,7 @@ def history(config: Path, log_level: str) -> int:
 
 @click.command()
 @_CONFIG
-@_LEVEL
+@LOG_LEVEL
 def serve(config: Path, log_level: str) -> int:
     """Run the flow server of a node: it reads events of the datapath, and answers `axo observe`."""
     return run(Daemon(Role.FLOWS, config, log_level))

@@ -9,6 +9,7 @@ import click
 from axoneme.cli.daemons import Daemon, Role
 from axoneme.cli.daemons import run as run_daemon
 from axoneme.cli.failures import Failure
+from axoneme.cli.loglevel import LOG_LEVEL
 from axoneme.cli.place import Place
 
 _USUAL = "127.0.0.1:4245"
@@ -29,13 +30,7 @@ _USUAL = "127.0.0.1:4245"
     metavar="ADDRESS:PORT",
     help="Of this machine, or unix:///PATH; only for a sandbox.",
 )
-@click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    default="info",
-    show_default=True,
-    help="What is worth a line in the log.",
-)
+@LOG_LEVEL
 @click.pass_obj
 def relay(place: Place, sandbox: str | None, config: Path | None, listen: str, log_level: str) -> int:
     """Serve the flows of all nodes at one address, until interrupted, as Hubble's relay does.
