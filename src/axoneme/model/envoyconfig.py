@@ -76,7 +76,7 @@ def _resource(place: Place) -> EnvoyResource:
     for found in _keys(place):
         if camel(found.path.rpartition(".")[2]) in _OUT_OF_REACH:
             found.refuse("files and sockets of the node are out of a configuration's reach")
-    content = {key: value for key, value in dict(_mapping(place)).items() if key != "@type"}
+    content = {key: value for key, value in _mapping(place).items() if key != "@type"}
     return EnvoyResource(type, name.name(), content)
 
 
